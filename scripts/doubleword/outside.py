@@ -1,0 +1,227 @@
+"""The one seam to the world outside: clock, sleep, randomness, network and disk.
+
+Promises: the client reaches none of them in any other way, so a test or a simulator that passes its own
+`Outside` decides what time it is, what arrives, what is written and when the process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+from doubleword.failure import Exit, Failure
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter
+
+
+class Disk:
+    """Files, as the client uses them. Paths are absolute or relative to the working directory."""
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open `path` for reading bytes; raises OSError as `open` does."""
+        return path.open("rb")
+
+    def create(self, path: Path, mode: int = 0o666) -> BinaryIO:
+        """Create or empty `path` for writing and reading bytes, with `mode` less the user's umask."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
+        return os.fdopen(descriptor, "w+b")
+
+    def sync(self, file: BinaryIO) -> None:
+        """Return when what was written to `file` would survive a power cut."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename `source` to `target`, and make the rename itself durable."""
+        source.replace(target)
+        self._sync_folder(target.parent)
+
+    def add(self, source: Path, target: Path) -> None:
+        """Rename `source` to `target` unless that exists: then raise FileExistsError and change nothing."""
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: the check and the rename are two steps there
+            if target.exists():
+                raise FileExistsError(str(target)) from None
+            source.replace(target)
+        else:
+            source.unlink()
+        self._sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove `path` if it is there."""
+        path.unlink(missing_ok=True)
+
+    def size(self, path: Path) -> int | None:
+        """Size of the file in bytes, None where there is no such file."""
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except OSError:
+            return None
+
+    @contextlib.contextmanager
+    def lock(self, path: Path) -> Iterator[None]:
+        """Hold `path` as a lock that ends with the process at the latest; raises BlockingIOError if held.
+
+        The lock file is removed at the end. Whoever got hold of a file that was removed meanwhile starts over,
+        so two holders can never stand on two files of the same name.
+        """
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                _lock_or_raise(descriptor)
+                same = os.fstat(descriptor).st_ino == path.stat().st_ino
+            except FileNotFoundError:
+                same = False
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if same:
+                break
+            os.close(descriptor)
+        try:
+            yield
+        finally:
+            if sys.platform != "win32":
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            pass  # some network file systems cannot; the rename stands all the same
+        finally:
+            os.close(descriptor)
+
+
+def _lock_or_raise(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as held:
+            raise BlockingIOError(str(held)) from held
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Outside:
+    """The real world; a simulator overrides what it wants to decide."""
+
+    def __init__(self, disk: Disk | None = None) -> None:
+        self.disk = disk or Disk()
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+        time.sleep(max(0.0, seconds))
+
+    def random(self) -> float:
+        """A number from 0 up to 1, for jitter."""
+        return random.random()  # noqa: S311
+
+    def new_key(self) -> str:
+        """32 hexadecimal digits that nobody else will ever draw."""
+        return uuid.uuid4().hex
+
+    def adapter(self) -> BaseAdapter:
+        """What carries HTTP requests; it never retries by itself."""
+        from requests.adapters import HTTPAdapter
+
+        class Wide(HTTPAdapter):
+            """Sends in blocks of 256 KiB instead of 16, which is several times faster for uploads."""
+
+            def init_poolmanager(self, *args: object, **options: object) -> None:
+                super().init_poolmanager(*args, blocksize=1 << 18, **options)  # type: ignore[arg-type]
+
+        return Wide(max_retries=0)
+
+
+class WholeFile:
+    """An output file that appears whole or not at all: a temporary file beside it, fsync, rename.
+
+    Used as a context manager; leaving it by an exception removes the temporary file. An existing `path` is
+    refused with exit 2 unless `force`. The temporary name is fixed, so that a run after a kill reuses it.
+    """
+
+    def __init__(self, path: Path, disk: Disk, force: bool = False, mode: int = 0o666) -> None:
+        self.path = path
+        self.bytes = 0
+        self._disk = disk
+        self._force = force
+        self._mode = mode
+        self._temporary = path.with_name(f".{path.name}.part")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> WholeFile:
+        refuse_existing(self.path, self._disk, self._force)
+        self._file = self._disk.create(self._temporary, self._mode)
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        assert self._file is not None, "write() belongs inside the with block"
+        self._file.write(data)
+        self.bytes += len(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        try:
+            if kind is None:
+                self._disk.sync(self._file)
+            self._file.close()
+            if kind is None:
+                if self._force:
+                    self._disk.replace(self._temporary, self.path)
+                else:
+                    self._disk.add(self._temporary, self.path)
+        except FileExistsError:
+            raise _exists(self.path) from None
+        finally:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._disk.remove(self._temporary)
+
+
+def refuse_existing(path: Path, disk: Disk, force: bool) -> None:
+    """Raise the failure for an output that exists, before any work is done for it."""
+    if path.is_dir():
+        raise Failure(Exit.BAD_INPUT, "output_is_folder", f"{path} is a folder", "name a file as the output")
+    if not force and disk.size(path) is not None:
+        raise _exists(path)
+    if not path.parent.is_dir():
+        raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
+
+
+def _exists(path: Path) -> Failure:
+    return Failure(
+        Exit.BAD_INPUT, "output_exists", f"{path} exists already", "choose another name, or add --force to replace it"
+    )
