@@ -1,0 +1,64 @@
+"""Runs one script of the skill as a user does: a process of its own, judged by exit code and stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+OURS = "DOUBLEWORD_"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a script left when it ended: exit code, the one JSON object on stdout, the text on stderr."""
+
+    code: int
+    json: dict[str, Any]
+    stderr: str
+
+
+def run_door(
+    name: str,
+    *args: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | bytes | None = None,
+    timeout: float = 120,
+) -> Result:
+    """Run `scripts/NAME.py` (with or without the ending) and parse stdout as exactly one JSON object.
+
+    The environment is this one's without any DOUBLEWORD_ setting, plus `env`. Standard input is empty
+    unless `stdin` is given. Fails when stdout is not one JSON object of at most 4 KB, or when `ok` does not
+    agree with the exit code, as both are promised for every run of every script.
+    """
+    finished = subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{name.removesuffix('.py')}.py"), *(str(arg) for arg in args)],
+        cwd=cwd,
+        env=environment(env),
+        input=stdin.encode() if isinstance(stdin, str) else stdin or b"",
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+    stderr = finished.stderr.decode("utf-8", "replace")
+    assert len(finished.stdout) <= 4096, f"stdout holds {len(finished.stdout)} bytes"
+    try:
+        answer = json.loads(finished.stdout)
+    except ValueError:
+        raise AssertionError(f"stdout is not one JSON object: {finished.stdout!r}\nstderr: {stderr}") from None
+    assert isinstance(answer, dict), f"stdout is not a JSON object: {finished.stdout!r}"
+    assert answer["ok"] is (finished.returncode == 0), f"exit {finished.returncode}, but stdout says {answer!r}"
+    return Result(finished.returncode, answer, stderr)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without the skill's settings, above all without a key, plus `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return {**kept, **(extra or {})}
