@@ -1,0 +1,476 @@
+"""The server: a method for each endpoint of files, batches and models, typed answers, errors, what may be repeated.
+
+Promises: the key goes only to https or a loopback address and never to another host; every wait ends; only
+calls that change nothing (GET) are repeated here. A call that creates something is made once: `ApiError`
+says whether the server may have done it all the same, and the caller looks before it calls again.
+
+Facts about the API are those of the open-source server (control-layer, dwctl; handlers `files.rs` and
+`batches.rs`, error bodies `errors.rs`) and of OpenAI's documented batch API where that differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+from doubleword.api_error import ApiError, error_from_answer, error_from_exception
+from doubleword.failure import Exit, Failure, plain
+from doubleword.outside import Outside
+
+if TYPE_CHECKING:
+    import requests
+
+DEFAULT_BASE_URL = "https://api.doubleword.ai/v1"
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+JSON_LIMIT = 16 * 1024 * 1024  # no object or page of the API comes near this
+JSON_TIME_S = 120.0
+BLOCK = 1 << 18
+TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+LONGEST_RETRY_AFTER_S = 300.0
+PAGE = 100  # the server clamps a page to 101 (dwctl files.rs, batches.rs)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file object. `bytes` is exact for input files only (dwctl utils.rs estimates it for result files)."""
+
+    id: str
+    filename: str
+    bytes: int
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch object; times in seconds since the epoch, absent ones None.
+
+    `completed` and `failed` are the server's counts: cancelled requests are in neither (dwctl batches.rs).
+    """
+
+    id: str
+    status: str
+    endpoint: str
+    input_file_id: str
+    output_file_id: str | None
+    error_file_id: str | None
+    window: str
+    created_at: int | None
+    expires_at: int | None
+    completed_at: int | None
+    total: int
+    completed: int
+    failed: int
+    metadata: dict[str, str] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the server says that it will do no more, which a retry can undo."""
+        return self.status in TERMINAL
+
+
+class Content:
+    """The bytes of a file as they arrive. `incomplete` and `last_line` are the server's X- headers, or None."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+        incomplete = response.headers.get("X-Incomplete", "").lower()
+        self.incomplete = {"true": True, "false": False}.get(incomplete)
+        last = response.headers.get("X-Last-Line", "")
+        self.last_line = int(last) if last.isdecimal() and len(last) < 12 else None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, breaks or is cut."""
+        import urllib3
+
+        raw = self._response.raw
+        read = getattr(raw, "read1", raw.read)
+        try:
+            while block := read(BLOCK, decode_content=True):
+                yield block
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise error_from_exception(error) from error
+        finally:
+            self._response.close()
+
+
+class Upload:
+    """A multipart body with one `file` part, read from disk as it is sent, and hashed on the way.
+
+    `file_sha256` is that of the bytes which were really sent.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, filename: str, boundary: str, sent: Callable[[int], None]) -> None:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", filename)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: application/jsonl\r\n\r\n"
+        ).encode()
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._file = file
+        self._left = size
+        self._length = len(self._head) + size + len(self._tail)
+        self._hash = hashlib.sha256()
+        self._sent = sent
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes of the body; a file that shrank meanwhile raises ApiError before the body is whole."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        if self._left:
+            block = self._file.read(min(self._left, size if size > 0 else BLOCK))
+            if not block:
+                raise ApiError(None, "the batch file became shorter while it was sent", sent=False)
+            self._left -= len(block)
+            self._hash.update(block)
+            self._sent(len(block))
+            return block
+        tail, self._tail = self._tail, b""
+        return tail
+
+    @property
+    def file_sha256(self) -> str:
+        """Hexadecimal SHA-256 of the file's bytes sent so far."""
+        return self._hash.hexdigest()
+
+
+class Api:
+    """One server and one key.
+
+    `patience_s` bounds how long a GET is repeated while the network or the server fails; `until`, a time of
+    `outside.monotonic()`, bounds everything when it is set.
+    """
+
+    def __init__(self, base_url: str, key: str, outside: Outside, patience_s: float = 120.0) -> None:
+        self.base_url = checked_base_url(base_url)
+        self.patience_s = patience_s
+        self.until: float | None = None
+        self.calls = 0
+        self._outside = outside
+        self._key = key
+        self._open: requests.Session | None = None
+
+    # Files
+
+    def upload(self, body: Upload) -> RemoteFile:
+        """POST /files, once. Answers 201 with the file (dwctl files.rs; OpenAI answers 200)."""
+        response = self._once("POST", "/files", body=body, headers={"Content-Type": body.content_type})
+        return _remote_file(self._json(response))
+
+    def file(self, file_id: str) -> RemoteFile:
+        """GET /files/{id}."""
+        return _remote_file(self._get(f"/files/{_segment(file_id)}"))
+
+    def files(self, search: str) -> Iterator[RemoteFile]:
+        """GET /files page by page; `search` is a part of the name, which OpenAI ignores (dwctl files.rs)."""
+        for item in self._pages("/files", {"search": search, "purpose": "batch"}):
+            yield _remote_file(item)
+
+    def content(self, file_id: str, skip: int = 0) -> Content:
+        """GET /files/{id}/content from line `skip`, as one stream; one attempt, ApiError when it is refused.
+
+        The server reads `skip` (dwctl files.rs), its documentation says `offset`; both are sent, and a caller
+        that skips must still expect lines it has seen.
+        """
+        query = f"?{urlencode({'skip': skip, 'offset': skip})}" if skip else ""
+        return Content(self._once("GET", f"/files/{_segment(file_id)}/content{query}"))
+
+    # Batches
+
+    def create_batch(self, file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> Batch:
+        """POST /batches, once. Answers 201 with the batch; metadata is string to string (dwctl batches.rs)."""
+        asked = {
+            "input_file_id": file_id,
+            "endpoint": endpoint,
+            "completion_window": window,
+            "metadata": metadata,
+        }
+        return _batch(self._json(self._once("POST", "/batches", body=json.dumps(asked).encode())))
+
+    def batch(self, batch_id: str) -> Batch:
+        """GET /batches/{id}. An id as webhooks send it, `batch_<uuid>`, is tried without its prefix too."""
+        try:
+            return _batch(self._get(f"/batches/{_segment(batch_id)}"))
+        except ApiError as error:
+            bare = bare_id(batch_id)
+            if error.status not in (400, 404) or bare == batch_id:
+                raise
+            return _batch(self._get(f"/batches/{_segment(bare)}"))
+
+    def batches(self, search: str = "", status: str = "") -> Iterator[Batch]:
+        """GET /batches page by page, newest first; `search` looks into metadata (OpenAI ignores it)."""
+        query = {name: value for name, value in (("search", search), ("status", status)) if value}
+        for item in self._pages("/batches", query):
+            yield _batch(item)
+
+    def cancel(self, batch_id: str) -> Batch:
+        """POST /batches/{id}/cancel, once; a second call changes nothing (dwctl batches.rs)."""
+        return _batch(self._json(self._once("POST", f"/batches/{_segment(batch_id)}/cancel")))
+
+    def retry(self, batch_id: str) -> Batch:
+        """POST /batches/{id}/retry, once: failed and cancelled requests are pending again (dwctl batches.rs)."""
+        return _batch(self._json(self._once("POST", f"/batches/{_segment(batch_id)}/retry")))
+
+    # Models and single requests
+
+    def models(self) -> list[dict[str, Any]]:
+        """GET /models: `{"data": [{"id", …}]}` (dwctl ai_models.rs); no prices, no pages."""
+        data = self._get("/models").get("data")
+        if not isinstance(data, list):
+            raise ApiError(200, "the list of models has no data")
+        return [item for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+
+    def realtime(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST one request body to its endpoint (`/v1/chat/completions`, …), once, and return the answer."""
+        path = endpoint.removeprefix("/v1")
+        return self._json(self._once("POST", path, body=json.dumps(body).encode()))
+
+    # What all of them share
+
+    def patiently(self, attempt: Callable[[], Any]) -> Any:
+        """Call `attempt` until it answers, repeating what may pass (network, 408, 429, 5xx) with growing pauses.
+
+        Only for calls that change nothing. Raises the last ApiError when patience or `until` has run out.
+        """
+        ends = self._outside.monotonic() + self.patience_s
+        if self.until is not None:
+            ends = min(ends, self.until)
+        failures = 0
+        while True:
+            try:
+                return attempt()
+            except ApiError as error:
+                failures += 1
+                left = ends - self._outside.monotonic()
+                if not error.may_pass or left <= 0:
+                    raise
+                self._outside.sleep(min(left, self.pause(failures, error)))
+
+    def pause(self, failures: int, error: ApiError) -> float:
+        """Seconds to wait after the n-th failure in a row: doubling to 30 s with jitter, or what the server asks."""
+        backoff = min(30.0, 0.5 * 2.0 ** min(failures - 1, 10)) * (0.5 + 0.5 * self._outside.random())
+        return max(backoff, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_S))
+
+    def _get(self, path: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.patiently(lambda: self._json(self._once("GET", path)))
+        return answer
+
+    def _pages(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Every object of a list; ends at a page seen before, since an unknown cursor gives page 1 for ever."""
+        after = ""
+        seen: set[str] = set()
+        while True:
+            asked = {"limit": str(PAGE), **query, **({"after": after} if after else {})}
+            page = self._get(f"{path}?{urlencode(asked)}")
+            data = page.get("data")
+            if not isinstance(data, list):
+                raise ApiError(200, "a list of the server has no data")
+            items = [item for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+            fresh = [item for item in items if item["id"] not in seen]
+            yield from fresh
+            seen.update(item["id"] for item in fresh)
+            if not fresh or not page.get("has_more"):
+                return
+            after = items[-1]["id"]
+
+    def _once(
+        self, method: str, path: str, body: bytes | Upload | None = None, headers: dict[str, str] | None = None
+    ) -> requests.Response:
+        """One HTTP call; the answer has a 2xx status and an unread body, anything else raises ApiError."""
+        import requests
+
+        url = self.base_url + path
+        sent_headers = {"Accept": "application/json, application/x-ndjson", "User-Agent": "doubleword-api-skill"}
+        if isinstance(body, bytes):
+            sent_headers["Content-Type"] = "application/json"
+        sent_headers.update(headers or {})
+        for _ in range(5):
+            self.calls += 1
+            try:
+                response = self._session().request(
+                    method,
+                    url,
+                    data=body,
+                    headers=sent_headers,
+                    auth=_Bearer(self._key if _origin(url) == _origin(self.base_url) else ""),
+                    timeout=self._timeouts(),
+                    stream=True,
+                    allow_redirects=False,
+                )
+            except (requests.RequestException, OSError, ValueError) as error:
+                raise error_from_exception(error) from error
+            if response.status_code not in (301, 302, 303, 307, 308):
+                break
+            url = urljoin(url, response.headers.get("Location", ""))
+            response.close()
+            if method != "GET" or not _is_safe(url):
+                raise ApiError(response.status_code, f"the server sends {method} elsewhere: {plain(url, 120)}")
+        if not 200 <= response.status_code < 300:
+            raise error_from_answer(response.status_code, response.headers, self._body(response, 64 * 1024))
+        return response
+
+    def _json(self, response: requests.Response) -> dict[str, Any]:
+        """The JSON object of an answer; anything else raises ApiError, since then nobody knows what happened."""
+        try:
+            value = json.loads(self._body(response, JSON_LIMIT))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            kind = plain(response.headers.get("Content-Type", "no content type"), 60)
+            raise ApiError(response.status_code, f"the answer is not a JSON object ({kind})", garbled=True)
+        return value
+
+    def _body(self, response: requests.Response, limit: int) -> bytes:
+        """At most `limit` bytes of a body; a longer, cut or dripping one raises ApiError."""
+        ends = self._outside.monotonic() + JSON_TIME_S
+        body = bytearray()
+        for block in Content(response).blocks():
+            body += block
+            if len(body) > limit:
+                response.close()
+                if response.status_code >= 400:
+                    break  # enough of an error page
+                raise ApiError(response.status_code, f"the answer is longer than {limit} bytes", garbled=True)
+            if self._outside.monotonic() > ends:
+                response.close()
+                raise ApiError(None, "the answer did not arrive in time")
+        return bytes(body)
+
+    def _timeouts(self) -> tuple[float, float]:
+        left = READ_TIMEOUT_S if self.until is None else max(0.5, self.until - self._outside.monotonic())
+        return min(CONNECT_TIMEOUT_S, left), min(READ_TIMEOUT_S, left)
+
+    def _session(self) -> requests.Session:
+        if self._open is None:
+            import requests
+
+            self._open = requests.Session()
+            # A proxy of the environment has no business between this process and its own machine.
+            self._open.trust_env = not _is_loopback(urlsplit(self.base_url).hostname or "")
+            adapter = self._outside.adapter()
+            self._open.mount("https://", adapter)
+            self._open.mount("http://", adapter)
+        return self._open
+
+
+class _Bearer:
+    """Puts the key on one request. Being the request's `auth`, it also keeps ~/.netrc from being asked."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+def checked_base_url(base_url: str) -> str:
+    """`base_url` without a final slash; raises Failure (2) unless it is https or a loopback address."""
+    hint = f"give https, or http on 127.0.0.1; the hosted server is {DEFAULT_BASE_URL}"
+    if not _is_safe(base_url) or "?" in base_url or "#" in base_url:
+        raise Failure(Exit.BAD_INPUT, "unsafe_base_url", f"the key is not sent to {plain(base_url, 120)}", hint)
+    return base_url.rstrip("/")
+
+
+def bare_id(identifier: str) -> str:
+    """A UUID without the `batch_` or `file_` that webhooks put before it (dwctl events.rs); others unchanged."""
+    match = re.fullmatch(r"(?:batch|file)[_-]([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})", identifier)
+    return match.group(1) if match else identifier
+
+
+def _is_safe(url: str) -> bool:
+    """Whether the key may travel to `url`: https, or plain http that stays on this machine."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    if not host or parts.username is not None or parts.password is not None:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _segment(identifier: str) -> str:
+    """One path segment; an id is never more than one, whatever it says."""
+    if not identifier or identifier in (".", ".."):
+        raise Failure(Exit.BAD_INPUT, "bad_id", "an id is empty", "python3 list_batches.py")
+    return quote(identifier, safe="")
+
+
+def _remote_file(value: dict[str, Any]) -> RemoteFile:
+    identifier = value.get("id")
+    if not isinstance(identifier, str) or not identifier:
+        raise ApiError(200, "the answer is not a file object", garbled=True)
+    return RemoteFile(
+        id=identifier,
+        filename=str(value.get("filename") or ""),
+        bytes=_whole(value.get("bytes")) or 0,
+        purpose=str(value.get("purpose") or ""),
+    )
+
+
+def _batch(value: dict[str, Any]) -> Batch:
+    identifier, status = value.get("id"), value.get("status")
+    if not isinstance(identifier, str) or not identifier or not isinstance(status, str):
+        raise ApiError(200, "the answer is not a batch object", garbled=True)
+    counts = value.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    metadata = value.get("metadata")
+    errors = value.get("errors")
+    listed = errors.get("data") if isinstance(errors, dict) else None
+    return Batch(
+        id=identifier,
+        status=status,
+        endpoint=str(value.get("endpoint") or ""),
+        input_file_id=str(value.get("input_file_id") or ""),
+        output_file_id=_text(value.get("output_file_id")),
+        error_file_id=_text(value.get("error_file_id")),
+        window=str(value.get("completion_window") or ""),
+        created_at=_whole(value.get("created_at")),
+        expires_at=_whole(value.get("expires_at")),
+        completed_at=_whole(value.get("completed_at")),
+        total=_whole(counts.get("total")) or 0,
+        completed=_whole(counts.get("completed")) or 0,
+        failed=_whole(counts.get("failed")) or 0,
+        metadata={str(name): str(item) for name, item in metadata.items()} if isinstance(metadata, dict) else {},
+        errors=tuple(plain(one.get("message"), 200) for one in listed if isinstance(one, dict))
+        if isinstance(listed, list)
+        else (),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 else None
