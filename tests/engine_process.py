@@ -1,0 +1,104 @@
+"""Servers for tests: any ASGI application, or the embedded engine before a test upstream, on loopback.
+
+`serve(app)` runs an application in a thread. `engine_with_upstream(folder)` runs the embedded engine in this
+process, with a programmable upstream that answers at once, so that whole jobs take milliseconds.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import uvicorn
+
+from doubleword.engine.app import build
+from doubleword.engine.store import Store
+from doubleword.engine.upload import Limits
+from doubleword.engine.upstream import Upstream as UpstreamResponder
+from doubleword.engine.worker import Retries, Worker
+from tests.upstream import Upstream
+
+KEY = "test-key-0123456789"
+QUICK = Retries(most=3, first_wait_s=0.01, longest_wait_s=0.02)
+PATIENCE_S = 30.0
+
+
+@contextmanager
+def serve(app: Any) -> Iterator[str]:
+    """Run an ASGI application on a free loopback port; yields its base URL, `/v1` included."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="critical", lifespan="on", ws="none", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server", daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the server to start")
+        assert server.started, "the server did not start"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listener.close()
+
+
+@dataclass(frozen=True)
+class RunningEngine:
+    """An embedded engine that runs: where it listens, the key it takes, and what stands behind it."""
+
+    base_url: str
+    key: str
+    upstream: Upstream
+    store: Store
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One HTTP call with the key; `path` begins after /v1."""
+        headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
+        return requests.request(method, f"{self.base_url}{path}", headers=headers, timeout=PATIENCE_S, **options)
+
+
+@contextmanager
+def engine_with_upstream(
+    folder: Path,
+    *,
+    key: str = KEY,
+    limits: Limits | None = None,
+    retries: Retries = QUICK,
+    concurrency: int = 8,
+    works: bool = True,
+    now: Callable[[], float] = time.time,
+    wrap: Callable[[Any], Any] = lambda app: app,
+    upstream: Upstream | None = None,
+) -> Iterator[RunningEngine]:
+    """Run the embedded engine with its data in `folder`, before a test upstream.
+
+    `wrap` may put ASGI middleware around the application, to inject faults; it must pass the lifespan on.
+    `works=False` leaves every batch where its creation left it. `now` is the engine's clock.
+    """
+    told = upstream or Upstream()
+    with serve(told.app) as upstream_url:
+        store = Store(folder, now)
+        responder = UpstreamResponder(upstream_url, concurrency)
+        worker = Worker(store, responder, retries, idle_s=0.02) if works else None
+        try:
+            with serve(wrap(build(store, responder, worker, key, limits))) as base_url:
+                yield RunningEngine(base_url, key, told, store)
+        finally:
+            told.release()
+            responder.close()
+            store.close()
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """The first true value of `condition`; fails the test where it does not come."""
+    deadline = time.monotonic() + patience_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {patience_s:g} s for {what}"
+        time.sleep(0.01)
+    return value
