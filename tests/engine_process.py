@@ -17,13 +17,13 @@ from typing import Any
 
 import requests
 import uvicorn
+from tests.upstream import Upstream
 
 from doubleword.engine.app import build
 from doubleword.engine.store import Store
 from doubleword.engine.upload import Limits
 from doubleword.engine.upstream import Upstream as UpstreamResponder
 from doubleword.engine.worker import Retries, Worker
-from tests.upstream import Upstream
 
 KEY = "test-key-0123456789"
 QUICK = Retries(most=3, first_wait_s=0.01, longest_wait_s=0.02)

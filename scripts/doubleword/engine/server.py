@@ -1,0 +1,104 @@
+"""The engine as a process: it listens, tells where, and ends at once when it is told to or when its parent is gone.
+
+Promises: nothing is announced before it is listened to; no end waits for a model, whose request is run again
+by the next engine; the only address listened to is the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvicorn
+
+from doubleword.engine.answer import Responder
+from doubleword.engine.app import build
+from doubleword.engine.model import BundledModels
+from doubleword.engine.store import Store
+from doubleword.engine.upstream import Upstream
+from doubleword.engine.worker import Worker
+from doubleword.failure import Exit, Failure
+from doubleword.key import read_key
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+GRACE_S = 1
+
+
+def serve(
+    data: Path,
+    host: str,
+    port: int,
+    upstream: str | None,
+    while_stdin_open: bool,
+    listening: Callable[[dict[str, Any]], None],
+) -> NoReturn:
+    """Serve the API from `data`, call `listening` with the base URL, and end the process with code 0 when stopped.
+
+    Raises `Failure`: exit 2 for what cannot be listened to or used, exit 3 for an open door without a key.
+    """
+    key = read_key()
+    if not key and host not in LOOPBACK:
+        hint = "set DOUBLEWORD_API_KEY to the key that clients must send"
+        raise Failure(Exit.NO_KEY, "no_key", f"listening on {host} lets other machines in, so it needs a key", hint)
+    responder: Responder = BundledModels() if upstream is None else Upstream(upstream)
+    store = Store(data)
+    app = build(store, responder, Worker(store, responder), key)
+    listener = _listener(host, port)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=GRACE_S
+    )
+    shown_host = f"[{host}]" if ":" in host else host
+    server = _Server(config, lambda: listening({"base_url": f"http://{shown_host}:{listener.getsockname()[1]}/v1"}))
+    if while_stdin_open:
+        threading.Thread(target=_until_stdin_ends, args=(server,), name="parent-watch", daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn repeats the signal that stopped it
+        server.run(sockets=[listener])
+    store.close()
+    if server.announced:
+        _end()
+    raise Failure(Exit.NOT_FINISHED, "stopped", "stopped before it listened")
+
+
+class _Server(uvicorn.Server):
+    """Tells once it listens."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.announced = False
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+            self.announced = True
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        message = f"cannot listen on {host} port {port}: {error}"
+        raise Failure(Exit.BAD_INPUT, "cannot_listen", message, "choose another --port, or 0 for a free one") from None
+
+
+def _until_stdin_ends(server: uvicorn.Server) -> None:
+    with contextlib.suppress(OSError):  # an input that was closed from the start has ended too
+        while os.read(0, 1024):
+            pass
+    server.should_exit = True
+
+
+def _end() -> NoReturn:
+    """End without waiting for threads: a model cannot be interrupted, and its request is run again later."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(0)
