@@ -15,11 +15,12 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
+from doubleword import api_objects
 from doubleword.api_error import ApiError, error_from_answer, error_from_exception
+from doubleword.api_objects import Batch, RemoteFile, bare_id
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Outside
 
@@ -32,59 +33,17 @@ READ_TIMEOUT_S = 60.0
 JSON_LIMIT = 16 * 1024 * 1024  # no object or page of the API comes near this
 JSON_TIME_S = 120.0
 BLOCK = 1 << 18
-TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 LONGEST_RETRY_AFTER_S = 300.0
 PAGE = 100  # the server clamps a page to 101 (dwctl files.rs, batches.rs)
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file object. `bytes` is exact for input files only (dwctl utils.rs estimates it for result files)."""
-
-    id: str
-    filename: str
-    bytes: int
-    purpose: str
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch object; times in seconds since the epoch, absent ones None.
-
-    `completed` and `failed` are the server's counts: cancelled requests are in neither (dwctl batches.rs).
-    """
-
-    id: str
-    status: str
-    endpoint: str
-    input_file_id: str
-    output_file_id: str | None
-    error_file_id: str | None
-    window: str
-    created_at: int | None
-    expires_at: int | None
-    completed_at: int | None
-    total: int
-    completed: int
-    failed: int
-    metadata: dict[str, str] = field(default_factory=dict)
-    errors: tuple[str, ...] = ()
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the server says that it will do no more, which a retry can undo."""
-        return self.status in TERMINAL
-
-
 class Content:
-    """The bytes of a file as they arrive. `incomplete` and `last_line` are the server's X- headers, or None."""
+    """The bytes of an answer as they arrive. Whether all rows came is for the reader to count: the server's
+    X-Last-Line and X-Incomplete are absent or ambiguous too often (dwctl files.rs).
+    """
 
     def __init__(self, response: requests.Response) -> None:
         self._response = response
-        incomplete = response.headers.get("X-Incomplete", "").lower()
-        self.incomplete = {"true": True, "false": False}.get(incomplete)
-        last = response.headers.get("X-Last-Line", "")
-        self.last_line = int(last) if last.isdecimal() and len(last) < 12 else None
 
     def blocks(self) -> Iterator[bytes]:
         """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, breaks or is cut."""
@@ -125,15 +84,24 @@ class Upload:
     def __len__(self) -> int:
         return self._length
 
+    def __iter__(self) -> Iterator[bytes]:
+        """Blocks of the body; that it can be iterated tells requests to stream it."""
+        return iter(lambda: self.read(BLOCK), b"")
+
     def read(self, size: int = -1) -> bytes:
-        """The next bytes of the body; a file that shrank meanwhile raises ApiError before the body is whole."""
+        """The next bytes of the body, all of them for a negative size.
+
+        A file that shrank meanwhile raises ApiError before the body is whole, so the server takes nothing.
+        """
+        if size < 0:
+            return b"".join(self)
         if self._head:
             head, self._head = self._head, b""
             return head
         if self._left:
-            block = self._file.read(min(self._left, size if size > 0 else BLOCK))
+            block = self._file.read(min(self._left, size))
             if not block:
-                raise ApiError(None, "the batch file became shorter while it was sent", sent=False)
+                raise ApiError(None, "the batch file became shorter while it was sent", sent=False, lasting=True)
             self._left -= len(block)
             self._hash.update(block)
             self._sent(len(block))
@@ -168,16 +136,16 @@ class Api:
     def upload(self, body: Upload) -> RemoteFile:
         """POST /files, once. Answers 201 with the file (dwctl files.rs; OpenAI answers 200)."""
         response = self._once("POST", "/files", body=body, headers={"Content-Type": body.content_type})
-        return _remote_file(self._json(response))
+        return api_objects.remote_file(self._json(response))
 
     def file(self, file_id: str) -> RemoteFile:
         """GET /files/{id}."""
-        return _remote_file(self._get(f"/files/{_segment(file_id)}"))
+        return api_objects.remote_file(self._get(f"/files/{_segment(file_id)}"))
 
     def files(self, search: str) -> Iterator[RemoteFile]:
         """GET /files page by page; `search` is a part of the name, which OpenAI ignores (dwctl files.rs)."""
         for item in self._pages("/files", {"search": search, "purpose": "batch"}):
-            yield _remote_file(item)
+            yield api_objects.remote_file(item)
 
     def content(self, file_id: str, skip: int = 0) -> Content:
         """GET /files/{id}/content from line `skip`, as one stream; one attempt, ApiError when it is refused.
@@ -198,31 +166,31 @@ class Api:
             "completion_window": window,
             "metadata": metadata,
         }
-        return _batch(self._json(self._once("POST", "/batches", body=json.dumps(asked).encode())))
+        return api_objects.batch(self._json(self._once("POST", "/batches", body=json.dumps(asked).encode())))
 
     def batch(self, batch_id: str) -> Batch:
         """GET /batches/{id}. An id as webhooks send it, `batch_<uuid>`, is tried without its prefix too."""
         try:
-            return _batch(self._get(f"/batches/{_segment(batch_id)}"))
+            return api_objects.batch(self._get(f"/batches/{_segment(batch_id)}"))
         except ApiError as error:
             bare = bare_id(batch_id)
             if error.status not in (400, 404) or bare == batch_id:
                 raise
-            return _batch(self._get(f"/batches/{_segment(bare)}"))
+            return api_objects.batch(self._get(f"/batches/{_segment(bare)}"))
 
     def batches(self, search: str = "", status: str = "") -> Iterator[Batch]:
         """GET /batches page by page, newest first; `search` looks into metadata (OpenAI ignores it)."""
         query = {name: value for name, value in (("search", search), ("status", status)) if value}
         for item in self._pages("/batches", query):
-            yield _batch(item)
+            yield api_objects.batch(item)
 
     def cancel(self, batch_id: str) -> Batch:
         """POST /batches/{id}/cancel, once; a second call changes nothing (dwctl batches.rs)."""
-        return _batch(self._json(self._once("POST", f"/batches/{_segment(batch_id)}/cancel")))
+        return api_objects.batch(self._json(self._once("POST", f"/batches/{_segment(batch_id)}/cancel")))
 
     def retry(self, batch_id: str) -> Batch:
         """POST /batches/{id}/retry, once: failed and cancelled requests are pending again (dwctl batches.rs)."""
-        return _batch(self._json(self._once("POST", f"/batches/{_segment(batch_id)}/retry")))
+        return api_objects.batch(self._json(self._once("POST", f"/batches/{_segment(batch_id)}/retry")))
 
     # Models and single requests
 
@@ -386,12 +354,6 @@ def checked_base_url(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
-def bare_id(identifier: str) -> str:
-    """A UUID without the `batch_` or `file_` that webhooks put before it (dwctl events.rs); others unchanged."""
-    match = re.fullmatch(r"(?:batch|file)[_-]([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})", identifier)
-    return match.group(1) if match else identifier
-
-
 def _is_safe(url: str) -> bool:
     """Whether the key may travel to `url`: https, or plain http that stays on this machine."""
     try:
@@ -424,53 +386,3 @@ def _segment(identifier: str) -> str:
     if not identifier or identifier in (".", ".."):
         raise Failure(Exit.BAD_INPUT, "bad_id", "an id is empty", "python3 list_batches.py")
     return quote(identifier, safe="")
-
-
-def _remote_file(value: dict[str, Any]) -> RemoteFile:
-    identifier = value.get("id")
-    if not isinstance(identifier, str) or not identifier:
-        raise ApiError(200, "the answer is not a file object", garbled=True)
-    return RemoteFile(
-        id=identifier,
-        filename=str(value.get("filename") or ""),
-        bytes=_whole(value.get("bytes")) or 0,
-        purpose=str(value.get("purpose") or ""),
-    )
-
-
-def _batch(value: dict[str, Any]) -> Batch:
-    identifier, status = value.get("id"), value.get("status")
-    if not isinstance(identifier, str) or not identifier or not isinstance(status, str):
-        raise ApiError(200, "the answer is not a batch object", garbled=True)
-    counts = value.get("request_counts")
-    counts = counts if isinstance(counts, dict) else {}
-    metadata = value.get("metadata")
-    errors = value.get("errors")
-    listed = errors.get("data") if isinstance(errors, dict) else None
-    return Batch(
-        id=identifier,
-        status=status,
-        endpoint=str(value.get("endpoint") or ""),
-        input_file_id=str(value.get("input_file_id") or ""),
-        output_file_id=_text(value.get("output_file_id")),
-        error_file_id=_text(value.get("error_file_id")),
-        window=str(value.get("completion_window") or ""),
-        created_at=_whole(value.get("created_at")),
-        expires_at=_whole(value.get("expires_at")),
-        completed_at=_whole(value.get("completed_at")),
-        total=_whole(counts.get("total")) or 0,
-        completed=_whole(counts.get("completed")) or 0,
-        failed=_whole(counts.get("failed")) or 0,
-        metadata={str(name): str(item) for name, item in metadata.items()} if isinstance(metadata, dict) else {},
-        errors=tuple(plain(one.get("message"), 200) for one in listed if isinstance(one, dict))
-        if isinstance(listed, list)
-        else (),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 else None

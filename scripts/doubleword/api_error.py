@@ -33,6 +33,7 @@ class ApiError(Exception):
         self,
         status: int | None,
         sentence: str,
+        *,
         retry_after: float | None = None,
         sent: bool = True,
         garbled: bool = False,
@@ -122,7 +123,7 @@ def error_from_answer(status: int, headers: Mapping[str, str], body: bytes) -> A
     if header is not None:
         asked.append(header)
     # Header and body disagree on this server (errors.rs: 60 against 30); the longer wait is the safe one.
-    return ApiError(status, sentence or "no explanation was given", max(asked, default=None))
+    return ApiError(status, sentence or "no explanation was given", retry_after=max(asked, default=None))
 
 
 def error_from_exception(error: BaseException) -> ApiError:

@@ -54,6 +54,18 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local", action="store_true", help="use the embedded engine: no key, no network")
 
 
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add what poll, fetch and cancel work on: a job or bare batches."""
+    named = "a job file, a batch file of a job, or batch ids"
+    parser.add_argument("names", nargs="+", metavar="JOB|BATCH_ID", help=named)
+
+
+def add_max_cost(parser: argparse.ArgumentParser) -> None:
+    """Add the limit that a paid call keeps."""
+    help_text = "refuse (exit 8) unless it surely costs at most this"
+    parser.add_argument("--max-cost", type=float, metavar="USD", help=help_text)
+
+
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], dict[str, Any]]) -> NoReturn:
     """Parse the arguments, call `work` with them, print its answer as the one JSON object, and exit.
 

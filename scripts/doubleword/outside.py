@@ -7,6 +7,7 @@ Promises: the client reaches none of them in any other way, so a test or a simul
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import sys
@@ -69,6 +70,10 @@ class Disk:
             return path.stat().st_size if path.is_file() else None
         except OSError:
             return None
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether `path` is a folder."""
+        return path.is_dir()
 
     @contextlib.contextmanager
     def lock(self, path: Path) -> Iterator[None]:
@@ -177,6 +182,7 @@ class WholeFile:
         self._mode = mode
         self._temporary = path.with_name(f".{path.name}.part")
         self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
 
     def __enter__(self) -> WholeFile:
         refuse_existing(self.path, self._disk, self._force)
@@ -187,7 +193,19 @@ class WholeFile:
         """Append `data`."""
         assert self._file is not None, "write() belongs inside the with block"
         self._file.write(data)
+        self._hash.update(data)
         self.bytes += len(data)
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of what was written so far."""
+        return self._hash.hexdigest()
+
+    def finish(self) -> None:
+        """Make the temporary file durable; leaving the block then only renames it."""
+        if self._file is not None and not self._file.closed:
+            self._disk.sync(self._file)
+            self._file.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -195,9 +213,7 @@ class WholeFile:
         assert self._file is not None
         try:
             if kind is None:
-                self._disk.sync(self._file)
-            self._file.close()
-            if kind is None:
+                self.finish()
                 if self._force:
                     self._disk.replace(self._temporary, self.path)
                 else:
@@ -213,11 +229,11 @@ class WholeFile:
 
 def refuse_existing(path: Path, disk: Disk, force: bool) -> None:
     """Raise the failure for an output that exists, before any work is done for it."""
-    if path.is_dir():
+    if disk.is_folder(path):
         raise Failure(Exit.BAD_INPUT, "output_is_folder", f"{path} is a folder", "name a file as the output")
     if not force and disk.size(path) is not None:
         raise _exists(path)
-    if not path.parent.is_dir():
+    if not disk.is_folder(path.parent):
         raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
 
 

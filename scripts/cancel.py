@@ -1,0 +1,41 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.32,<3",
+# ]
+# ///
+"""Cancel the batches of a job that are not over; without --yes only say what would be cancelled."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+
+EXAMPLES = """\
+  cancel.py movies.job.json           what would be cancelled (exit 8)
+  cancel.py movies.job.json --yes     cancel it; answers that exist are kept, fetch_results.py gets them"""
+
+
+def parser() -> command.Parser:
+    """The arguments of this script."""
+    made = command.Parser("Cancel batches that are not over. A finished batch is left alone.", EXAMPLES)
+    made.add_argument(
+        "names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of a job, or batch ids"
+    )
+    made.add_argument("--yes", action="store_true", help="really cancel")
+    command.add_server(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Cancel; the key is batches."""
+    from doubleword.cancelling import cancel_named
+    from doubleword.outside import Outside
+
+    return cancel_named(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)

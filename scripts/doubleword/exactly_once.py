@@ -1,0 +1,236 @@
+"""Each intended batch is created exactly once, whatever happens on the way.
+
+Promises: the job file says what is about to be asked before it is asked; after an end that leaves the outcome
+open (no reply, 5xx, a kill) the batch's own key is looked for on the server, and only a sure absence leads to
+a second call; a file that changed between check and upload becomes no batch.
+
+The server knows no idempotency: a repeated POST makes a second, paid batch (control-layer, dwctl batches.rs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from doubleword.api import Api, Upload
+from doubleword.api_error import ApiError
+from doubleword.api_objects import Batch, RemoteFile
+from doubleword.failure import Exit, Failure, plain
+from doubleword.job import Intended, JobFile
+from doubleword.outside import Outside
+
+# A create whose reply was lost may still be under way behind a gateway; before this long after it, absence
+# proves nothing. An upload costs nothing, so there only the lag of a read replica is waited for.
+SETTLE_CREATE_S = 90.0
+SETTLE_UPLOAD_S = 10.0
+LOOK_AGAIN_S = 5.0
+TRIES = 4
+KEY_NAME = "doubleword_batch_key"
+JOB_NAME = "doubleword_job"
+
+Found = TypeVar("Found")
+
+
+class Submission:
+    """Brings every intended batch of one job to the state "created".
+
+    `note` receives facts the user should see, `sent` the number of bytes just sent.
+    """
+
+    def __init__(
+        self, store: JobFile, api: Api, outside: Outside, note: Callable[[str], None], sent: Callable[[int], None]
+    ) -> None:
+        self._store = store
+        self._api = api
+        self._outside = outside
+        self._note = note
+        self._sent = sent
+        self._uploaded_again: set[str] = set()
+        self.created = 0
+
+    def run(self) -> None:
+        """Go on from wherever the job stands; raises Failure when the server refuses or stays away."""
+        for one in self._store.job.batches:
+            one.tries = 0
+            while one.state != "created":
+                if one.state in ("planned", "uploading"):
+                    self._upload(one)
+                else:
+                    self._create(one)
+
+    # Uploading
+
+    def _upload(self, one: Intended) -> None:
+        """planned or uploading -> uploaded; a file that is on the server under our key is adopted."""
+        name = f"{Path(one.input.path).stem[:60]}-{one.key}.jsonl"
+        doing = f"uploading {plain(one.input.path)}"
+        if one.state == "uploading":  # an earlier run never learnt the outcome
+            self._settle_upload(one)
+        while one.state != "uploaded":
+            self._begin(one, "uploading")
+            try:
+                remote = self._send(one, name)
+            except ApiError as error:
+                if not error.may_have_happened:
+                    self._wait_or_give_up(one, "planned", error, doing)
+                    continue
+                self._note(f"{doing}: {error.sentence}; looking whether it arrived")
+                self._settle_upload(one, just_now=True)
+                if one.state != "uploaded" and one.tries >= TRIES:
+                    raise error.failure(doing) from error
+            else:
+                self._uploaded(one, remote)
+
+    def _send(self, one: Intended, name: str) -> RemoteFile:
+        path = self._store.input_path(one.input)
+        try:
+            file = self._outside.disk.open(path)
+        except FileNotFoundError:
+            raise Failure(
+                Exit.BAD_INPUT, "no_batch_file", f"the batch file {plain(path)} is gone", "restore it, then run again"
+            ) from None
+        with file:
+            body = Upload(file, one.input.bytes, name, self._outside.new_key(), self._sent)
+            remote = self._api.upload(body)
+        if body.file_sha256 != one.input.sha256:
+            # What was uploaded is not what was checked: it must never become a batch, under this key or any.
+            one.key = self._outside.new_key()
+            self._finish(one, "planned")
+            message = f"{plain(path)} was changed while it was sent; no batch was made of it"
+            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "leave the file alone and run this again")
+        return remote
+
+    def _settle_upload(self, one: Intended, just_now: bool = False) -> None:
+        """Adopt the upload if it is on the server, wherever in its pages; otherwise it is planned again."""
+        found = self._look(one, self._find_file, SETTLE_UPLOAD_S, just_now)
+        if found is None:
+            self._finish(one, "planned")
+        else:
+            self._uploaded(one, found)
+
+    def _find_file(self, one: Intended) -> RemoteFile | None:
+        """A whole file of ours: the key stands in its name, and what came is as long as what was sent."""
+        for search in (one.key, ""):
+            try:
+                for remote in self._api.files(search):
+                    if one.key in remote.filename and remote.bytes in (0, one.input.bytes):
+                        return remote
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise error.failure("looking for an upload") from error
+        return None
+
+    def _uploaded(self, one: Intended, remote: RemoteFile) -> None:
+        one.file_id = remote.id
+        self._finish(one, "uploaded")
+
+    # Creating
+
+    def _create(self, one: Intended) -> None:
+        """uploaded or creating -> created; a batch that carries our key, or uses our file, is adopted."""
+        doing = f"creating the batch for {plain(one.input.path)}"
+        if one.state == "creating":
+            self._settle_create(one)
+        while one.state not in ("created", "planned"):
+            self._begin(one, "creating")
+            metadata = {**self._store.job.metadata, JOB_NAME: self._store.job.id, KEY_NAME: one.key}
+            try:
+                batch = self._api.create_batch(one.file_id or "", one.input.endpoint, self._store.job.window, metadata)
+            except ApiError as error:
+                if error.status == 404:
+                    self._upload_again(one, error, doing)
+                    continue
+                if not error.may_have_happened:
+                    self._wait_or_give_up(one, "uploaded", error, doing)
+                    continue
+                self._note(f"{doing}: {error.sentence}; looking whether it exists before anything is asked again")
+                self._settle_create(one, just_now=True)
+                if one.state != "created" and one.tries >= TRIES:
+                    raise error.failure(doing) from error
+            else:
+                self._created(one, batch)
+
+    def _settle_create(self, one: Intended, just_now: bool = False) -> None:
+        """Adopt the batch if it exists; only when it surely does not, the call may be made again."""
+        found = self._look(one, self._find_batch, SETTLE_CREATE_S, just_now)
+        if found is None:
+            self._finish(one, "uploaded")
+        else:
+            self._created(one, found)
+
+    def _find_batch(self, one: Intended) -> Batch | None:
+        """The batch of this key. Its input file is proof too: that was uploaded for this batch alone."""
+        for search in (one.key, ""):
+            try:
+                for batch in self._api.batches(search):
+                    if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
+                        return batch
+                    if search == "" and batch.created_at and batch.created_at < self._store.job.created_at - 172_800:
+                        break  # newest first: what is older than the job by two days of clock skew is not ours
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise error.failure("looking for a batch whose reply was lost") from error
+        return None
+
+    def _upload_again(self, one: Intended, error: ApiError, doing: str) -> None:
+        """Our own input file is not found: a replica that lags, or the file is gone and nothing was made of it."""
+        if one.tries < TRIES:
+            self._finish(one, "uploaded")
+            self._outside.sleep(LOOK_AGAIN_S)
+            return
+        if one.key in self._uploaded_again:
+            raise error.failure(doing) from error
+        self._uploaded_again.add(one.key)
+        self._note(f"{doing}: the server has no input file any more; uploading it again")
+        one.file_id = None
+        one.tries = 0
+        self._finish(one, "planned")
+
+    def _created(self, one: Intended, batch: Batch) -> None:
+        one.batch_id = batch.id
+        self._finish(one, "created")
+        self.created += 1
+
+    # What both share
+
+    def _begin(self, one: Intended, state: str) -> None:
+        one.state = state
+        one.since = self._outside.now()
+        one.tries += 1
+        self._store.save()
+
+    def _finish(self, one: Intended, state: str) -> None:
+        one.state = state
+        one.since = None
+        if state in ("uploaded", "created"):
+            one.tries = 0
+        self._store.save()
+
+    def _look(
+        self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, just_now: bool
+    ) -> Found | None:
+        """What `find` finds, looking until absence is sure: `settle_s` after the call, or the lag of a replica.
+
+        The embedded engine of an earlier run died with it, and its store has no replica: one look is enough.
+        """
+        now = self._outside.now()
+        if just_now:
+            ends = now + settle_s
+        elif self._store.job.local is not None:
+            ends = now
+        else:
+            ends = min(max((one.since or now) + settle_s, now + LOOK_AGAIN_S), now + settle_s)
+        while True:
+            found = find(one)
+            left = ends - self._outside.now()
+            if found is not None or left <= 0:
+                return found
+            self._outside.sleep(min(LOOK_AGAIN_S, left))
+
+    def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:
+        """The server surely did nothing: wait and let the caller ask again, or raise when that cannot help."""
+        self._finish(one, back_to)
+        if not error.may_pass or one.tries >= TRIES:
+            raise error.failure(doing) from error
+        self._outside.sleep(self._api.pause(one.tries, error))

@@ -1,0 +1,165 @@
+"""One line of an output or error file: whose it is, whether it is an answer, and why not.
+
+Promises: a line is an answer only when it has the shape that its endpoint's users rely on; every other line
+is a failure with a cause in one sentence. No files, no network.
+
+Shapes: control-layer `core/batch/mod.rs` (output and error lines), `core/request/types.rs` (FailureReason,
+which stands JSON-encoded in `error.message`); OpenAI puts failed requests as status >= 400 into `response`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from doubleword.failure import plain
+
+
+@dataclass(frozen=True)
+class Line:
+    """`id` is the request's id on the server, `cause` None for an answer and a sentence for a failure."""
+
+    id: str
+    custom_id: str
+    cause: str | None
+
+
+def parse(raw: bytes) -> dict[str, Any] | None:
+    """The object of one line, or None. Lone surrogates and raw control characters inside strings are let through."""
+    try:
+        import orjson
+
+        value = orjson.loads(raw)
+    except (ImportError, ValueError):
+        try:
+            value = json.loads(raw, strict=False)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def judge(raw: bytes, endpoint: str) -> Line | None:
+    """What a line says; None when it does not even say whose answer it is."""
+    value = parse(raw)
+    if value is None:
+        # Too deep or broken for a parser; the request it belongs to can still be told, so it is not lost.
+        match = re.search(rb'"custom_id"\s*:\s*"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,64})"', raw[:4096])
+        return Line("", match.group(1).decode(), "the answer's line cannot be read as JSON") if match else None
+    custom_id = value.get("custom_id")
+    if not isinstance(custom_id, str):
+        return None
+    return Line(str(value.get("id") or ""), custom_id, _cause(value, endpoint))
+
+
+def _cause(value: dict[str, Any], endpoint: str) -> str | None:
+    error, response = value.get("error"), value.get("response")
+    if error:
+        return error_cause(error)
+    if not isinstance(response, dict):
+        return "the server gave neither an answer nor an error"
+    status, body = response.get("status_code"), response.get("body")
+    if isinstance(status, int) and status >= 400:
+        return f"HTTP {status}: {_text_of(body)}"
+    if not isinstance(body, dict):
+        return "the answer is text, not the JSON object of this endpoint"
+    if isinstance(body.get("error"), dict):
+        return f"the answer is an error: {_text_of(body)}"
+    return None if _has_shape(body, endpoint) else f"the answer has not the shape of {endpoint}"
+
+
+def _has_shape(body: dict[str, Any], endpoint: str) -> bool:
+    if endpoint == "/v1/embeddings":
+        data = body.get("data")
+        return (
+            isinstance(data, list) and bool(data) and all(isinstance(one, dict) and "embedding" in one for one in data)
+        )
+    if endpoint == "/v1/responses":
+        return isinstance(body.get("output"), list)
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return False
+    if endpoint == "/v1/chat/completions":
+        message = choices[0].get("message")
+        return isinstance(message, dict) and ("content" in message or "tool_calls" in message)
+    return endpoint != "/v1/completions" or "text" in choices[0]
+
+
+def error_cause(error: Any) -> str:
+    """The sentence in an error line: FailureReason JSON inside `message`, itself often around upstream JSON."""
+    message = error.get("message") if isinstance(error, dict) else error
+    reason = _decoded(message)
+    if isinstance(reason, dict) and isinstance(reason.get("type"), str):
+        details = reason.get("details")
+        details = details if isinstance(details, dict) else {}
+        if "status" in details:
+            return f"HTTP {plain(details['status'], 10)}: {_text_of(_decoded(details.get('body')))}"
+        return f"{plain(reason['type'], 60)}: {_text_of(details.get('error') or 'no more is known')}"
+    code = error.get("code") if isinstance(error, dict) else None
+    return f"{plain(code, 60)}: {_text_of(reason)}" if code else _text_of(reason)
+
+
+def _decoded(value: Any) -> Any:
+    """JSON inside a string, else the value itself."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, dict):
+        error = value.get("error")
+        if isinstance(error, dict):
+            return _text_of(error.get("message") or error.get("code"))
+        return _text_of(error or value.get("message") or value.get("detail"))
+    return plain(value, 160) if value else "no explanation was given"
+
+
+def answer_text(body: dict[str, Any], endpoint: str) -> str:
+    """The answer as text: a chat's content or its tool calls, a completion, a response's text, an embedding as JSON."""
+    if endpoint == "/v1/embeddings":
+        vectors = [one["embedding"] for one in body["data"]]
+        return json.dumps(vectors[0] if len(vectors) == 1 else vectors)
+    if endpoint == "/v1/responses":
+        items = [item for item in body["output"] if isinstance(item, dict)]
+        contents = [item["content"] for item in items if isinstance(item.get("content"), list)]
+        parts = [part for content in contents for part in content if isinstance(part, dict)]
+        text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
+        calls = [item for item in items if item.get("type") == "function_call"]
+        return text or (json.dumps(calls) if calls else "")
+    first = body["choices"][0]
+    if endpoint == "/v1/completions":
+        return str(first.get("text") or "")
+    message = first["message"]
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    if content:
+        return str(content)
+    if message.get("tool_calls"):
+        return json.dumps(message["tool_calls"])
+    return str(message.get("refusal") or "")
+
+
+def finish_reason(body: dict[str, Any], endpoint: str) -> str:
+    """Why the answer ended: `stop`, `length`, …; the status for /v1/responses; empty for embeddings."""
+    if endpoint == "/v1/embeddings":
+        return ""
+    if endpoint == "/v1/responses":
+        return plain(body.get("status") or "", 40)
+    return plain(body["choices"][0].get("finish_reason") or "", 40)
+
+
+def tokens(body: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens of `usage`, under either of their names."""
+    usage = body.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+
+    def count(*names: str) -> int | None:
+        return next((usage[name] for name in names if isinstance(usage.get(name), int)), None)
+
+    return count("prompt_tokens", "input_tokens"), count("completion_tokens", "output_tokens")

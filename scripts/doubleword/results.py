@@ -1,0 +1,298 @@
+"""Results: output and error files read to the end, reconciled with the requests, in the order of the input.
+
+Promises: one row for each request of the job; an answer is never lost to a cut connection, a late row, a
+duplicate or a parser; what is not there is said to be missing; `complete` only when the rows add up.
+
+A batch's rows come in order of completion, failed ones in a file of their own, cancelled ones in none; rows
+may become visible late and out of order (control-layer, fusillade `postgres.rs`; dwctl `files.rs`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from doubleword import batch_file, result_lines
+from doubleword.api import Api, Content
+from doubleword.api_error import ApiError
+from doubleword.api_objects import Batch
+from doubleword.failure import plain
+from doubleword.outside import Outside
+
+LONGEST_LINE = 64 * 1024 * 1024
+# Rows that the counts promise and a read did not show become visible within moments (a replica, a late commit).
+LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0)
+FAILURES_WITHOUT_PROGRESS = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The requests of one batch file: where their ids can be read, how many, and the batches that answer them.
+
+    `path` is the local batch file, None when only the server may still have it. Batches stand oldest first.
+    """
+
+    path: Path | None
+    requests: int | None
+    endpoint: str
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One request's end. `line` is the server's own line, without newline; None when there is none.
+
+    `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come).
+    """
+
+    custom_id: str
+    kind: str
+    line: bytes | None
+    cause: str | None
+    endpoint: str
+
+
+@dataclass
+class Tally:
+    """What was counted, row by row. `failures` counts causes; `examples` holds a custom_id for each."""
+
+    succeeded: int = 0
+    failed: int = 0
+    missing: int = 0
+    pending: int = 0
+    strangers: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, result: Result) -> None:
+        """Count one request."""
+        setattr(self, result.kind, getattr(self, result.kind) + 1)
+        if result.kind in ("failed", "missing"):
+            cause = result.cause or "no explanation was given"
+            self.failures[cause] += 1
+            self.examples.setdefault(cause, result.custom_id)
+
+    @property
+    def total(self) -> int:
+        """All requests that were asked, whatever became of them."""
+        return self.succeeded + self.failed + self.missing + self.pending
+
+    def causes(self) -> list[dict[str, Any]]:
+        """Causes of failure, most frequent first."""
+        return [
+            {"cause": plain(cause, 200), "count": count, "example": plain(self.examples[cause], 64)}
+            for cause, count in self.failures.most_common(10)
+        ]
+
+
+@dataclass(frozen=True)
+class _Row:
+    good: bool
+    cause: str | None
+    start: int
+    length: int
+
+
+class Collector:
+    """Reads and reconciles the results of batch files, one at a time, in memory bounded by one batch file.
+
+    `spool` is where rows are kept on disk meanwhile; it is removed on exit.
+    """
+
+    def __init__(self, api: Api, outside: Outside, spool: Path, progress: Callable[[int], None]) -> None:
+        self._api = api
+        self._outside = outside
+        self._path = spool
+        self._progress = progress
+        self._spool: BinaryIO | None = None
+        self._end = 0
+        self.tally = Tally()
+        self.unreadable = 0
+        self.warnings: list[str] = []
+
+    def __enter__(self) -> Collector:
+        self._spool = self._outside.disk.create(self._path, 0o600)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spool is not None:
+            self._spool.close()
+        with contextlib.suppress(OSError):
+            self._outside.disk.remove(self._path)
+
+    def collect(self, asked: Asked) -> Iterator[Result]:
+        """One result for each request of `asked`, in the order of its batch file; each is counted in `tally`."""
+        rows: dict[str, _Row] = {}
+        assert self._spool is not None
+        self._spool.seek(0)
+        self._end = 0
+        for batch in asked.batches:
+            self._read_batch(batch, asked.endpoint, rows)
+        over = bool(asked.batches) and all(one.terminal for one in asked.batches)
+        for custom_id in self._ids(asked, rows):
+            result = self._result(custom_id, rows.pop(custom_id, None), over, asked)
+            self.tally.add(result)
+            yield result
+        if rows and asked.path is not None:
+            self.tally.strangers += len(rows)
+            named = plain(next(iter(rows)), 64)
+            self.warnings.append(f"{len(rows)} rows answer no request of this job, such as {named}; they are left out")
+
+    def _result(self, custom_id: str, row: _Row | None, over: bool, asked: Asked) -> Result:
+        if row is not None:
+            kind = "succeeded" if row.good else "failed"
+            return Result(custom_id, kind, self._line(row), row.cause, asked.endpoint)
+        if not over:
+            return Result(custom_id, "pending", None, None, asked.endpoint)
+        states = plain(", ".join(sorted({one.status for one in asked.batches})), 60)
+        cause = "no row: it was cancelled" if "cancelled" in states else f"no row, though the batch is {states}"
+        return Result(custom_id, "missing", None, cause, asked.endpoint)
+
+    def _line(self, row: _Row) -> bytes:
+        assert self._spool is not None
+        self._spool.seek(row.start)
+        return self._spool.read(row.length)
+
+    # Reading
+
+    def _read_batch(self, batch: Batch, endpoint: str, rows: dict[str, _Row]) -> None:
+        """Read both files; once more, a little later, while an ended batch shows fewer rows than it counts."""
+        for wait in (*LATE_ROWS_WAITS_S, None):
+            own: dict[str, _Row] = {}
+            for file_id in (batch.output_file_id, batch.error_file_id):
+                if file_id:
+                    self._read_file(file_id, endpoint, own, over=batch.terminal)
+            if not batch.terminal or wait is None or len(own) >= min(batch.total, batch.completed + batch.failed):
+                break
+            self._outside.sleep(wait)
+        for custom_id, row in own.items():
+            known = rows.get(custom_id)
+            if (
+                known is None or row.good or not known.good
+            ):  # a later attempt's word counts, but never against an answer
+                rows[custom_id] = row
+
+    def _read_file(self, file_id: str, endpoint: str, rows: dict[str, _Row], over: bool) -> None:
+        """Every line of a result file, from wherever a cut connection left off, into the spool and `rows`.
+
+        A server that ignores where to go on sends known lines again; they are told by their id.
+        """
+        seen: set[tuple[str, str]] = set()
+        failures = 0
+        while True:
+            before = len(seen)
+            try:
+                self._read_stream(self._api.content(file_id, before), endpoint, rows, seen)
+                return
+            except ApiError as error:
+                if error.status == 404 and not over:
+                    return  # a result file that does not exist yet
+                failures = 1 if len(seen) > before else failures + 1
+                if failures >= FAILURES_WITHOUT_PROGRESS or not error.may_pass:
+                    raise error.failure("reading results") from error
+                self._outside.sleep(self._api.pause(failures, error))
+
+    def _read_stream(self, content: Content, endpoint: str, rows: dict[str, _Row], seen: set[tuple[str, str]]) -> None:
+        """Keep the whole lines of one body; raises ApiError when it ends early. Lines end at the byte \\n only."""
+        rest: list[bytes] = []
+        length = 0
+        for block in content.blocks():
+            self._progress(len(block))
+            head, newline, tail = block.rpartition(b"\n")
+            rest.append(head if newline else tail)
+            length += len(rest[-1])
+            if length > LONGEST_LINE:
+                raise ApiError(200, f"a result line is longer than {LONGEST_LINE} bytes", lasting=True)
+            if newline:
+                for raw in b"".join(rest).split(b"\n"):
+                    self._keep(raw, endpoint, rows, seen)
+                rest, length = [tail], len(tail)
+        last = b"".join(rest)
+        if last.strip():
+            if result_lines.parse(last) is None:
+                raise ApiError(None, "the body ended inside a line")
+            self._keep(last, endpoint, rows, seen)
+
+    def _keep(self, raw: bytes, endpoint: str, rows: dict[str, _Row], seen: set[tuple[str, str]]) -> None:
+        raw = raw.strip()
+        if not raw:
+            return
+        line = result_lines.judge(raw, endpoint)
+        if line is None:
+            self.unreadable += 1
+            return
+        if (line.id, line.custom_id) in seen and line.id:
+            return
+        seen.add((line.id, line.custom_id))
+        known = rows.get(line.custom_id)
+        if known is not None and known.good:
+            return
+        assert self._spool is not None
+        self._spool.write(raw)
+        rows[line.custom_id] = _Row(line.cause is None, line.cause, self._end, len(raw))
+        self._end += len(raw)
+
+    # Whose answers
+
+    def _ids(self, asked: Asked, rows: dict[str, _Row]) -> Iterator[str]:
+        """custom_ids in input order: from the local file, else the server's copy, else in the order of the answers."""
+        if asked.path is not None:
+            yield from batch_file.custom_ids(asked.path, self._outside.disk)
+            return
+        known = self._ids_on_server(asked)
+        if known is not None:
+            yield from known
+            return
+        self.warnings.append("the input file is gone, so missing requests cannot be named and rows stand as they came")
+        count = 0
+        for custom_id in list(rows):
+            count += 1
+            yield custom_id
+        for number in range(count, asked.requests or 0):
+            yield f"(unknown request {number + 1})"
+
+    def _ids_on_server(self, asked: Asked) -> list[str] | None:
+        """The ids in the server's copy of the first batch's input file; None when it is gone or not whole."""
+        file_id = asked.batches[0].input_file_id if asked.batches else ""
+        if not file_id:
+            return None
+
+        def attempt() -> list[str]:
+            text = bytearray()
+            ids: list[str] = []
+            for block in self._api.content(file_id).blocks():
+                text += block
+                *whole, left = bytes(text).split(b"\n")
+                text = bytearray(left)
+                ids.extend(_id_of(raw) for raw in whole if raw.strip())
+            ids.extend([_id_of(bytes(text))] if text.strip() else [])
+            if asked.requests and len(ids) < asked.requests:
+                raise ApiError(None, "the input file came short")
+            return ids
+
+        try:
+            ids: list[str] = self._api.patiently(attempt)
+        except ApiError:
+            return None
+        return ids
+
+
+def _id_of(raw: bytes) -> str:
+    value = result_lines.parse(raw)
+    custom_id = value.get("custom_id") if value is not None else None
+    if not isinstance(custom_id, str):
+        raise ApiError(None, "a line of the input file cannot be read")
+    return custom_id
+
+
+def error_line(result: Result) -> bytes:
+    """The line of a failed or missing request for the errors file: the server's own, or one in the same form."""
+    if result.line is not None and result_lines.parse(result.line) is not None:
+        return result.line
+    error = {"code": result.kind, "message": result.cause}
+    return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()

@@ -1,0 +1,52 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.32,<3",
+#     "jsonschema>=4.23,<5",
+#     "jsonschema-rs>=0.39,<1",
+#     "orjson>=3.10,<4",
+# ]
+# ///
+"""Fetch the results of a job or of batches: every request accounted for, in the order of the input."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+
+EXAMPLES = """\
+  fetch_results.py movies.job.json
+  fetch_results.py movies.job.json --format csv --join movies.csv --output answers.csv
+  fetch_results.py movies.job.json --partial --output so-far.jsonl
+Requests that failed or are missing go to <stem>.errors.jsonl; in tables they stand as rows with their cause."""
+
+
+def parser() -> command.Parser:
+    """The arguments of this script."""
+    made = command.Parser("Fetch results: one row for each request, in the order of the input.", EXAMPLES)
+    made.add_argument(
+        "names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of a job, or batch ids"
+    )
+    made.add_argument("--output", metavar="PATH", help="default: <job>.results.<format> beside the job file")
+    made.add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl", help="default: jsonl")
+    made.add_argument("--join", metavar="SOURCE", help="the table the batch was made of: its columns come first")
+    made.add_argument("--id", metavar="TEMPLATE", help="how --join finds a row's custom_id (default: as created)")
+    made.add_argument("--raw-cells", action="store_true", help="CSV: leave cells alone that a spreadsheet would run")
+    made.add_argument("--partial", action="store_true", help="take what is there while batches run (exit 7)")
+    made.add_argument("--force", action="store_true", help="replace an existing output")
+    command.add_server(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Fetch; the keys are output, errors, complete, counts, failures."""
+    from doubleword.delivery import fetch
+    from doubleword.outside import Outside
+
+    return fetch(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)

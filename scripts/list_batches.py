@@ -1,0 +1,41 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.32,<3",
+# ]
+# ///
+"""List the account's batches, newest first."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+
+EXAMPLES = """\
+  list_batches.py
+  list_batches.py --status in_progress --limit 50
+  list_batches.py --all"""
+
+
+def parser() -> command.Parser:
+    """The arguments of this script."""
+    made = command.Parser("List batches, newest first.", EXAMPLES)
+    made.add_argument("--limit", type=int, default=10, metavar="N", help="how many (default 10)")
+    made.add_argument("--status", metavar="S", help="only those in this state, such as in_progress or completed")
+    made.add_argument("--all", action="store_true", help="every batch, whatever --limit says")
+    command.add_server(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """List; the keys are batches, has_more."""
+    from doubleword.listing import list_batches
+    from doubleword.outside import Outside
+
+    return list_batches(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)

@@ -1,0 +1,44 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.32,<3",
+# ]
+# ///
+"""Look at a job's batches once, or watch them until they are over or a wait has passed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+
+EXAMPLES = """\
+  poll.py movies.job.json                one look
+  poll.py movies.job.json --wait 600     watch for up to ten minutes; exit 7 means: run it again
+  poll.py 6f0c0e1e-0000-0000-0000-000000000000"""
+
+
+def parser() -> command.Parser:
+    """The arguments of this script."""
+    made = command.Parser("Say how far a job's batches are, once or until they are over.", EXAMPLES)
+    made.add_argument(
+        "names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of a job, or batch ids"
+    )
+    made.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="watch for so long (default 0: one look)"
+    )
+    command.add_server(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Look or watch; the keys are status, done, counts, batches, elapsed_s."""
+    from doubleword.outside import Outside
+    from doubleword.watch import poll
+
+    return poll(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)

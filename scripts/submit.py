@@ -1,0 +1,51 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.32,<3",
+#     "jsonschema>=4.23,<5",
+#     "jsonschema-rs>=0.39,<1",
+#     "orjson>=3.10,<4",
+# ]
+# ///
+"""Check batch files, upload them, and create one batch for each, exactly once."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+
+EXAMPLES = """\
+  submit.py movies.jsonl                         the cheap window of 24 hours
+  submit.py movies.jsonl --window 1h --max-cost 2.50
+  submit.py movies.jsonl --local                 on the embedded engine: no key, no network, no cost
+  submit.py movies.jsonl --dry-run               what would be sent; nothing is
+Run again after any interruption, it goes on where it stopped and never pays twice."""
+
+
+def parser() -> command.Parser:
+    """The arguments of this script."""
+    made = command.Parser("Check batch files, upload them and create a batch for each, exactly once.", EXAMPLES)
+    made.add_argument("files", nargs="+", metavar="FILE", help="the batch files of one job")
+    made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
+    made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.job.json beside the first FILE)")
+    made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch; repeatable")
+    made.add_argument(
+        "--max-cost", type=float, metavar="USD", help="refuse (exit 8) unless it surely costs at most this"
+    )
+    made.add_argument("--dry-run", action="store_true", help="check and plan only: no network, no job file")
+    command.add_server(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Submit; the keys are job, batches, resumed."""
+    from doubleword.outside import Outside
+    from doubleword.submission import submit
+
+    return submit(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)
