@@ -1,0 +1,456 @@
+"""Batch files: request lines written in files of the right size, checked, and read again in order.
+
+Promises: a set of files appears whole or not at all and never mixes with an earlier set; a file counts as valid
+only when every line does, each custom_id is used once over all files of the job, and the limits of the service
+are kept; memory does not grow with the length of a line or a file, but for the custom_ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.outside import Disk, refuse_existing
+from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker, Problem
+from doubleword.sources import blocks, open_input
+
+# What the hosted service documents for one file; a self-hosted server may allow less (contract, section 1.1).
+MAX_REQUESTS = 50_000
+MAX_BYTES = 200_000_000
+SHOWN_ERRORS = 20
+SIDECAR_VERSION = 1
+
+
+# --- checking -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BatchFile:
+    """A batch file as it was checked; `models` in the order of their first use."""
+
+    path: Path
+    requests: int
+    bytes: int
+    sha256: str
+    endpoint: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LineError:
+    """Why a line is refused. `line` counts physical lines from 1; `path` is empty for the line as a whole."""
+
+    file: str
+    line: int
+    custom_id: str | None
+    path: str
+    message: str
+
+
+@dataclass
+class Check:
+    """What was found in all files of a job; `errors` holds the first 20, `error_count` counts them all."""
+
+    files: list[BatchFile]
+    requests: int
+    error_count: int
+    errors: list[LineError]
+
+
+def check(paths: Sequence[Path], disk: Disk, progress: Callable[[int], None] | None = None) -> Check:
+    """Check the files of one job, reading each once; `progress` is told the number of requests so far.
+
+    Every refused line counts as one error. Raises Failure (exit 2) for a file that cannot be read or is given
+    twice.
+    """
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "the same file is given twice", "name each batch file once")
+    found = Check([], 0, 0, [])
+    checker, seen = Checker(), set[str]()
+    for path in paths:
+        found.files.append(_FileCheck(path, checker, seen, found).run(disk, progress))
+    _name_first_uses(found, paths, disk)
+    return found
+
+
+class _FileCheck:
+    """Checks one file; `seen` and `found` are shared by all files of the job."""
+
+    def __init__(self, path: Path, checker: Checker, seen: set[str], found: Check) -> None:
+        self.path = path
+        self._checker = checker
+        self._seen = seen
+        self._found = found
+        self._requests = 0
+        self._bytes = 0
+        self._line = 0
+        self._endpoint = ""
+        self._models: dict[str, None] = {}
+
+    def run(self, disk: Disk, progress: Callable[[int], None] | None) -> BatchFile:
+        import hashlib
+        import threading
+
+        digest = hashlib.sha256()
+        with open_input(self.path, disk) as file:
+            for block, lines in blocks(file, MAX_LINE_BYTES):
+                # hashlib lets go of the interpreter, so the block is hashed while its lines are checked.
+                hashing = threading.Thread(target=digest.update, args=(block,))
+                hashing.start()
+                try:
+                    self._check(lines)
+                finally:
+                    hashing.join()
+                self._bytes += len(block)
+                if progress is not None:
+                    progress(self._found.requests)
+        self._check_limits()
+        models = tuple(self._models)
+        return BatchFile(self.path, self._requests, self._bytes, digest.hexdigest(), self._endpoint, models)
+
+    def _check(self, lines: list[bytes]) -> None:
+        accepts, seen = self._checker.accepts, self._seen
+        for raw in lines:
+            self._line += 1
+            line = raw.strip(BLANK)
+            if not line:
+                continue  # the server passes over blank lines, and counts its lines without them
+            self._requests += 1
+            self._found.requests += 1
+            if self._requests == MAX_REQUESTS + 1:
+                self._refuse(
+                    None, Problem("", f"is request {MAX_REQUESTS + 1:,} of its file, which may hold {MAX_REQUESTS:,}")
+                )
+            request = accepts(line)
+            if request is None:
+                self._explain(line)
+                continue
+            custom_id, url = request["custom_id"], request["url"]
+            if url != self._endpoint:
+                if self._endpoint:
+                    said = f"is {url}, but the first request of the file goes to {self._endpoint}; one endpoint a file"
+                    self._refuse(custom_id, Problem("url", said))
+                else:
+                    self._endpoint = url
+            if custom_id in seen:
+                self._refuse(custom_id, Problem("custom_id", _USED_BEFORE))
+            else:
+                seen.add(custom_id)
+                self._models[request["body"]["model"]] = None
+
+    def _check_limits(self) -> None:
+        if not self._requests:
+            self._refuse(None, Problem("", "the file holds no request"), line=1)
+        if self._bytes > MAX_BYTES:
+            said = f"the file has {self._bytes:,} bytes, and may have {MAX_BYTES:,}; create_batch_file.py splits it"
+            self._refuse(None, Problem("", said))
+
+    def _explain(self, line: bytes) -> None:
+        if len(self._found.errors) >= SHOWN_ERRORS:
+            self._found.error_count += 1
+            return
+        problems = self._checker.explain(line) or [Problem("", "is refused")]
+        first, others = problems[0], len(problems) - 1
+        if others:
+            first = Problem(first.path, f"{first.message} (and {others} more in this line)")
+        self._refuse(_custom_id_of(line), first)
+
+    def _refuse(self, custom_id: str | None, problem: Problem, line: int | None = None) -> None:
+        self._found.error_count += 1
+        if len(self._found.errors) < SHOWN_ERRORS:
+            error = LineError(str(self.path), line or self._line, custom_id, problem.path, problem.message)
+            self._found.errors.append(error)
+
+
+_USED_BEFORE = "is used before"
+
+
+def _custom_id_of(line: bytes) -> str | None:
+    """The custom_id of a refused line as far as it can be read, to find the line again."""
+    try:
+        custom_id = json.loads(line)["custom_id"] if len(line) <= MAX_LINE_BYTES else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return plain(custom_id, 64) if isinstance(custom_id, str) else None
+
+
+def _name_first_uses(found: Check, paths: Sequence[Path], disk: Disk) -> None:
+    """Say in the errors about a custom_id used twice where it stands first; only then are the files read again."""
+    wanted = {error.custom_id for error in found.errors if error.message == _USED_BEFORE}
+    places: dict[str | None, str] = {}
+    for path in paths:
+        for number, line in _numbered(path, disk) if len(places) < len(wanted) else ():
+            custom_id = _custom_id_of(line)
+            if custom_id in wanted:
+                places.setdefault(custom_id, f"{_USED_BEFORE}, on line {number} of {plain(path.name, 60)}")
+                if len(places) == len(wanted):
+                    break
+    for at, error in enumerate(found.errors):
+        if error.message == _USED_BEFORE:
+            said = places.get(error.custom_id, _USED_BEFORE)
+            found.errors[at] = LineError(error.file, error.line, error.custom_id, error.path, said)
+
+
+# --- reading again --------------------------------------------------------------------------------------------
+
+
+def request_lines(path: Path, disk: Disk) -> Iterator[tuple[str, bytes]]:
+    """Yield (custom_id, line without white space around it) for each request of a checked file, in its order.
+
+    Raises Failure (exit 2) for a file that is not there, or a line that is no request.
+    """
+    try:
+        import orjson
+
+        loads: Callable[[bytes], Any] = orjson.loads
+    except ImportError:
+        loads = json.loads
+
+    for number, line in _numbered(path, disk):
+        try:
+            custom_id = loads(line)["custom_id"]
+        except (ValueError, KeyError, TypeError):
+            custom_id = None
+        if not isinstance(custom_id, str):
+            message = f"line {number} of {plain(path)} is not a request with a custom_id"
+            raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, "validate_batch_file.py says more")
+        yield custom_id, line
+
+
+def custom_ids(path: Path, disk: Disk) -> Iterator[str]:
+    """Yield the custom_id of each request of a checked file, in its order; raises as `request_lines`."""
+    for custom_id, _ in request_lines(path, disk):
+        yield custom_id
+
+
+def _numbered(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, each with its physical number."""
+    number = 0
+    with open_input(path, disk) as file:
+        for _, lines in blocks(file, MAX_LINE_BYTES):
+            for raw in lines:
+                number += 1
+                line = raw.strip(BLANK)
+                if line:
+                    yield number, line
+
+
+# --- where the rows came from ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a batch file's rows came from, so that each row's custom_id can be computed again.
+
+    `rows` is the number of rows read, from the first on; `path` is `-` for standard input.
+    """
+
+    path: str
+    format: str
+    encoding: str
+    id_template: str | None
+    rows: int
+
+
+def source_path(batch_file: Path) -> Path:
+    """Where the source of the batch file named to create_batch_file.py is written: `<stem>.source.json` beside it."""
+    return batch_file.with_name(f"{batch_file.stem}.source.json")
+
+
+def read_source(batch_file: Path, disk: Disk) -> Source | None:
+    """The source of `batch_file`, which may be one of several (`<stem>-0001.jsonl`); None where it is not known.
+
+    A relative path in it is taken from the batch file's folder. Raises Failure (exit 2) for a damaged or newer
+    source file.
+    """
+    whole = re.sub(r"-\d{4}$", "", batch_file.stem)
+    for place in dict.fromkeys([source_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
+        content = _sidecar(place, disk)
+        if content is not None and batch_file.name in content["files"]:
+            fields = {name: content["source"][name] for name in Source.__dataclass_fields__}
+            if fields["path"] != "-":
+                fields["path"] = str(batch_file.parent / fields["path"])
+            return Source(**fields)
+    return None
+
+
+def _sidecar(place: Path, disk: Disk) -> dict[str, Any] | None:
+    if disk.size(place) is None:
+        return None
+    with open_input(place, disk) as file:
+        raw = file.read(1 << 20)
+    try:
+        content = json.loads(raw)
+        version = content["version"]
+        if version == SIDECAR_VERSION and all(name in content["source"] for name in Source.__dataclass_fields__):
+            return {"files": list(content["files"]), "source": content["source"]}
+    except (ValueError, KeyError, TypeError):
+        version = None
+    said = "is damaged" if version in (None, SIDECAR_VERSION) else f"has the unknown version {plain(version, 20)}"
+    hint = "use the version of this skill that wrote it, or create the batch file again with --force"
+    raise Failure(Exit.BAD_INPUT, "bad_source_file", f"{plain(place)} {said}", hint)
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """A batch file that was just written."""
+
+    path: Path
+    requests: int
+    bytes: int
+
+
+class Writer:
+    """Writes request lines to `output`, or to `<stem>-0001.jsonl`, … where they exceed what one file may hold.
+
+    Used as a context manager; the files and the source file appear when it is left, all of them or, after an
+    exception, none. Existing ones are refused with exit 2; with `force` they are replaced, and files of an earlier,
+    longer set removed. What is to be the source file is set as `source` meanwhile; `files` is filled at the end.
+    """
+
+    def __init__(self, output: Path, disk: Disk, force: bool = False) -> None:
+        self.output = output
+        self.source: Source | None = None
+        self.files: list[Written] = []
+        self._disk = disk
+        self._force = force
+        self._file: BinaryIO | None = None
+        self._parts: list[tuple[int, int]] = []  # requests and bytes of each file so far
+        self._earlier: list[Path] = []
+        self._locked = contextlib.ExitStack()
+
+    def __enter__(self) -> Writer:
+        refuse_existing(self.output, self._disk, self._force)
+        lock = self.output.with_name(f".{self.output.name}.lock")
+        try:
+            self._locked.enter_context(self._disk.lock(lock))
+        except BlockingIOError:
+            message = f"another run is writing {plain(self.output)}"
+            raise Failure(Exit.BAD_INPUT, "output_in_use", message, "wait for it, or choose another name") from None
+        try:
+            self._earlier = self._find_earlier()
+            for path in [] if self._force else self._earlier:
+                refuse_existing(path, self._disk, force=False)
+            if not self._force:
+                _sidecar(source_path(self.output), self._disk)  # one that is left alone is replaced if it is ours
+            self._next_file()
+        except BaseException:
+            self._locked.close()
+            raise
+        return self
+
+    def write(self, line: bytes) -> None:
+        """Append `line`, a checked request without its line end."""
+        assert self._file is not None, "write() belongs inside the with block"
+        requests, size = self._parts[-1]
+        if requests == MAX_REQUESTS or size + len(line) + 1 > MAX_BYTES:
+            self._end_file()
+            self._next_file()
+            requests, size = 0, 0
+        self._file.write(line + b"\n")
+        self._parts[-1] = (requests + 1, size + len(line) + 1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._end_file()
+                self._publish()
+        finally:
+            if self._file is not None:
+                self._file.close()
+            for number in range(len(self._parts) + 1):
+                with contextlib.suppress(OSError):
+                    self._disk.remove(self._temporary(number))
+            self._locked.close()
+
+    def _next_file(self) -> None:
+        self._parts.append((0, 0))
+        self._file = self._disk.create(self._temporary(len(self._parts)))
+
+    def _end_file(self) -> None:
+        assert self._file is not None
+        self._disk.sync(self._file)
+        self._file.close()
+
+    def _publish(self) -> None:
+        """Put the finished files in their places, the first of them last: without it nobody takes the others."""
+        count = len(self._parts)
+        places = [self.output] if count == 1 else [numbered(self.output, number) for number in range(1, count + 1)]
+        moves = [(self._temporary(number), place) for number, place in enumerate(places, 1)]
+        if self.source is not None:
+            moves.append((self._write_source(places), source_path(self.output)))
+        done: list[Path] = []
+        try:
+            if self.source is None:
+                self._disk.remove(source_path(self.output))
+            for temporary, place in reversed(moves):
+                if self._force or place == source_path(self.output):
+                    self._disk.replace(temporary, place)
+                else:
+                    self._disk.add(temporary, place)
+                    done.append(place)
+            for path in self._earlier:
+                if path not in places:
+                    self._disk.remove(path)
+        except FileExistsError:
+            self._undo(done)
+            refuse_existing(place, self._disk, force=False)
+            raise
+        except BaseException:
+            self._undo(done)
+            raise
+        self.files = [Written(place, *part) for place, part in zip(places, self._parts, strict=True)]
+
+    def _undo(self, done: list[Path]) -> None:
+        for place in done:
+            with contextlib.suppress(OSError):
+                self._disk.remove(place)
+
+    def _write_source(self, places: list[Path]) -> Path:
+        assert self.source is not None
+        fields = asdict(self.source)
+        if self.source.path != "-":
+            with contextlib.suppress(ValueError):  # no relative path between two drives
+                fields["path"] = os.path.relpath(self.source.path, self.output.parent)
+        content = {"version": SIDECAR_VERSION, "files": [place.name for place in places], "source": fields}
+        temporary = self._temporary(0)
+        with self._disk.create(temporary) as file:
+            file.write(json.dumps(content, indent=2).encode() + b"\n")
+            self._disk.sync(file)
+        return temporary
+
+    def _find_earlier(self) -> list[Path]:
+        """The files of an earlier run: the output, and numbered ones as far as they go on without a gap.
+
+        A run that was killed while it published left a temporary file in each gap; those are removed here.
+        """
+        size, paths, number = self._disk.size, [self.output], 1
+        while True:
+            place, temporary = numbered(self.output, number), self._temporary(number)
+            if size(place) is None and size(temporary) is None:
+                return [path for path in paths if size(path) is not None]
+            self._disk.remove(temporary)
+            paths.append(place)
+            number += 1
+
+    def _temporary(self, number: int) -> Path:
+        """Where file `number` is written, 0 being the source file; fixed, so that a run after a kill reuses it."""
+        return self.output.with_name(f".{self.output.name}.{number:04d}.part")
+
+
+def numbered(output: Path, number: int) -> Path:
+    """The name of file `number`, from 1, of those that together stand for `output`."""
+    return output.with_name(f"{output.stem}-{number:04d}{output.suffix}")

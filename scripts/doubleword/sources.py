@@ -1,0 +1,457 @@
+"""Rows out of a table: CSV, TSV, a JSON array, JSON lines, Parquet or plain text, from a file or standard input.
+
+Promises: rows come in the order of the table and in constant memory, numbered from 1; a row that cannot be read
+is named and never silently left out, a table that cannot be read ends with exit 2; a template's `{column}` is
+filled or the row is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.outside import Disk
+from doubleword.request_line import BLANK, refuse_flaws, strict_decoder
+from doubleword.request_line import read as strict_json
+
+STDIN = "-"
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "text")
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "text",
+    ".text": "text",
+}
+# A row or a cell above this is a quote that was never closed, or no row at all; it must not fill the memory.
+MAX_ROW_BYTES = 64 * 1024 * 1024
+BLOCK_BYTES = 1 << 20
+
+
+class BadRow(Failure):
+    """One row cannot become a request (exit 2); `--skip-invalid` passes over it, and says so."""
+
+    def __init__(self, number: int, cause: str, code: str = "bad_row") -> None:
+        hint = "mend the row, or add --skip-invalid to leave such rows out and list them in warnings"
+        super().__init__(Exit.BAD_INPUT, code, f"row {number}: {cause}", hint)
+        self.number = number
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table; `number` counts data rows from 1. `problem` says why it has no values."""
+
+    number: int
+    values: Mapping[str, Any]
+    problem: str | None = None
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def read(path: Path, disk: Disk, format: str | None = None, encoding: str = "utf-8") -> Iterator[Row]:
+    """Yield the rows of `path` (`-` is standard input), one at a time.
+
+    `format` is one of `FORMATS` or None: then the ending tells, and for JSON and standard input the first
+    character. Raises Failure (exit 2) for a file that is not there or not such a table.
+    """
+    with _opened(path, disk) as file:
+        kind = _format(path, format, file)
+        yield from _READERS[kind](_Table(path, file, encoding))
+
+
+def columns(path: Path, disk: Disk, format: str | None = None, encoding: str = "utf-8") -> list[str]:
+    """The column names of `path`: the header, the schema, or for JSON the keys of the first row."""
+    with _opened(path, disk) as file:
+        table = _Table(path, file, encoding)
+        kind = _format(path, format, file)
+        if kind in ("csv", "tsv"):
+            return _header(table, _cells(table, kind))
+        if kind == "parquet":
+            return [str(name) for name in _parquet(table).schema_arrow.names]
+        if kind == "text":
+            return ["text"]
+        first = next(iter(_READERS[kind](table)), None)
+        return list(first.values) if first else []
+
+
+def format_of(path: Path, disk: Disk, format: str | None = None) -> str:
+    """The format in which `read` would read `path`, one of `FORMATS`; looks into the file where it must."""
+    if format or str(path) != STDIN:
+        with _opened(path, disk) as file:
+            return _format(path, format, file)
+    return "json"
+
+
+def blocks(file: BinaryIO, limit: int) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield each block of `file` with the lines that end in it, without their line feeds.
+
+    Lines end at b"\\n" and nowhere else. Of a line longer than `limit` bytes only the beginning is kept, more
+    than `limit` of it, so that the memory stays bounded and the reader sees that the line is too long.
+    """
+    rest = b""
+    while block := file.read(BLOCK_BYTES):
+        lines = block.split(b"\n")
+        lines[0] = rest + lines[0] if len(rest) <= limit else rest
+        rest = lines.pop()
+        yield block, lines
+    if rest:
+        yield b"", [rest]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """An open table, and what its readers need to say where something is wrong."""
+
+    path: Path
+    file: BinaryIO
+    encoding: str
+
+    def failure(self, message: str, hint: str = "", code: str = "bad_table") -> Failure:
+        return Failure(Exit.BAD_INPUT, code, f"{plain(self.path, 120)}: {message}", hint)
+
+    def text(self, newline: str) -> TextIO:
+        """The file as text; bytes that are none become lone surrogates, for `_undecodable` to find."""
+        import io
+
+        try:
+            name = codecs.lookup(self.encoding).name
+        except LookupError:
+            hint = "for example --encoding utf-8, cp1252, latin-1 or utf-16"
+            raise self.failure(f"there is no encoding {plain(self.encoding, 40)}", hint, "bad_arguments") from None
+        mark = _peek(self.file)[:3]
+        if name == "utf-8" and mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise self.failure("is UTF-16, not UTF-8", "add --encoding utf-16")
+        encoding = "utf-8-sig" if name == "utf-8" else name
+        return io.TextIOWrapper(self.file, encoding=encoding, errors="surrogateescape", newline=newline)
+
+    def require_utf8(self) -> None:
+        if codecs.lookup(self.encoding).name != "utf-8":
+            raise self.failure("JSON is read as UTF-8 only", "leave --encoding out", "bad_arguments")
+
+
+@contextmanager
+def _opened(path: Path, disk: Disk) -> Iterator[BinaryIO]:
+    """The file, or standard input, open for reading with a `peek`."""
+    import io
+
+    if str(path) == STDIN:
+        if sys.stdin is None:
+            raise Failure(Exit.BAD_INPUT, "no_input", "standard input is closed", "name a file: --input PATH")
+        yield sys.stdin.buffer
+        return
+    with open_input(path, disk) as file:
+        yield file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
+
+
+def open_input(path: Path, disk: Disk) -> BinaryIO:
+    """`path` open for reading; raises Failure (exit 2) where it is missing, a folder or not readable."""
+    try:
+        return disk.open(path)
+    except FileNotFoundError:
+        message, hint = f"there is no file {plain(path)}", "check the path; it is relative to the working directory"
+    except IsADirectoryError:
+        message, hint = f"{plain(path)} is a folder", "name a file in it"
+    except PermissionError:
+        message, hint = f"{plain(path)} may not be read", "check the file's permissions"
+    raise Failure(Exit.BAD_INPUT, "no_file", message, hint)
+
+
+def _peek(file: BinaryIO) -> bytes:
+    return file.peek(4096)  # type: ignore[attr-defined, no-any-return]
+
+
+def _format(path: Path, given: str | None, file: BinaryIO) -> str:
+    kind = given or ("json" if str(path) == STDIN else ENDINGS.get(path.suffix.lower()))
+    if kind not in FORMATS:
+        message = f"{plain(path)}: the ending does not tell the format" if given is None else f"no format {given}"
+        hint = f"add --input-format with one of {', '.join(FORMATS)}"
+        raise Failure(Exit.BAD_INPUT, "unknown_format", message, hint)
+    if kind in ("json", "jsonl"):  # an array by its bracket, whatever the ending says
+        start = _peek(file).removeprefix(codecs.BOM_UTF8).lstrip(BLANK)[:1]
+        return {b"[": "json", b"{": "jsonl"}.get(start, kind)
+    if kind == "parquet" and str(path) == STDIN:
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "Parquet cannot be read from standard input", "name a file")
+    return kind
+
+
+# CSV and TSV
+
+
+def _cells(table: _Table, kind: str) -> Iterator[list[str]]:
+    import csv
+
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.reader(table.text(newline=""), "excel" if kind == "csv" else "excel-tab", strict=True)
+    try:
+        for cells in reader:
+            if cells:  # the reader gives an empty list for an empty line
+                yield cells
+    except csv.Error as error:
+        hint = "look for a quote that is not closed, or not doubled inside a quoted cell, in this row or before it"
+        raise table.failure(f"line {reader.line_num}: {error}", hint) from None
+    except UnicodeError as error:
+        raise table.failure(f"after line {reader.line_num}: {plain(error)}", "add --encoding NAME") from None
+
+
+def _header(table: _Table, rows: Iterator[list[str]]) -> list[str]:
+    header = next(rows, None)
+    if header is None:
+        raise table.failure("is empty", "the first line must name the columns", "no_rows")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise table.failure(f"the column {plain(twice[0], 60)} stands twice in the header", "give columns unlike names")
+    if bad := _undecodable("".join(header), table.encoding):
+        raise table.failure(f"the header {bad}", "add --encoding NAME, often cp1252")
+    return header
+
+
+def _separated(table: _Table, kind: str) -> Iterator[Row]:
+    rows = _cells(table, kind)
+    header = _header(table, rows)
+    for number, cells in enumerate(rows, 1):
+        if len(cells) != len(header):
+            yield Row(number, {}, f"has {len(cells)} cells, and the header {len(header)}")
+        elif bad := _undecodable("".join(cells), table.encoding):
+            yield Row(number, {}, f"{bad}; name the file's encoding with --encoding, often cp1252")
+        else:
+            yield Row(number, dict(zip(header, cells, strict=True)))
+
+
+def _undecodable(text: str, encoding: str) -> str | None:
+    """What is wrong with decoded `text`, None for nothing."""
+    if text.isascii():
+        return None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00
+        return f"holds the byte 0x{byte & 0xFF:02x}, which is not {plain(encoding, 20)}"
+    return None
+
+
+# Text and JSON lines
+
+
+def _text(table: _Table) -> Iterator[Row]:
+    file = table.text(newline="\n")
+    number = 0
+    while line := file.readline(MAX_ROW_BYTES):
+        number += 1
+        if len(line) >= MAX_ROW_BYTES:
+            raise table.failure(f"line {number} is longer than {MAX_ROW_BYTES:,} characters")
+        line = line.rstrip("\r\n")
+        bad = _undecodable(line, table.encoding)
+        yield Row(number, {} if bad else {"text": line}, bad and f"{bad}; name the encoding with --encoding")
+
+
+def _json_lines(table: _Table) -> Iterator[Row]:
+    table.require_utf8()
+    number = 0
+    for _, lines in blocks(table.file, MAX_ROW_BYTES):
+        for line in lines:
+            if number == 0:
+                line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901
+            if not line.strip(BLANK):
+                continue
+            number += 1
+            if len(line) > MAX_ROW_BYTES:
+                yield Row(number, {}, f"is longer than {MAX_ROW_BYTES:,} bytes")
+            else:
+                yield _object(number, line)
+
+
+def _object(number: int, line: bytes) -> Row:
+    """The row in one line of JSON, or why it is none."""
+    try:
+        value = strict_json(line)
+    except ValueError as error:
+        return Row(number, {}, str(error))
+    return Row(number, value) if isinstance(value, dict) else Row(number, {}, "is not a JSON object")
+
+
+# JSON arrays
+
+
+def _json_array(table: _Table) -> Iterator[Row]:
+    """The objects of one JSON array, decoded one at a time while the file is read."""
+    table.require_utf8()
+    decode, utf8 = strict_decoder().raw_decode, codecs.getincrementaldecoder("utf-8-sig")()
+    text, at, number, ended = "", 0, 0, False
+
+    def more() -> bool:
+        """Read on, twice as much as is pending; whether there was anything."""
+        nonlocal text, at, ended
+        block = b"" if ended else table.file.read(max(BLOCK_BYTES, len(text) - at))
+        ended = not block
+        try:
+            text, at = text[at:] + utf8.decode(block, ended), 0
+        except UnicodeDecodeError as error:
+            raise table.failure(f"after row {number}: {plain(error)}", "save the file as UTF-8") from None
+        if len(text) > MAX_ROW_BYTES + BLOCK_BYTES:
+            raise table.failure(f"row {number + 1} is longer than {MAX_ROW_BYTES:,} characters")
+        return not ended
+
+    def peek() -> str:
+        """The next character that is no white space, empty at the end."""
+        nonlocal at
+        while True:
+            while at < len(text) and text[at] in " \t\r\n":
+                at += 1
+            if at < len(text) or not more():
+                return text[at : at + 1]
+
+    if peek() != "[":
+        raise table.failure("is not a JSON array", "rows are [{…}, {…}], or one {…} a line")
+    at += 1
+    if peek() == "]":
+        return
+    while True:
+        number += 1
+        if peek() != "{":
+            raise table.failure(f"row {number} is not a JSON object", "every row must be {column: value, …}")
+        while True:
+            try:
+                value, end = decode(text, at)
+            except json.JSONDecodeError as error:
+                if more():
+                    continue
+                raise table.failure(f"row {number} is not JSON: {error.msg}", "mend the file") from None
+            except (ValueError, RecursionError) as error:
+                cause = "is nested too deep" if isinstance(error, RecursionError) else str(error)
+                raise table.failure(f"row {number} {cause}", "mend the file") from None
+            break
+        at = end
+        try:
+            refuse_flaws(value)
+        except ValueError as error:
+            yield Row(number, {}, str(error))
+        else:
+            yield Row(number, value)
+        mark = peek()
+        at += 1
+        if mark == "]":
+            if peek():
+                raise table.failure(f"goes on after the array of {number} rows", "one array a file")
+            return
+        if mark != ",":
+            raise table.failure(f"after row {number}: expected , or ]", "the file may be cut short")
+
+
+# Parquet
+
+
+def _parquet(table: _Table) -> Any:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(table.file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+    except ArrowInvalid as error:
+        raise table.failure(f"is not Parquet: {plain(error, 120)}") from None
+
+
+def _parquet_rows(table: _Table) -> Iterator[Row]:
+    number = 0
+    for batch in _parquet(table).iter_batches(batch_size=1024):
+        for values in batch.to_pylist():
+            number += 1
+            yield Row(number, values)
+
+
+_READERS: dict[str, Callable[[_Table], Iterator[Row]]] = {
+    "csv": functools.partial(_separated, kind="csv"),
+    "tsv": functools.partial(_separated, kind="tsv"),
+    "json": _json_array,
+    "jsonl": _json_lines,
+    "parquet": _parquet_rows,
+    "text": _text,
+}
+
+
+# --- templates ------------------------------------------------------------------------------------------------
+
+
+def custom_id(template: str | None, row: Row) -> str:
+    """The custom_id of `row`: `template` filled, or without one `row-0000001`, which sorts as the table stands.
+
+    Raises BadRow as `fill` does. Whether the server takes the id is for the request line's check to say.
+    """
+    if template is None:
+        return f"row-{row.number:07d}"
+    return fill(template, row)
+
+
+def fill(template: str, row: Row) -> str:
+    """`template` with every `{column}` replaced by the row's value, `{{` and `}}` by single braces.
+
+    Texts stand as they are, other values as JSON. Raises BadRow for a row without values, without such a column,
+    or with nothing in it; Failure (exit 2) for a template with a lone brace.
+    """
+    if row.problem is not None:
+        raise BadRow(row.number, row.problem)
+    parts = []
+    for literal, column in _parts(template):
+        parts.append(literal)
+        if column is not None:
+            parts.append(_cell(template, column, row))
+    return "".join(parts)
+
+
+def _cell(template: str, column: str, row: Row) -> str:
+    try:
+        value = row.values[column]
+    except KeyError:
+        known = ", ".join(plain(name, 40) for name in list(row.values)[:30])
+        shown = plain(template, 60)
+        cause = f"the template {shown!r} names the column {plain(column, 60)}, but there are only: {known}"
+        raise BadRow(row.number, f"{cause} ({{{{ and }}}} write a brace)", "missing_column") from None
+    text = value if isinstance(value, str) else _as_text(value)
+    if not text or text.isspace():
+        raise BadRow(row.number, f"the column {plain(column, 60)} is empty", "empty_value")
+    return text
+
+
+def _as_text(value: Any) -> str:
+    if value is None or value != value:  # noqa: PLR0124  a NaN is how tables say that there is no value
+        return ""
+    if isinstance(value, (bool, int, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
+    """The template as pairs of literal text and the column after it."""
+    parts: list[tuple[str, str | None]] = []
+    literal, at = "", 0
+    while at < len(template):
+        character = template[at]
+        if character not in "{}":
+            end = min((found for mark in "{}" if (found := template.find(mark, at)) >= 0), default=len(template))
+            literal, at = literal + template[at:end], end
+        elif template[at + 1 : at + 2] == character:
+            literal, at = literal + character, at + 2
+        else:
+            end = template.find("}", at)
+            if character == "}" or end < 0:
+                message = f"the template has a lone {character} at character {at + 1}: {plain(template[at:], 60)}"
+                hint = "write {{ and }} for braces that are part of the text, {column} for a column"
+                raise Failure(Exit.BAD_INPUT, "bad_template", message, hint)
+            parts.append((literal, template[at + 1 : end]))
+            literal, at = "", end + 1
+    return (*parts, (literal, None))
