@@ -412,6 +412,11 @@ def fill(template: str, row: Row) -> str:
     return "".join(parts)
 
 
+def places(template: str) -> list[str]:
+    """The columns that `template` names; raises Failure (exit 2) for a template with a lone brace."""
+    return [column for _, column in _parts(template) if column is not None]
+
+
 def _cell(template: str, column: str, row: Row) -> str:
     try:
         value = row.values[column]

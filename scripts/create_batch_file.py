@@ -1,0 +1,45 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "jsonschema>=4.23,<5",
+#     "jsonschema-rs>=0.39,<1",
+#     "orjson>=3.10,<4",
+# ]
+# ///
+"""Make a batch file from a table: one request for each row, all of them checked."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+from doubleword.creation_arguments import add_arguments
+
+EXAMPLES = """\
+  create_batch_file.py movies.jsonl --input movies.csv --model MODEL --prompt "In one word, the genre of {Title}?"
+  create_batch_file.py vectors.jsonl --input docs.parquet --model MODEL --endpoint /v1/embeddings --prompt "{text}"
+  create_batch_file.py checked.jsonl --input requests.jsonl        rows that are request lines already
+  create_batch_file.py example.jsonl --example                     three requests for the embedded engine
+endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses
+more than 50,000 requests or 200 MB become OUTPUT-0001.jsonl, OUTPUT-0002.jsonl, …"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of this script."""
+    made = command.Parser(__doc__ or "", EXAMPLES)
+    made.add_argument("output", metavar="OUTPUT", help="batch file to write, for example movies.jsonl")
+    add_arguments(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Create the batch files; returns their paths, sizes, models and what to be warned of."""
+    from doubleword import creation
+    from doubleword.outside import Outside
+
+    return creation.create(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)
