@@ -2,11 +2,14 @@
 
 `serve(app)` runs an application in a thread. `engine_with_upstream(folder)` runs the embedded engine in this
 process, with a programmable upstream that answers at once, so that whole jobs take milliseconds.
+`server_process(folder)` runs `local_server.py` as a process of its own, to be stopped and killed.
 """
 
 from __future__ import annotations
 
-import socket
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +20,11 @@ from typing import Any
 
 import requests
 import uvicorn
+from tests.door import SCRIPTS, environment
 from tests.upstream import Upstream
 
 from doubleword.engine.app import build
+from doubleword.engine.server import listen
 from doubleword.engine.store import Store
 from doubleword.engine.upload import Limits
 from doubleword.engine.upstream import Upstream as UpstreamResponder
@@ -33,7 +38,7 @@ PATIENCE_S = 30.0
 @contextmanager
 def serve(app: Any) -> Iterator[str]:
     """Run an ASGI application on a free loopback port; yields its base URL, `/v1` included."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(app, log_level="critical", lifespan="on", ws="none", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server", daemon=True)
@@ -93,6 +98,42 @@ def engine_with_upstream(
             told.release()
             responder.close()
             store.close()
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A `local_server.py` that listens: its address, its key, and its process."""
+
+    base_url: str
+    key: str
+    process: subprocess.Popen[bytes]
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One HTTP call with the key; `path` begins after /v1."""
+        headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
+        return requests.request(method, f"{self.base_url}{path}", headers=headers, timeout=PATIENCE_S, **options)
+
+
+@contextmanager
+def server_process(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """Run `local_server.py` on `folder` with a free port; at the end it is killed where it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "local_server.py"), "--data", str(folder), "--while-stdin-open", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment({"DOUBLEWORD_API_KEY": KEY}),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        announced = json.loads(process.stdout.readline())
+        assert announced["ok"] is True, announced
+        yield ServerProcess(announced["base_url"], KEY, process)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

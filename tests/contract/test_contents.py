@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from tests.contract.conftest import Server
+from tests.engine_process import wait_until
 from tests.upstream import Upstream
 
 
@@ -128,8 +129,7 @@ def test_output_stands_in_the_order_of_completion(server: Server, upstream: Upst
     with upstream.hold("slow one"):
         created = server.create(server.upload([server.line("0", "slow one"), server.line("1"), server.line("2")])["id"])
         path = f"/files/{created['output_file_id']}/content"
-        while len(server.rows(path)) < 2:
-            pass
+        wait_until(lambda: len(server.rows(path)) == 2, "two answers")
         reply = server.call("GET", path)
         assert (reply.headers["X-Incomplete"], reply.headers["X-Last-Line"]) == ("true", "2")
     batch = server.wait(created["id"])

@@ -6,6 +6,7 @@ died is; its outcome and the end of its batch become visible in the same transac
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,50 +97,27 @@ class Queue:
                 )
                 settle(connection, batch_no, now)
 
-    def claim(self, limit: int) -> list[Claim]:
-        """Take up to `limit` pending requests, from all open batches alike, in the order of their lines."""
-        now = self._store.now()
-        with self._store.reading() as connection:
-            batches = _numbers(connection, f"SELECT no FROM batches WHERE {OPEN} ORDER BY no")  # noqa: S608
-            found = {batch_no: _pending(connection, batch_no, now, limit) for batch_no in batches}
-        chosen: list[Claim] = []
-        while len(chosen) < limit and any(found.values()):
-            for waiting in found.values():
-                if waiting and len(chosen) < limit:
-                    chosen.append(waiting.pop(0))
-        if not chosen:
-            return []
-        with self._store.writing() as connection:
-            # A cancel may have come in between; its rows are no longer pending and are not taken.
-            return [
-                claim
-                for claim in chosen
-                if connection.execute(
-                    "UPDATE requests SET state = 'processing' WHERE no = ? AND state = 'pending'", (claim.no,)
-                ).rowcount
-            ]
+    def exchange(self, outcomes: Sequence[Ended | Again], most: int) -> list[Claim]:
+        """Write outcomes, and take up to `most` pending requests, in one transaction.
 
-    def record(self, outcomes: Sequence[Ended | Again]) -> None:
-        """Write outcomes, in the order of completion, and end the batches whose last request ended.
-
-        A result that arrives after a cancel stands, as on the server (pg.rs:3088); the first result of a
-        request wins.
+        Batches end when their last request ends. A result that arrives after a cancel stands, as on the server
+        (pg.rs:3088); the first result of a request wins. All open batches are served alike, each in the order of
+        its lines.
         """
-        if not outcomes:
-            return
         now = self._store.now()
+        if not outcomes:
+            with self._store.reading() as connection:
+                if not _choose(connection, now, most):
+                    return []
         with self._store.writing() as connection:
             for outcome in outcomes:
-                if isinstance(outcome, Again):
-                    connection.execute(
-                        "UPDATE requests SET state = 'pending', attempts = attempts + 1, not_before = ?"
-                        " WHERE no = ? AND state = 'processing'",
-                        (outcome.not_before, outcome.claim.no),
-                    )
-                else:
-                    _end(connection, outcome)
+                _write(connection, outcome)
             for batch_no in {outcome.claim.batch_no for outcome in outcomes if isinstance(outcome, Ended)}:
                 settle(connection, batch_no, now)
+            claims = _choose(connection, now, most)
+            numbers = [(claim.no,) for claim in claims]
+            connection.executemany("UPDATE requests SET state = 'processing' WHERE no = ?", numbers)
+        return claims
 
     def purge(self) -> None:
         """Remove the rows of batches that were deleted ten minutes ago or more, as the server's purge job does."""
@@ -151,6 +129,16 @@ class Queue:
                 connection.execute("DELETE FROM requests WHERE batch_no = ?", (row["no"],))
                 connection.execute("DELETE FROM files WHERE batch_no = ?", (row["no"],))
                 connection.execute("DELETE FROM batches WHERE no = ?", (row["no"],))
+
+
+def _choose(connection: sqlite3.Connection, now: float, most: int) -> list[Claim]:
+    """Up to `most` pending requests that may be tried now, a few of each open batch."""
+    if not most:
+        return []
+    batches = _numbers(connection, f"SELECT no FROM batches WHERE {OPEN} ORDER BY no")  # noqa: S608
+    found = [_pending(connection, batch_no, now, most) for batch_no in batches]
+    rounds = itertools.chain.from_iterable(itertools.zip_longest(*found))
+    return list(itertools.islice((claim for claim in rounds if claim is not None), most))
 
 
 def _pending(connection: sqlite3.Connection, batch_no: int, now: float, limit: int) -> list[Claim]:
@@ -165,7 +153,14 @@ def _pending(connection: sqlite3.Connection, batch_no: int, now: float, limit: i
     return [Claim(*row) for row in rows]
 
 
-def _end(connection: sqlite3.Connection, outcome: Ended) -> None:
+def _write(connection: sqlite3.Connection, outcome: Ended | Again) -> None:
+    if isinstance(outcome, Again):
+        connection.execute(
+            "UPDATE requests SET state = 'pending', attempts = attempts + 1, not_before = ?"
+            " WHERE no = ? AND state = 'processing'",
+            (outcome.not_before, outcome.claim.no),
+        )
+        return
     connection.execute("UPDATE completions SET last = last + 1")
     connection.execute(
         "UPDATE requests SET state = ?, finished = (SELECT last FROM completions), size = ?, attempts = attempts + 1,"

@@ -49,7 +49,7 @@ def serve(
     responder: Responder = BundledModels() if upstream is None else Upstream(upstream)
     store = Store(data)
     app = build(store, responder, Worker(store, responder), key)
-    listener = _listener(host, port)
+    listener = listen(host, port)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=GRACE_S
     )
@@ -80,13 +80,23 @@ class _Server(uvicorn.Server):
             self.announced = True
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host`; port 0 takes a free one. Raises `Failure` (exit 2) where that cannot be.
+
+    The protocol is named because asyncio sends small answers at once only on sockets that name it; the others
+    wait 40 ms for an acknowledgement.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
     except (OSError, OverflowError) as error:
+        listener.close()
         message = f"cannot listen on {host} port {port}: {error}"
         raise Failure(Exit.BAD_INPUT, "cannot_listen", message, "choose another --port, or 0 for a free one") from None
+    return listener
 
 
 def _until_stdin_ends(server: uvicorn.Server) -> None:

@@ -91,24 +91,20 @@ class Worker:
         purged = float("-inf")
         while not self._stopping.is_set():
             try:
-                self._queue.record(unwritten)
-                running -= len(unwritten)
-                unwritten = []
                 if time.monotonic() - purged > PURGE_EVERY_S:
                     self._queue.purge()
                     purged = time.monotonic()
                 self._queue.populate()
-                free = self._responder.concurrency - running
-                claims = self._queue.claim(free) if free else []
+                claims = self._queue.exchange(unwritten, self._responder.concurrency - running + len(unwritten))
             except sqlite3.OperationalError as error:  # a full disk, say: what was answered is not asked again
                 sys.stderr.write(f"the store cannot be written: {error}\n")
                 self._stopping.wait(1)
                 continue
+            running += len(claims) - len(unwritten)
             for claim in claims:
                 self._tasks.put(claim)
-            running += len(claims)
             unwritten = self._arrived()
-        self._queue.record(unwritten)
+        self._queue.exchange(unwritten, 0)
 
     def _arrived(self) -> list[Ended | Again]:
         """The outcomes that are there, waiting a little for the first."""
