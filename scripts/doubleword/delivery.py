@@ -140,7 +140,7 @@ class Delivery:
                 return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
             job = self._store.job
             made = [one for one in job.batches if one.batch_id]
-            seen = dict(zip(made, look(api, [one.batch_id or "" for one in made], job.id), strict=True))
+            seen = look(api, [one.batch_id or "" for one in made], job.id)
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []
@@ -151,7 +151,7 @@ class Delivery:
                     f"{plain(path)} is gone or was changed; the server's copy says which requests there are"
                 )
                 path = None
-            answers = tuple(batch for one, batch in seen.items() if one.file == index)
+            answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
             asked.append(Asked(path, file.requests, file.endpoint, answers))
         return asked
 

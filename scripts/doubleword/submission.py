@@ -55,7 +55,13 @@ def submit(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
             require_cost(paths, store.job.window, args.max_cost, outside)
         if not args.dry_run:
             with connect(args, outside, progress.note, store) as api:
-                return carry_out(store, api, outside, progress, resumed)
+                try:
+                    return carry_out(store, api, outside, progress, resumed)
+                except Failure as failure:
+                    refused = failure.exit_code not in (Exit.UNREACHABLE, Exit.NOT_FINISHED)
+                    if refused and not resumed and all(one.state == "planned" for one in store.job.batches):
+                        outside.disk.remove(path)  # nothing was taken, so there is nothing to go on with
+                    raise
     return report(store, {}, resumed)
 
 
