@@ -119,6 +119,8 @@ class Making:
             raise _bad("there are no rows", "name a table with --input PATH, or write an --example")
         if self._prompt is not None and self._model is None:
             raise _bad("--model is missing", "--model ID; list_models.py shows which there are")
+        if self._prompt is not None:
+            self._refuse_bad_parameters()
 
     def lines(self) -> Iterator[tuple[Row, dict[str, Any], bytes]]:
         """Yield each row with its request and the line that holds it."""
@@ -211,13 +213,21 @@ class Making:
         custom_id = request["custom_id"]
         if self._id is not None or self._passing:  # the default ids cannot meet
             if custom_id in self._seen:
-                raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id")
+                hint = "make --id of columns that differ in every row, or leave it out"
+                raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id", hint)
             self._seen.add(custom_id)
         if self._passing:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
                 said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
                 raise BadRow(row.number, said)
+
+    def _refuse_bad_parameters(self) -> None:
+        """What is wrong with the flags is no row's fault."""
+        probe = build("-", self.args.endpoint, self._model, "-", self._system and "-", self._parameters)
+        if not self._checker.accepts_value(probe):
+            problem = self._checker.explain_value(probe)[0]
+            raise _bad(f"{problem.path}: {problem.message}", "change the flag, or the key of --body, that sets it")
 
     def _refuse_flags(self) -> None:
         """Rows that are requests take no prompt, and other rows need one."""

@@ -85,11 +85,13 @@ def to_line(request: Mapping[str, Any]) -> bytes:
 
     Raises ValueError for what JSON cannot carry: NaN, infinity, integers beyond 64 bits, lone surrogates.
     """
+    line: bytes
     try:
         orjson = _orjson()
         if orjson is None:
-            return _written(request)
-        line: bytes = orjson.dumps(request)
+            read(line := _written(request))
+            return line
+        line = orjson.dumps(request)
         # orjson writes NaN and infinity as null; the standard library refuses them.
         return _written(request) if b"null" in line else line
     except (TypeError, RecursionError) as refused:

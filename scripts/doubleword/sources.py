@@ -44,8 +44,8 @@ BLOCK_BYTES = 1 << 20
 class BadRow(Failure):
     """One row cannot become a request (exit 2); `--skip-invalid` passes over it, and says so."""
 
-    def __init__(self, number: int, cause: str, code: str = "bad_row") -> None:
-        hint = "mend the row, or add --skip-invalid to leave such rows out and list them in warnings"
+    def __init__(self, number: int, cause: str, code: str = "bad_row", hint: str = "mend the row") -> None:
+        hint += ", or add --skip-invalid to leave such rows out and list them in warnings"
         super().__init__(Exit.BAD_INPUT, code, f"row {number}: {cause}", hint)
         self.number = number
         self.cause = cause
@@ -122,7 +122,8 @@ class _Table:
     encoding: str
 
     def failure(self, message: str, hint: str = "", code: str = "bad_table") -> Failure:
-        return Failure(Exit.BAD_INPUT, code, f"{plain(self.path, 120)}: {message}", hint)
+        name = "standard input" if str(self.path) == STDIN else plain(self.path, 120)
+        return Failure(Exit.BAD_INPUT, code, f"{name} {message}", hint)
 
     def text(self, newline: str) -> TextIO:
         """The file as text; bytes that are none become lone surrogates, for `_undecodable` to find."""
@@ -132,7 +133,9 @@ class _Table:
             name = codecs.lookup(self.encoding).name
         except LookupError:
             hint = "for example --encoding utf-8, cp1252, latin-1 or utf-16"
-            raise self.failure(f"there is no encoding {plain(self.encoding, 40)}", hint, "bad_arguments") from None
+            raise self.failure(
+                f"cannot be read: there is no encoding {plain(self.encoding, 40)}", hint, "bad_arguments"
+            ) from None
         mark = _peek(self.file)[:3]
         if name == "utf-8" and mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise self.failure("is UTF-16, not UTF-8", "add --encoding utf-16")
@@ -141,7 +144,7 @@ class _Table:
 
     def require_utf8(self) -> None:
         if codecs.lookup(self.encoding).name != "utf-8":
-            raise self.failure("JSON is read as UTF-8 only", "leave --encoding out", "bad_arguments")
+            raise self.failure("is JSON, which is always UTF-8", "leave --encoding out", "bad_arguments")
 
 
 @contextmanager
@@ -203,9 +206,11 @@ def _cells(table: _Table, kind: str) -> Iterator[list[str]]:
                 yield cells
     except csv.Error as error:
         hint = "look for a quote that is not closed, or not doubled inside a quoted cell, in this row or before it"
-        raise table.failure(f"line {reader.line_num}: {error}", hint) from None
+        raise table.failure(f"cannot be read at line {reader.line_num}: {error}", hint) from None
     except UnicodeError as error:
-        raise table.failure(f"after line {reader.line_num}: {plain(error)}", "add --encoding NAME") from None
+        raise table.failure(
+            f"cannot be read after line {reader.line_num}: {plain(error)}", "add --encoding NAME"
+        ) from None
 
 
 def _header(table: _Table, rows: Iterator[list[str]]) -> list[str]:
@@ -214,9 +219,9 @@ def _header(table: _Table, rows: Iterator[list[str]]) -> list[str]:
         raise table.failure("is empty", "the first line must name the columns", "no_rows")
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
-        raise table.failure(f"the column {plain(twice[0], 60)} stands twice in the header", "give columns unlike names")
+        raise table.failure(f"names the column {plain(twice[0], 60)} twice", "give columns unlike names")
     if bad := _undecodable("".join(header), table.encoding):
-        raise table.failure(f"the header {bad}", "add --encoding NAME, often cp1252")
+        raise table.failure(f"has a header that {bad}", "add --encoding NAME, often cp1252")
     return header
 
 
@@ -253,7 +258,7 @@ def _text(table: _Table) -> Iterator[Row]:
     while line := file.readline(MAX_ROW_BYTES):
         number += 1
         if len(line) >= MAX_ROW_BYTES:
-            raise table.failure(f"line {number} is longer than {MAX_ROW_BYTES:,} characters")
+            raise table.failure(f"has a line {number} longer than {MAX_ROW_BYTES:,} characters")
         line = line.rstrip("\r\n")
         bad = _undecodable(line, table.encoding)
         yield Row(number, {} if bad else {"text": line}, bad and f"{bad}; name the encoding with --encoding")
@@ -301,9 +306,11 @@ def _json_array(table: _Table) -> Iterator[Row]:
         try:
             text, at = text[at:] + utf8.decode(block, ended), 0
         except UnicodeDecodeError as error:
-            raise table.failure(f"after row {number}: {plain(error)}", "save the file as UTF-8") from None
+            raise table.failure(
+                f"cannot be read after row {number}: {plain(error)}", "save the file as UTF-8"
+            ) from None
         if len(text) > MAX_ROW_BYTES + BLOCK_BYTES:
-            raise table.failure(f"row {number + 1} is longer than {MAX_ROW_BYTES:,} characters")
+            raise table.failure(f"has a row {number + 1} longer than {MAX_ROW_BYTES:,} characters")
         return not ended
 
     def peek() -> str:
@@ -316,24 +323,25 @@ def _json_array(table: _Table) -> Iterator[Row]:
                 return text[at : at + 1]
 
     if peek() != "[":
-        raise table.failure("is not a JSON array", "rows are [{…}, {…}], or one {…} a line")
+        hint = "rows are a JSON array [{…}, {…}], or one {…} a line"
+        raise table.failure("is not a JSON array" if peek() else "is empty", hint, "bad_table" if peek() else "no_rows")
     at += 1
     if peek() == "]":
         return
     while True:
         number += 1
         if peek() != "{":
-            raise table.failure(f"row {number} is not a JSON object", "every row must be {column: value, …}")
+            raise table.failure(f"has a row {number} that is not a JSON object", "every row must be {column: value, …}")
         while True:
             try:
                 value, end = decode(text, at)
             except json.JSONDecodeError as error:
                 if more():
                     continue
-                raise table.failure(f"row {number} is not JSON: {error.msg}", "mend the file") from None
+                raise table.failure(f"has a row {number} that is not JSON: {error.msg}", "mend the file") from None
             except (ValueError, RecursionError) as error:
                 cause = "is nested too deep" if isinstance(error, RecursionError) else str(error)
-                raise table.failure(f"row {number} {cause}", "mend the file") from None
+                raise table.failure(f"has a row {number} that {cause}", "mend the file") from None
             break
         at = end
         try:
@@ -349,7 +357,7 @@ def _json_array(table: _Table) -> Iterator[Row]:
                 raise table.failure(f"goes on after the array of {number} rows", "one array a file")
             return
         if mark != ",":
-            raise table.failure(f"after row {number}: expected , or ]", "the file may be cut short")
+            raise table.failure(f"has neither , nor ] after row {number}", "the file may be cut short")
 
 
 # Parquet
@@ -424,7 +432,8 @@ def _cell(template: str, column: str, row: Row) -> str:
         known = ", ".join(plain(name, 40) for name in list(row.values)[:30])
         shown = plain(template, 60)
         cause = f"the template {shown!r} names the column {plain(column, 60)}, but there are only: {known}"
-        raise BadRow(row.number, f"{cause} ({{{{ and }}}} write a brace)", "missing_column") from None
+        hint = "name one of these columns, write {{ and }} for braces that are part of the text"
+        raise BadRow(row.number, cause, "missing_column", hint) from None
     text = value if isinstance(value, str) else _as_text(value)
     if not text or text.isspace():
         raise BadRow(row.number, f"the column {plain(column, 60)} is empty", "empty_value")
