@@ -60,10 +60,16 @@ def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="JOB|BATCH_ID", help=named)
 
 
+def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
+    """Add how long to watch."""
+    help_text = f"watch for so long (default {default:g})"
+    parser.add_argument("--wait", type=float, default=default, metavar="SECONDS", help=help_text)
+
+
 def add_max_cost(parser: argparse.ArgumentParser) -> None:
     """Add the limit that a paid call keeps."""
     help_text = "refuse (exit 8) unless it surely costs at most this"
-    parser.add_argument("--max-cost", type=float, metavar="USD", help=help_text)
+    parser.add_argument("--max-cost", type=_amount, metavar="USD", help=help_text)
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], dict[str, Any]]) -> NoReturn:
@@ -79,8 +85,7 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], di
     except Failure as failure:
         answer, code = _report(failure), failure.exit_code
     except KeyboardInterrupt:
-        again = " ".join(["python3", *(_quoted(part) for part in sys.argv)])
-        answer = _report(Failure(Exit.NOT_FINISHED, "interrupted", "stopped before the end; nothing is lost", again))
+        answer = _report(Failure(Exit.NOT_FINISHED, "interrupted", "stopped before the end; nothing is lost", again()))
         code = Exit.NOT_FINISHED
     except ModuleNotFoundError as missing:
         answer, code = _report(_missing_package(missing)), Exit.BAD_INPUT
@@ -104,6 +109,11 @@ def announce(answer: dict[str, Any]) -> None:
 def quoted(path: object) -> str:
     """`path` as one word of a shell command, for hints."""
     return _quoted(str(path))
+
+
+def again() -> str:
+    """The command that is running, for hints."""
+    return " ".join(["python3", *(_quoted(part) for part in sys.argv)])
 
 
 def script(name: str) -> str:
@@ -159,6 +169,17 @@ class Progress:
             self._stream.flush()
         except (OSError, ValueError):
             pass  # a closed stderr must not end a job
+
+
+def _amount(text: str) -> float:
+    """USD from 0 up; a NaN, which no cost exceeds, is no limit at all and refused."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e12:
+        raise argparse.ArgumentTypeError(f"expected an amount of USD from 0 up, got {plain(text, 40)}")
+    return value
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

@@ -92,7 +92,8 @@ class Delivery:
             disk = self._outside.disk
             same = sha256_of(self.output, disk) == written.sha256
             if same and sha256_of(self.errors, disk) == written.errors_sha256:
-                return self._judged(written.answer)
+                paths = {"output": str(self.output), "errors": str(self.errors) if written.errors else None}
+                return self._judged({**written.answer, **paths})
         return None
 
     def run(self, api: Api) -> dict[str, Any]:

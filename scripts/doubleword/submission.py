@@ -37,32 +37,34 @@ def submit(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         if not args.dry_run:
             held.enter_context(locked(path, outside.disk))
-        resumed = outside.disk.size(path) is not None
-        if resumed:
-            store = JobFile.load(path, outside.disk)
-            require_same(store, check, args.window, metadata)
-        else:
-            store = plan(
-                check,
-                path,
-                base_url=None if args.local else chosen_base_url(args),
-                local=local_folder(path) if args.local else None,
-                window=args.window or WINDOWS[0],
-                metadata=metadata,
-                outside=outside,
-            )
-        if args.max_cost is not None and not store.job.submitted:
-            require_cost(paths, store.job.window, args.max_cost, outside)
+        store, resumed = opened(args, check, path, metadata, outside)
         if not args.dry_run:
             with connect(args, outside, progress.note, store) as api:
-                try:
-                    return carry_out(store, api, outside, progress, resumed)
-                except Failure as failure:
-                    refused = failure.exit_code not in (Exit.UNREACHABLE, Exit.NOT_FINISHED)
-                    if refused and not resumed and all(one.state == "planned" for one in store.job.batches):
-                        outside.disk.remove(path)  # nothing was taken, so there is nothing to go on with
-                    raise
+                return carry_out(store, api, outside, progress, resumed)
     return report(store, {}, resumed)
+
+
+def opened(
+    args: argparse.Namespace, check: batch_file.Check, path: Path, metadata: dict[str, str], outside: Outside
+) -> tuple[JobFile, bool]:
+    """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on."""
+    resumed = outside.disk.size(path) is not None
+    if resumed:
+        store = JobFile.load(path, outside.disk)
+        require_same(store, check, args.window, metadata)
+    else:
+        store = plan(
+            check,
+            path,
+            base_url=None if args.local else chosen_base_url(args),
+            local=local_folder(path) if args.local else None,
+            window=args.window or WINDOWS[0],
+            metadata=metadata,
+            outside=outside,
+        )
+    if args.max_cost is not None and not store.job.submitted:
+        require_cost([one.path for one in check.files], store.job.window, args.max_cost, outside)
+    return store, resumed
 
 
 def checked(paths: list[Path], outside: Outside) -> batch_file.Check:
@@ -170,7 +172,13 @@ def carry_out(store: JobFile, api: Api, outside: Outside, progress: Progress, re
         sent += size
         progress.show("uploading, bytes:", sent, total)
 
-    Submission(store, api, outside, progress.note, count).run()
+    try:
+        Submission(store, api, outside, progress.note, count).run()
+    except Failure as failure:
+        refused = failure.exit_code not in (Exit.UNREACHABLE, Exit.NOT_FINISHED)
+        if refused and not resumed and all(one.state == "planned" for one in store.job.batches):
+            outside.disk.remove(store.path)  # nothing was taken, so there is nothing to go on with
+        raise
     progress.close()
     statuses: dict[str, str] = {}
     with contextlib.suppress(ApiError):  # every batch exists and is on record; its status is only a courtesy

@@ -1,0 +1,44 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.32,<3",
+#     "jsonschema>=4.23,<5",
+#     "jsonschema-rs>=0.39,<1",
+#     "orjson>=3.10,<4",
+# ]
+# ///
+"""Ask a few rows at once, to see whether the prompt is right before the whole table is paid for."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doubleword import command
+from doubleword.creation_arguments import add_arguments
+
+EXAMPLES = """\
+  try_prompt.py --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
+  try_prompt.py --input movies.csv … --rows 5 --local
+The rows are asked through the realtime endpoint, at its price; projected_cost_usd is for all rows in the 24h window."""
+
+
+def parser() -> command.Parser:
+    """The arguments of this script."""
+    made = command.Parser("Ask a few rows at once, and project the cost of all.", EXAMPLES)
+    add_arguments(made)
+    made.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to ask (default 3)")
+    command.add_server(made)
+    return made
+
+
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Try; the keys are rows, requests, projected_cost_usd."""
+    from doubleword.outside import Outside
+    from doubleword.trial import try_prompt
+
+    return try_prompt(args, Outside())
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)

@@ -1,0 +1,126 @@
+"""run_batch.py and try_prompt.py: table in, table out, and a look before paying."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.door import Result, run_door
+from tests.engine_process import KEY, RunningEngine, engine_with_upstream
+
+ASK = ["--input", "t.csv", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Genre of {title}?"]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[RunningEngine]:
+    with engine_with_upstream(tmp_path / "engine") as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "work"
+    made.mkdir()
+    (made / "t.csv").write_text('id,title\n1,Toy Story\n2,"Alien, the first"\n3,Heat\n')
+    return made
+
+
+def door(engine: RunningEngine, name: str, *args: str, cwd: Path) -> Result:
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    return run_door(name, *args, cwd=cwd, env=env)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
+    """The input's columns, then the answers, in order; one batch; a second run changes nothing."""
+    first = door(engine, "run_batch", "out.csv", *ASK, cwd=folder)
+    assert (first.code, first.json["complete"], first.json["job"]) == (0, True, "out.requests.job.json")
+    answers = rows(folder / "out.csv")
+    assert [row["title"] for row in answers] == ["Toy Story", "Alien, the first", "Heat"]
+    assert all(row["status"] == "succeeded" and row["answer"] for row in answers)
+    before = (folder / "out.csv").read_bytes()
+    second = door(engine, "run_batch", "out.csv", *ASK, cwd=folder)
+    assert second.json == first.json
+    assert (folder / "out.csv").read_bytes() == before
+    assert len(engine.call("GET", "/batches").json()["data"]) == 1
+    assert engine.upstream.count() == 3
+
+
+def test_it_goes_on_where_it_stopped(engine: RunningEngine, folder: Path) -> None:
+    """A wait that ran out is exit 7 with the same command as the way on; the next run fetches, and pays nothing."""
+    with engine.upstream.hold("Heat"):
+        stopped = door(engine, "run_batch", "out.csv", *ASK, "--wait", "1", cwd=folder)
+        assert stopped.code == 7
+        assert "run_batch.py out.csv" in stopped.json["error"]["hint"]
+        assert not (folder / "out.csv").exists()
+    assert door(engine, "run_batch", "out.csv", *ASK, cwd=folder).code == 0
+    assert engine.upstream.count() == 3
+
+
+def test_other_arguments_are_another_job(engine: RunningEngine, folder: Path) -> None:
+    """A changed prompt is never taken for the old one, and nothing is sent."""
+    door(engine, "run_batch", "out.csv", *ASK, cwd=folder)
+    before = sorted(folder.iterdir())
+    refused = door(engine, "run_batch", "out.csv", *ASK[:-1], "Year of {title}?", cwd=folder)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "other_requests")
+    assert sorted(folder.iterdir()) == before
+    assert len(engine.call("GET", "/batches").json()["data"]) == 1
+
+
+def test_failures_are_in_the_table_with_their_cause(engine: RunningEngine, folder: Path) -> None:
+    """Exit 6; nothing is dropped."""
+    engine.upstream.fail("Heat", 400)
+    failed = door(engine, "run_batch", "out.csv", *ASK, cwd=folder)
+    assert failed.code == 6 and failed.json["job"]
+    assert [row["status"] for row in rows(folder / "out.csv")] == ["succeeded", "succeeded", "failed"]
+    assert "told to fail" in rows(folder / "out.csv")[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["out.csv", *ASK, "--dry-run"], 0),
+        (["out.csv", *ASK, "--max-cost", "1"], 8),
+        (["out.csv", *ASK, "--max-cost", "nan"], 2),
+        (["out.txt", *ASK], 2),
+        (["out.csv", *ASK[:-1], "Genre of {name}?"], 2),
+        (["out.csv", *ASK, "--model", "no-such-model"], 3),
+        (["no/such/out.csv", *ASK], 2),
+        (["t.csv", *ASK], 2),
+    ],
+)
+def test_what_sends_nothing_leaves_nothing(engine: RunningEngine, folder: Path, args: list[str], code: int) -> None:
+    """A dry run, a limit that cannot be promised, bad arguments and a model that is refused: no file, no batch."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    result = door(engine, "run_batch", *args, cwd=folder)
+    assert result.code == code
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert engine.call("GET", "/batches").json()["data"] == []
+
+
+def test_a_prompt_is_tried_on_a_few_rows(engine: RunningEngine, folder: Path) -> None:
+    """Prompt, answer and tokens of the first rows; the rest is only counted."""
+    tried = door(engine, "try_prompt", *ASK, "--rows", "2", cwd=folder)
+    assert (tried.code, tried.json["requests"], len(tried.json["rows"])) == (0, 3, 2)
+    assert tried.json["rows"][0]["prompt"] == "Genre of Toy Story?"
+    assert tried.json["rows"][0]["answer"] and tried.json["rows"][0]["tokens"]["prompt"]
+    assert tried.json["projected_cost_usd"] is None
+    assert engine.upstream.count() == 2
+    assert [path.name for path in folder.iterdir()] == ["t.csv"]
+
+
+def test_a_trial_that_fails_shows_why(engine: RunningEngine, folder: Path) -> None:
+    """Each row is asked once; the cause stands in the row."""
+    engine.upstream.fail("Alien", 400)
+    tried = door(engine, "try_prompt", *ASK, cwd=folder)
+    assert tried.code == 6
+    assert ["error" in row for row in tried.json["rows"]] == [False, True, False]
+    assert engine.upstream.count("Alien") == 1
+    assert json.dumps(tried.json).count("told to fail") >= 1
