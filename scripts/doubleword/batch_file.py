@@ -364,17 +364,17 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._end_file()
-                self._publish()
-        finally:
-            if self._file is not None:
-                self._file.close()
-            for number in range(len(self._parts) + 1):
-                with contextlib.suppress(OSError):
-                    self._disk.remove(self._temporary(number))
-            self._locked.close()
+        with self._locked:
+            try:
+                if kind is None:
+                    self._end_file()
+                    self._publish()
+            finally:
+                if self._file is not None:
+                    self._file.close()
+                for number in range(len(self._parts) + 1):
+                    with contextlib.suppress(OSError):
+                        self._disk.remove(self._temporary(number))
 
     def _next_file(self) -> None:
         self._parts.append((0, 0))
@@ -394,17 +394,13 @@ class Writer:
             moves.append((self._write_source(places), source_path(self.output)))
         done: list[Path] = []
         try:
-            if self.source is None:
-                self._disk.remove(source_path(self.output))
+            self._remove_earlier(places)
             for temporary, place in reversed(moves):
                 if self._force or place == source_path(self.output):
                     self._disk.replace(temporary, place)
                 else:
                     self._disk.add(temporary, place)
                     done.append(place)
-            for path in self._earlier:
-                if path not in places:
-                    self._disk.remove(path)
         except FileExistsError:
             self._undo(done)
             refuse_existing(place, self._disk, force=False)
@@ -413,6 +409,19 @@ class Writer:
             self._undo(done)
             raise
         self.files = [Written(place, *part) for place, part in zip(places, self._parts, strict=True)]
+
+    def _remove_earlier(self, places: list[Path]) -> None:
+        """Make way for the new files, so that a run killed now leaves no mixture that looks whole.
+
+        A single file is replaced in one step instead. Of several the first goes first, the others from the last
+        on: what is left is without a gap, where there is no temporary file, and the next run finds all of it.
+        """
+        first = numbered(self.output, 1)
+        going = [path for path in self._earlier if path not in places or path == first]
+        for path in sorted(going, key=lambda path: (path in (first, self.output), path.name), reverse=True):
+            self._disk.remove(path)
+        if self.source is None:
+            self._disk.remove(source_path(self.output))
 
     def _undo(self, done: list[Path]) -> None:
         for place in done:

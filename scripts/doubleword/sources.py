@@ -199,18 +199,15 @@ def _cells(table: _Table, kind: str) -> Iterator[list[str]]:
     import csv
 
     csv.field_size_limit(MAX_ROW_BYTES)
-    reader = csv.reader(table.text(newline=""), "excel" if kind == "csv" else "excel-tab", strict=True)
-    try:
-        for cells in reader:
-            if cells:  # the reader gives an empty list for an empty line
-                yield cells
-    except csv.Error as error:
-        hint = "look for a quote that is not closed, or not doubled inside a quoted cell, in this row or before it"
-        raise table.failure(f"cannot be read at line {reader.line_num}: {error}", hint) from None
-    except UnicodeError as error:
-        raise table.failure(
-            f"cannot be read after line {reader.line_num}: {plain(error)}", "add --encoding NAME"
-        ) from None
+    with table.text(newline="") as text:
+        reader = csv.reader(_lines(table, text), "excel" if kind == "csv" else "excel-tab", strict=True)
+        try:
+            for cells in reader:
+                if cells:  # the reader gives an empty list for an empty line
+                    yield cells
+        except csv.Error as error:
+            hint = "look for a quote that is not closed, or not doubled inside a quoted cell, in this row or before it"
+            raise table.failure(f"cannot be read at line {reader.line_num}: {error}", hint) from None
 
 
 def _header(table: _Table, rows: Iterator[list[str]]) -> list[str]:
@@ -253,15 +250,24 @@ def _undecodable(text: str, encoding: str) -> str | None:
 
 
 def _text(table: _Table) -> Iterator[Row]:
-    file = table.text(newline="\n")
+    with table.text(newline="\n") as text:
+        for number, line in enumerate(_lines(table, text), 1):
+            line = line.rstrip("\r\n")  # noqa: PLW2901
+            bad = _undecodable(line, table.encoding)
+            yield Row(number, {} if bad else {"text": line}, bad and f"{bad}; name the encoding with --encoding")
+
+
+def _lines(table: _Table, text: TextIO) -> Iterator[str]:
+    """The lines of `text`, with their ends; one that is too long ends the reading before it fills the memory."""
     number = 0
-    while line := file.readline(MAX_ROW_BYTES):
-        number += 1
-        if len(line) >= MAX_ROW_BYTES:
-            raise table.failure(f"has a line {number} longer than {MAX_ROW_BYTES:,} characters")
-        line = line.rstrip("\r\n")
-        bad = _undecodable(line, table.encoding)
-        yield Row(number, {} if bad else {"text": line}, bad and f"{bad}; name the encoding with --encoding")
+    try:
+        while line := text.readline(MAX_ROW_BYTES):
+            number += 1
+            if len(line) >= MAX_ROW_BYTES:
+                raise table.failure(f"has a line {number} longer than {MAX_ROW_BYTES:,} characters")
+            yield line
+    except UnicodeError as error:
+        raise table.failure(f"cannot be read after line {number}: {plain(error)}", "add --encoding NAME") from None
 
 
 def _json_lines(table: _Table) -> Iterator[Row]:
