@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -215,9 +216,9 @@ def test_a_line_that_is_no_request_ends_the_reading(tmp_path: Path, bad: bytes) 
 # Writing
 
 
-def fill(writer: Writer, count: int) -> None:
+def fill(writer: Writer, count: int, mark: str = "r") -> None:
     for number in range(count):
-        writer.write(request(f"r{number:03d}"))
+        writer.write(request(f"{mark}{number:03d}"))
 
 
 def test_one_file_has_the_name_that_was_asked_for(tmp_path: Path) -> None:
@@ -346,9 +347,9 @@ class _Dying(Disk):
         super().remove(path)
 
 
-def _run(folder: Path, disk: Disk, count: int, force: bool = False) -> None:
+def _run(folder: Path, disk: Disk, count: int, force: bool = False, mark: str = "r") -> None:
     with Writer(folder / "out.jsonl", disk, force) as writer:
-        fill(writer, count)
+        fill(writer, count, mark)
         writer.source = Source("t.csv", "csv", "utf-8", None, count)
 
 
@@ -387,11 +388,27 @@ def test_a_run_that_dies_anywhere_leaves_no_set_that_looks_whole(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("two_a_file")
-def test_a_forced_run_that_dies_anywhere_can_be_run_again(tmp_path: Path) -> None:
-    """Whatever is left of an earlier set of five files is gone after the next forced run."""
-    for folder in _dying_runs(tmp_path, lambda folder: _run(folder, DISK, 9), force=True):
+def test_a_forced_run_that_dies_anywhere_leaves_no_mixture(tmp_path: Path) -> None:
+    """What begins with the first file is all old or all new, and the next forced run leaves only its own files."""
+    new = {"out-0001.jsonl", "out-0002.jsonl", "out-0003.jsonl", "out.source.json"}
+    for folder in _dying_runs(tmp_path, lambda folder: _run(folder, DISK, 9, mark="old"), force=True):
+        parts = itertools.takewhile(Path.exists, (numbered(folder / "out.jsonl", number) for number in range(1, 9)))
+        ids = [custom_id for part in parts for custom_id in custom_ids(part, DISK)]
+        assert ids in ([], [f"old{number:03d}" for number in range(9)], [f"r{number:03d}" for number in range(5)])
         _run(folder, DISK, 5, force=True)
-        assert names(folder) == {"out-0001.jsonl", "out-0002.jsonl", "out-0003.jsonl", "out.source.json"}
+        assert names(folder) == new
+
+
+def test_a_single_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    """A forced run of one file for one file leaves the old or the new one, wherever it dies."""
+    _run(tmp_path, DISK, 1, mark="old")
+    for at in itertools.count():
+        with contextlib.suppress(_Killed):
+            _run(tmp_path, _Dying(at), 1, force=True)
+        ids = list(custom_ids(tmp_path / "out.jsonl", DISK))
+        if ids == ["r000"]:
+            return
+        assert ids == ["old000"]
 
 
 def test_an_error_while_publishing_takes_back_what_was_published(
