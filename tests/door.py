@@ -58,6 +58,40 @@ def run_door(
     return Result(finished.returncode, answer, stderr)
 
 
+def call_door(name: str, *args: str | Path, cwd: Path, stdin: str | bytes | None = None) -> Result:
+    """As `run_door`, but in this process: several times faster, for the many cases that differ in input only."""
+    import contextlib
+    import importlib
+    import io
+    import signal
+    from unittest import mock
+
+    from doubleword import command
+
+    script = importlib.import_module(name.removesuffix(".py"))
+    given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin or b"")))
+    stdout, stderr, code = io.StringIO(), io.StringIO(), -1
+    before, handler = Path.cwd(), signal.getsignal(signal.SIGTERM)
+    os.chdir(cwd)
+    try:
+        with (
+            mock.patch.object(sys, "argv", [str(SCRIPTS / f"{script.__name__}.py"), *(str(arg) for arg in args)]),
+            mock.patch.object(sys, "stdin", given),
+            mock.patch.dict(os.environ, environment(), clear=True),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            command.run(script.parser(), script.work)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        os.chdir(before)
+        signal.signal(signal.SIGTERM, handler)
+    answer = json.loads(stdout.getvalue())
+    assert answer["ok"] is (code == 0), f"exit {code}, but stdout says {answer!r}"
+    return Result(code, answer, stderr.getvalue())
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without the skill's settings, above all without a key, plus `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
