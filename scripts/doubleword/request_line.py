@@ -216,7 +216,7 @@ def refuse_flaws(value: Any) -> None:
 
 
 def _fast_reader() -> Callable[[bytes], Any] | None:
-    """`read` by orjson, or None where it cannot be used.
+    """`read` by orjson, or None where it cannot be imported.
 
     orjson keeps the last of two equal keys and rounds large integers, and so hides both. But what it writes never
     has them: a line that comes out as it went in has none. Other lines are compared by their colons, of which a
@@ -226,22 +226,16 @@ def _fast_reader() -> Callable[[bytes], Any] | None:
     if orjson is None:
         return None
     loads, dumps, refused = orjson.loads, orjson.dumps, orjson.JSONDecodeError
-    padding = _padding(dumps)
-    if padding is None:
-        return None
-    shell, core = _nested(padding)
 
     def fast(line: bytes) -> Any:
         try:
             value = loads(line)
         except refused:
             return read(line)  # which refuses it too, with a better sentence
-        core[0] = value
-        try:
-            written = dumps(shell)
-        except TypeError:
+        if _may_be_deep(line, value):
             return read(line)
-        if len(written) - 2 * padding == len(line) and written.startswith(line, padding):
+        written = dumps(value)
+        if written == line:
             return value
         if line.count(b":") != written.count(b":") or b"\\u003" in line or b"000" in line[::6].translate(_DIGITS):
             return read(line)
@@ -254,27 +248,19 @@ def _fast_reader() -> Callable[[bytes], Any] | None:
 _DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x78 for byte in range(256))
 
 
-def _padding(dumps: Callable[[Any], bytes]) -> int | None:
-    """How many arrays around a value make orjson refuse to write exactly what is deeper than `MAX_DEPTH`.
-
-    orjson writes up to a fixed depth (254 levels today). Found by trying, as it is documented nowhere; None where
-    there is no such depth, and with it no free test.
-    """
-    for depth in range(MAX_DEPTH, 2 * MAX_DEPTH + 200):
-        try:
-            dumps(_nested(depth)[0])
-        except TypeError:
-            return depth - 1 - MAX_DEPTH
-    return None
+def _may_be_deep(line: bytes, value: Any) -> bool:
+    """Whether `value` may be nested deeper than `MAX_DEPTH`: by the brackets of a short line, else by walking."""
+    if len(line) < 2000 and line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
+        return False
+    return isinstance(value, (dict, list)) and not _fits(value, MAX_DEPTH - 1)
 
 
-def _nested(depth: int) -> tuple[list[Any], list[Any]]:
-    """An array nested `depth` times, and the innermost one, which holds one value."""
-    core: list[Any] = [None]
-    shell = core
-    for _ in range(depth - 1):
-        shell = [shell]
-    return shell, core
+def _fits(value: Any, levels: int) -> bool:
+    """Whether there are at most `levels` of arrays and objects below the array or object `value`."""
+    for one in value.values() if type(value) is dict else value:
+        if (type(one) is dict or type(one) is list) and not (levels and _fits(one, levels - 1)):
+            return False
+    return True
 
 
 def _fast_validator() -> Callable[[Any], bool] | None:
