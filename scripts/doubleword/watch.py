@@ -153,9 +153,9 @@ def report(batches: Sequence[Batch], store: JobFile | None, outside: Outside, ha
         keys["warnings"] = warnings
     if not keys["done"]:
         again = f"{script('poll.py')} {handle} --wait 600"
-        if store is not None and store.job.local is not None:
-            again += " (the embedded engine works only while a script runs)"
         message = f"{completed + failed} of {total} requests are done"
+        if store is not None and store.job.local is not None:
+            message += "; the embedded engine works only while a script runs, such as poll.py --wait"
         raise Failure(Exit.NOT_FINISHED, "not_finished", message, again, keys)
     if failed or completed != total or not total:
         message = f"the batch is over: {completed} of {total} requests succeeded, {failed} failed"
