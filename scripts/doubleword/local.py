@@ -120,9 +120,15 @@ def _listening(child: subprocess.Popen[bytes], data: Path, outside: Outside, not
             return str(answer["base_url"])
         raise _not_started(plain(answer["error"]["message"]), data)
     except (ValueError, KeyError, TypeError):
-        raise _not_started(
-            "it ended without a word" if not line else plain(line.decode(errors="replace")), data
-        ) from None
+        raise _not_started(plain(line.decode(errors="replace")) or _last_word(data), data) from None
+
+
+def _last_word(data: Path) -> str:
+    """The last line of the engine's log: what uv or Python said before it ended."""
+    with (data / "engine.log").open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+        lines = log.read().decode(errors="replace").split("\n")
+    return next((plain(line) for line in reversed(lines) if plain(line)), "it ended without a word")
 
 
 def _not_started(reason: str, data: Path) -> Failure:

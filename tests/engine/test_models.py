@@ -132,8 +132,8 @@ def test_a_line_must_suit_its_model(engine: ServerProcess) -> None:
     """The bundled models have kinds, so a chat cannot be asked of the embedding model."""
     content = json.dumps(chat_line("a", model=EMBEDDING_MODEL))
     reply = engine.call("POST", "/files", files={"file": ("f.jsonl", content)}, data={"purpose": "batch"})
-    text = f"Line 1: Model '{EMBEDDING_MODEL}' is a EMBEDDINGS model but endpoint '/v1/chat/completions' requires a CHAT model"
-    assert (reply.status_code, reply.text) == (400, text)
+    kinds = "is a EMBEDDINGS model but endpoint '/v1/chat/completions' requires a CHAT model"
+    assert (reply.status_code, reply.text) == (400, f"Line 1: Model '{EMBEDDING_MODEL}' {kinds}")
 
 
 def test_a_text_with_a_null_character_is_read_to_its_end() -> None:

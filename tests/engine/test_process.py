@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import ctypes
 import json
 import os
 import signal
@@ -16,9 +18,11 @@ import pytest
 import requests
 from tests.door import SCRIPTS, environment, run_door
 from tests.engine.conftest import chat_line, look, start_batch
-from tests.engine_process import engine_with_upstream, server_process, wait_until
+from tests.engine_process import engine_with_upstream, serve, server_process, wait_until
+from tests.upstream import Upstream
 
 from doubleword import local
+from doubleword.engine import openmp
 from doubleword.failure import Failure
 from doubleword.outside import Outside
 
@@ -34,18 +38,28 @@ def test_the_address_is_announced_once_it_listens(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", ["stdin", signal.SIGTERM, signal.SIGINT])
 def test_it_ends_at_once_with_0_and_without_another_word(tmp_path: Path, stop: Any) -> None:
-    """Also while a request is being answered: nothing waits for a model."""
-    with engine_with_upstream(tmp_path / "unused") as other, other.upstream.hold("endless"):
-        upstream_url = f"{other.base_url.removesuffix('/v1')}/v1"
-        with server_process(tmp_path / "data", "--upstream", upstream_url) as engine:
-            assert engine.process.stdin is not None
-            assert engine.process.stdout is not None
-            if stop == "stdin":
-                engine.process.stdin.close()
-            else:
-                engine.process.send_signal(stop)
-            assert engine.process.wait(10) == 0
-            assert engine.process.stdout.read() == b""
+    """Also while a batch and a realtime request are being answered: nothing waits for a model."""
+    upstream = Upstream()
+    with (
+        serve(upstream.app) as url,
+        upstream.hold("endless"),
+        server_process(tmp_path / "data", "--upstream", url) as engine,
+        concurrent.futures.ThreadPoolExecutor() as client,
+    ):
+        line = chat_line("a", "endless")
+        start_batch(engine, [line])
+        call = client.submit(engine.call, "POST", "/chat/completions", json=line["body"])
+        wait_until(lambda: upstream.count("endless") == 2, "both questions")
+        assert engine.process.stdin is not None
+        assert engine.process.stdout is not None
+        if stop == "stdin":
+            engine.process.stdin.close()
+        else:
+            engine.process.send_signal(stop)
+        assert engine.process.wait(10) == 0
+        assert engine.process.stdout.read() == b""
+        with pytest.raises(requests.RequestException):
+            call.result().raise_for_status()
 
 
 def test_it_ends_while_its_own_model_is_answering(tmp_path: Path) -> None:
@@ -176,3 +190,33 @@ def test_where_packages_are_missing_uv_starts_the_engine(tmp_path: Path, monkeyp
         assert running.base_url == "http://127.0.0.1:1/v1"
     script = os.fspath(SCRIPTS / "local_server.py")
     assert seen.read_text().startswith(f"run --quiet --script {script} --port 0 --data {tmp_path / 'd'}")
+
+
+def test_what_uv_said_last_is_told_where_the_engine_did_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A platform without wheels, say; the whole of it stands in the log."""
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\necho 'no wheel for this platform' >&2\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(local, "missing_packages", lambda: ["xllamacpp"])
+    monkeypatch.setenv("UV", str(uv))
+    with pytest.raises(Failure) as failed, local.engine(tmp_path / "d", Outside(), pytest.fail):
+        pass
+    assert failed.value.message == "the embedded engine did not start: no wheel for this platform"
+
+
+def test_a_system_without_openmp_borrows_the_copy_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slim images lack libgomp: the process starts anew with a link to it on its search path, once."""
+    started: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(openmp, "_loads", lambda: False)
+    monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")
+    openmp.ensure_openmp(tmp_path)
+    ((program, arguments, settings),) = started
+    assert (program, arguments) == (sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    assert settings["LD_LIBRARY_PATH"] == f"{tmp_path / 'lib'}:/elsewhere"
+    ctypes.CDLL(str(tmp_path / "lib" / "libgomp.so.1"))
+    monkeypatch.setenv("LD_LIBRARY_PATH", settings["LD_LIBRARY_PATH"])
+    with pytest.raises(Failure, match=r"libgomp\.so\.1"):
+        openmp.ensure_openmp(tmp_path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import orjson
@@ -63,7 +64,13 @@ def build(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(_OnlyWithKey, key=key)],
-        exception_handlers={Refused: _refused, ClientDisconnect: _gone, HTTPException: _no_route},
+        exception_handlers={
+            Refused: _refused,
+            ClientDisconnect: _gone,
+            HTTPException: _no_route,
+            sqlite3.OperationalError: _overloaded,
+            Exception: _failed,
+        },
     )
 
 
@@ -157,6 +164,17 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 async def _no_route(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return Response(status_code=error.status_code, headers=error.headers)
+
+
+async def _overloaded(_request: Request, _error: Exception) -> Response:
+    """The store is locked or its disk full: the server's answer when its database has no place (errors.rs)."""
+    message = "Service temporarily overloaded, please retry"
+    body = {"error": "service_unavailable", "message": message, "retry_after_seconds": 30}
+    return JSONResponse(body, 503, headers={"Retry-After": "30"})
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return PlainTextResponse("Internal server error", 500)
 
 
 def _nothing() -> None:

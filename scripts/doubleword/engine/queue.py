@@ -114,10 +114,7 @@ class Queue:
                 _write(connection, outcome)
             for batch_no in {outcome.claim.batch_no for outcome in outcomes if isinstance(outcome, Ended)}:
                 settle(connection, batch_no, now)
-            claims = _choose(connection, now, most)
-            numbers = [(claim.no,) for claim in claims]
-            connection.executemany("UPDATE requests SET state = 'processing' WHERE no = ?", numbers)
-        return claims
+            return [_take(connection, number) for number in _choose(connection, now, most)]
 
     def purge(self) -> None:
         """Remove the rows of batches that were deleted ten minutes ago or more, as the server's purge job does."""
@@ -131,26 +128,29 @@ class Queue:
                 connection.execute("DELETE FROM batches WHERE no = ?", (row["no"],))
 
 
-def _choose(connection: sqlite3.Connection, now: float, most: int) -> list[Claim]:
+def _choose(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
     """Up to `most` pending requests that may be tried now, a few of each open batch."""
     if not most:
         return []
+    pending = (
+        "SELECT no FROM requests WHERE batch_no = ? AND state = 'pending' AND not_before <= ?"
+        " ORDER BY finished, size, no LIMIT ?"
+    )
     batches = _numbers(connection, f"SELECT no FROM batches WHERE {OPEN} ORDER BY no")  # noqa: S608
-    found = [_pending(connection, batch_no, now, most) for batch_no in batches]
+    found = [_numbers(connection, pending, (batch_no, now, most)) for batch_no in batches]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*found))
-    return list(itertools.islice((claim for claim in rounds if claim is not None), most))
+    return list(itertools.islice((number for number in rounds if number is not None), most))
 
 
-def _pending(connection: sqlite3.Connection, batch_no: int, now: float, limit: int) -> list[Claim]:
-    rows = connection.execute(
+def _take(connection: sqlite3.Connection, number: int) -> Claim:
+    connection.execute("UPDATE requests SET state = 'processing' WHERE no = ?", (number,))
+    row = connection.execute(
         "SELECT requests.no, requests.id, requests.batch_no, lines.url, lines.body, requests.attempts,"
         " batches.expires_at FROM requests JOIN batches ON batches.no = requests.batch_no"
-        " JOIN lines ON lines.file_no = batches.file_no AND lines.line_no = requests.line_no"
-        " WHERE requests.batch_no = ? AND requests.state = 'pending' AND requests.not_before <= ?"
-        " ORDER BY requests.finished, requests.size, requests.no LIMIT ?",
-        (batch_no, now, limit),
-    )
-    return [Claim(*row) for row in rows]
+        " JOIN lines ON lines.file_no = batches.file_no AND lines.line_no = requests.line_no WHERE requests.no = ?",
+        (number,),
+    ).fetchone()
+    return Claim(*row)
 
 
 def _write(connection: sqlite3.Connection, outcome: Ended | Again) -> None:

@@ -20,6 +20,7 @@ import uvicorn
 from doubleword.engine.answer import Responder
 from doubleword.engine.app import build
 from doubleword.engine.model import BundledModels
+from doubleword.engine.openmp import ensure_openmp
 from doubleword.engine.store import Store
 from doubleword.engine.upstream import Upstream
 from doubleword.engine.worker import Worker
@@ -46,6 +47,8 @@ def serve(
     if not key and host not in LOOPBACK:
         hint = "set DOUBLEWORD_API_KEY to the key that clients must send"
         raise Failure(Exit.NO_KEY, "no_key", f"listening on {host} lets other machines in, so it needs a key", hint)
+    if upstream is None:
+        ensure_openmp(data.resolve())
     responder: Responder = BundledModels() if upstream is None else Upstream(upstream)
     store = Store(data)
     app = build(store, responder, Worker(store, responder), key)
@@ -59,25 +62,28 @@ def serve(
         threading.Thread(target=_until_stdin_ends, args=(server,), name="parent-watch", daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn repeats the signal that stopped it
         server.run(sockets=[listener])
-    store.close()
-    if server.announced:
-        _end()
     raise Failure(Exit.NOT_FINISHED, "stopped", "stopped before it listened")
 
 
 class _Server(uvicorn.Server):
-    """Tells once it listens."""
+    """Tells once it listens, and ends the process once it has shut down."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self.announced = False
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._announce()
-            self.announced = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let no thread hold up the end: a model cannot be interrupted, and its request is run again later."""
+        await super().shutdown(sockets)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -104,11 +110,3 @@ def _until_stdin_ends(server: uvicorn.Server) -> None:
         while os.read(0, 1024):
             pass
     server.should_exit = True
-
-
-def _end() -> NoReturn:
-    """End without waiting for threads: a model cannot be interrupted, and its request is run again later."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(0)

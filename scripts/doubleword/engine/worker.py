@@ -83,6 +83,8 @@ class Worker:
                     self._work()
             except BlockingIOError:
                 self._stopping.wait(self._idle_s)
+            except (OSError, sqlite3.OperationalError) as error:
+                self._cannot_write(error)
 
     def _work(self) -> None:
         self._queue.recover()
@@ -97,14 +99,18 @@ class Worker:
                 self._queue.populate()
                 claims = self._queue.exchange(unwritten, self._responder.concurrency - running + len(unwritten))
             except sqlite3.OperationalError as error:  # a full disk, say: what was answered is not asked again
-                sys.stderr.write(f"the store cannot be written: {error}\n")
-                self._stopping.wait(1)
+                self._cannot_write(error)
                 continue
             running += len(claims) - len(unwritten)
             for claim in claims:
                 self._tasks.put(claim)
             unwritten = self._arrived()
         self._queue.exchange(unwritten, 0)
+
+    def _cannot_write(self, error: Exception) -> None:
+        """Say so, and leave the disk a second to recover."""
+        sys.stderr.write(f"the store cannot be written: {error}\n")
+        self._stopping.wait(1)
 
     def _arrived(self) -> list[Ended | Again]:
         """The outcomes that are there, waiting a little for the first."""
