@@ -82,6 +82,13 @@ class Upstream:
             if rule.gate is not None:
                 rule.gate.set()
 
+    def forget(self) -> None:
+        """Let everything go, and be as new."""
+        self.release()
+        self._rules.clear()
+        self.calls.clear()
+        self.keys.clear()
+
     def count(self, text: str = "") -> int:
         """How many questions that contain `text` came so far."""
         return sum(1 for call in list(self.calls) if text in question(call))

@@ -285,7 +285,9 @@ class Api:
             url = urljoin(url, response.headers.get("Location", ""))
             response.close()
             if method != "GET" or not _is_safe(url):
-                raise ApiError(response.status_code, f"the server sends {method} elsewhere: {plain(url, 120)}")
+                sentence = f"the server sends {method} elsewhere: {plain(url, 120)}"
+                # Of all redirects only 303 says that something was done.
+                raise ApiError(response.status_code, sentence, sent=response.status_code == 303, lasting=True)
         if not 200 <= response.status_code < 300:
             raise error_from_answer(response.status_code, response.headers, self._body(response, 64 * 1024))
         return response

@@ -123,6 +123,7 @@ class Submission:
 
     def _uploaded(self, one: Intended, remote: RemoteFile) -> None:
         one.file_id = remote.id
+        one.tries = 0
         self._finish(one, "uploaded")
 
     # Creating
@@ -203,8 +204,6 @@ class Submission:
     def _finish(self, one: Intended, state: str) -> None:
         one.state = state
         one.since = None
-        if state in ("uploaded", "created"):
-            one.tries = 0
         self._store.save()
 
     def _look(

@@ -1,0 +1,170 @@
+"""Runs scripts of the skill inside this process, over real HTTP, in an outside world that the test decides.
+
+`Desk.run` does what a process does (arguments, exit code, the one JSON object, Ctrl-C), so a run takes
+milliseconds and its clock only moves when the script sleeps. Of every run it checks what is promised of all:
+never exit 1, one JSON object of at most 4 KB, `ok` only with exit 0, and the key nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from unittest import mock
+
+from tests.clock import Clocked
+from tests.door import SCRIPTS, Result, environment
+from tests.engine_process import KEY, RunningEngine, wait_until
+
+from doubleword import command
+from doubleword.cancelling import cancel_named
+from doubleword.delivery import fetch
+from doubleword.outside import Disk, Outside
+from doubleword.retrial import retry
+from doubleword.submission import submit
+from doubleword.watch import poll
+
+
+class Unsynced(Disk):
+    """A disk that does not wait for the platter: a test cuts no power, and syncing is most of a short run's time."""
+
+    def sync(self, file: BinaryIO) -> None:
+        file.flush()
+
+    def _sync_folder(self, folder: Path) -> None:
+        pass
+
+
+ROOMS: dict[str, Callable[[Any, Outside], dict[str, Any]]] = {
+    "submit": submit,
+    "poll": poll,
+    "fetch_results": fetch,
+    "retry_failed": retry,
+    "cancel": cancel_named,
+}
+CHAT = "/v1/chat/completions"
+
+
+@dataclass
+class Desk:
+    """One user at one folder before one server."""
+
+    folder: Path
+    base_url: str
+    outside: Outside = field(default_factory=Clocked)
+    key: str = KEY
+    env: Mapping[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    def run(self, name: str, *args: str | Path) -> Result:
+        """Run `scripts/NAME.py` here; paths are relative to the folder."""
+        settings = {"DOUBLEWORD_API_KEY": self.key, "DOUBLEWORD_BASE_URL": self.base_url, **self.env}
+        with _inside(self.folder), mock.patch.dict(os.environ, environment(settings), clear=True):
+            result = run_inside(name, [str(arg) for arg in args], self.outside)
+        self.said.append(json.dumps(result.json) + result.stderr)
+        assert result.code != 1, result
+        assert self.key not in self.said[-1]
+        for path in self.folder.glob("*.json"):
+            assert self.key not in path.read_text("utf-8", "replace"), path
+        return result
+
+    def batch_file(self, name: str, texts: Sequence[str], url: str = CHAT, stem: str = "row") -> Path:
+        """Write a batch file whose requests ask `texts`; ids are `<stem>-1`, `<stem>-2`, …."""
+        path = self.folder / name
+        path.write_text(
+            "".join(json.dumps(request(f"{stem}-{n}", text, url)) + "\n" for n, text in enumerate(texts, 1))
+        )
+        return path
+
+    def job(self, name: str = "a.job.json") -> dict[str, Any]:
+        """The job file's content."""
+        value: dict[str, Any] = json.loads((self.folder / name).read_text())
+        return value
+
+    def rows(self, name: str) -> dict[str, str]:
+        """The answers in a JSONL output, by custom_id, in its order."""
+        lines = (self.folder / name).read_bytes().split(b"\n")
+        found = [json.loads(line) for line in lines if line]
+        return {row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"] for row in found}
+
+    def names(self) -> list[str]:
+        """What stands in the folder."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+def request(custom_id: str, text: str, url: str = CHAT) -> dict[str, Any]:
+    """A request line that asks `text`."""
+    body: dict[str, Any] = {"model": "test-chat", "messages": [{"role": "user", "content": text}]}
+    return {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
+
+
+def run_inside(name: str, args: Sequence[str], outside: Outside) -> Result:
+    """Run a script in this process and thread, in the present folder and environment."""
+    parser = importlib.import_module(name).parser()
+    work = ROOMS[name]
+    out, err = io.StringIO(), io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    code: Any = None
+    try:
+        with (
+            mock.patch.object(sys, "argv", [str(SCRIPTS / f"{name}.py"), *args]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            command.run(parser, lambda given: work(given, outside))
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    answer = json.loads(out.getvalue())
+    assert len(out.getvalue()) <= 4096
+    assert answer["ok"] is (code == 0), (code, answer)
+    return Result(int(code), answer, err.getvalue())
+
+
+def finished(engine: RunningEngine) -> None:
+    """Return when the engine has nothing left to do."""
+    undone = (
+        "SELECT count(*) FROM batches WHERE deleted_at IS NULL AND completed_at IS NULL AND failed_at IS NULL"
+        " AND cancelled_at IS NULL"
+    )
+
+    def idle() -> bool:
+        with engine.store.reading() as connection:
+            return bool(connection.execute(undone).fetchone()[0] == 0)
+
+    wait_until(idle, "the engine to finish every batch")
+
+
+def emptied(engine: RunningEngine) -> None:
+    """Leave the engine without files, batches and memories."""
+    engine.upstream.release()
+    finished(engine)
+    engine.upstream.forget()
+    with engine.store.writing() as connection:
+        for table in ("requests", "batches", "lines", "files"):
+            connection.execute(f"DELETE FROM {table}")
+
+
+def batch_count(engine: RunningEngine) -> int:
+    """How many batches the engine was ever asked for."""
+    with engine.store.reading() as connection:
+        return int(connection.execute("SELECT count(*) FROM batches").fetchone()[0])
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
