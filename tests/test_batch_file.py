@@ -425,7 +425,24 @@ def test_an_error_while_publishing_takes_back_what_was_published(
 
     with pytest.raises(OSError, match="No space left"):
         _run(tmp_path, Failing(), 5)
-    assert names(tmp_path) - {"out.source.json"} == set()
+    assert names(tmp_path) == set()
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The error of the disk comes out, whether it appears while writing or when the file is finished."""
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    class FullDisk(Disk):
+        def create(self, path: Path, mode: int = 0o666) -> BinaryIO:
+            return io.BufferedWriter(Full(path, "w"))
+
+    for count in (1, 200):
+        with pytest.raises(OSError, match="No space left"):
+            _run(tmp_path, FullDisk(), count)
+        assert names(tmp_path) == set()
 
 
 # The source

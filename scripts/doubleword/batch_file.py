@@ -370,8 +370,9 @@ class Writer:
                     self._end_file()
                     self._publish()
             finally:
-                if self._file is not None:
-                    self._file.close()
+                with contextlib.suppress(OSError):  # on a full disk closing fails too, and hides nothing new
+                    if self._file is not None:
+                        self._file.close()
                 for number in range(len(self._parts) + 1):
                     with contextlib.suppress(OSError):
                         self._disk.remove(self._temporary(number))
@@ -396,7 +397,8 @@ class Writer:
         try:
             self._remove_earlier(places)
             for temporary, place in reversed(moves):
-                if self._force or place == source_path(self.output):
+                known = self._force or (place not in places and self._disk.size(place) is not None)
+                if known:
                     self._disk.replace(temporary, place)
                 else:
                     self._disk.add(temporary, place)
