@@ -33,9 +33,14 @@ def bare(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run with an interpreter that sees no installed package at all, standard input closed."""
     return subprocess.run(
         [sys.executable, "-S", "-E", *map(str, words)],
-        cwd=cwd, env=environment({"PATH": "", "DOUBLEWORD_API_KEY": "key-for-tests-0123"}), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        cwd=cwd,
+        env=environment({"PATH": "", "DOUBLEWORD_API_KEY": "key-for-tests-0123"}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=60,
-    )  # fmt: skip
+    )
 
 
 def test_every_script_of_the_interface_is_there() -> None:
