@@ -145,6 +145,25 @@ def test_an_unfinished_batch_is_not_done(engine: RunningEngine, folder: Path) ->
         assert len((folder / "p.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("output", ["a.jsonl", "a.job.json", "t.csv"])
+def test_results_never_replace_what_they_are_made_of(engine: RunningEngine, folder: Path, output: str) -> None:
+    """Not even by --force: the batch file, the job file and the table stay as they are."""
+    batch_file(folder / "a.jsonl", ["one"])
+    (folder / "t.csv").write_text("id\n1\n")
+    door(engine, "submit", "a.jsonl", cwd=folder)
+    door(engine, "poll", "a.job.json", "--wait", "30", cwd=folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    refused = door(engine, "fetch_results", "a.job.json", "--force", "--join", "t.csv", "--output", output, cwd=folder)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "output_is_input")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1", "soon"])
+def test_a_wait_is_a_number_that_ends(folder: Path, wait: str) -> None:
+    """Nothing waits for ever."""
+    assert run_door("poll", "b1", "--wait", wait, cwd=folder).code == 2
+
+
 def test_a_cancelled_batch_gives_what_it_has(engine: RunningEngine, folder: Path) -> None:
     """Cancel asks for --yes first, waits for the server's word; rows in no file are missing with that cause."""
     batch_file(folder / "a.jsonl", ["quick", "slow 1", "slow 2"])

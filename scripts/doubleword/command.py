@@ -63,7 +63,7 @@ def add_names(parser: argparse.ArgumentParser) -> None:
 def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
     """Add how long to watch."""
     help_text = f"watch for so long (default {default:g})"
-    parser.add_argument("--wait", type=float, default=default, metavar="SECONDS", help=help_text)
+    parser.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=help_text)
 
 
 def add_max_cost(parser: argparse.ArgumentParser) -> None:
@@ -179,6 +179,17 @@ def _amount(text: str) -> float:
         value = -1.0
     if not 0 <= value < 1e12:
         raise argparse.ArgumentTypeError(f"expected an amount of USD from 0 up, got {plain(text, 40)}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    """Seconds from 0 up to a month: every wait ends."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2_678_400:
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 2678400, got {plain(text, 40)}")
     return value
 
 

@@ -70,6 +70,7 @@ class Delivery:
         self.handle = quoted(store.path) if store is not None else " ".join(ids)
         self.output = self._output_path()
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
+        self._refuse_to_replace_input()
 
     def _output_path(self) -> Path:
         if self._args.output:
@@ -78,6 +79,16 @@ class Delivery:
         if self._store is not None:
             return self._store.folder / f"{self._store.path.name.removesuffix('.job.json')}.{name}"
         return Path(f"{self._ids[0]}.{name}")
+
+    def _refuse_to_replace_input(self) -> None:
+        """--force replaces results, never what they are made of."""
+        kept = [Path(self._args.join)] if self._args.join else []
+        if self._store is not None:
+            kept += [self._store.path, *(self._store.input_path(one.input) for one in self._store.job.batches)]
+        for path in kept:
+            if path.absolute() in (self.output.absolute(), self.errors.absolute()):
+                message = f"{plain(self.output)} would replace {plain(path)}, which the results are made of"
+                raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --output")
 
     def earlier(self) -> dict[str, Any] | None:
         """The answer of the run that wrote these very files, if it was complete and they are untouched.

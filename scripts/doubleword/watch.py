@@ -32,8 +32,6 @@ STUCK_S = 900.0
 def poll(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     """The work of `poll.py`; answers its output keys, or raises Failure 6 or 7 with them."""
     progress = Progress(outside.monotonic)
-    if args.wait < 0:
-        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--wait is a number of seconds from 0 up", "--wait 600")
     store, ids = resolve(args.names, outside.disk)
     handle = quoted(store.path) if store is not None else " ".join(ids)
     if store is not None:
