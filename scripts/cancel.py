@@ -21,9 +21,7 @@ EXAMPLES = """\
 def parser() -> command.Parser:
     """The arguments of this script."""
     made = command.Parser("Cancel batches that are not over. A finished batch is left alone.", EXAMPLES)
-    made.add_argument(
-        "names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of a job, or batch ids"
-    )
+    command.add_names(made)
     made.add_argument("--yes", action="store_true", help="really cancel")
     command.add_server(made)
     return made

@@ -26,9 +26,7 @@ Requests that failed or are missing go to <stem>.errors.jsonl; in tables they st
 def parser() -> command.Parser:
     """The arguments of this script."""
     made = command.Parser("Fetch results: one row for each request, in the order of the input.", EXAMPLES)
-    made.add_argument(
-        "names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of a job, or batch ids"
-    )
+    command.add_names(made)
     made.add_argument("--output", metavar="PATH", help="default: <job>.results.<format> beside the job file")
     made.add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl", help="default: jsonl")
     made.add_argument("--join", metavar="SOURCE", help="the table the batch was made of: its columns come first")

@@ -22,12 +22,8 @@ EXAMPLES = """\
 def parser() -> command.Parser:
     """The arguments of this script."""
     made = command.Parser("Say how far a job's batches are, once or until they are over.", EXAMPLES)
-    made.add_argument(
-        "names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of a job, or batch ids"
-    )
-    made.add_argument(
-        "--wait", type=float, default=0, metavar="SECONDS", help="watch for so long (default 0: one look)"
-    )
+    command.add_names(made)
+    command.add_wait(made, 0)
     command.add_server(made)
     return made
 

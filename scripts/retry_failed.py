@@ -27,9 +27,7 @@ def parser() -> command.Parser:
     made = command.Parser("Ask again for what failed or is missing in a job whose batches are over.", EXAMPLES)
     made.add_argument("job", metavar="JOB", help="a job file, or a batch file of a job")
     made.add_argument("--dry-run", action="store_true", help="say what would be retried; change nothing")
-    made.add_argument(
-        "--max-cost", type=float, metavar="USD", help="refuse (exit 8) unless it surely costs at most this"
-    )
+    command.add_max_cost(made)
     command.add_server(made)
     return made
 

@@ -31,9 +31,7 @@ def parser() -> command.Parser:
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.job.json beside the first FILE)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch; repeatable")
-    made.add_argument(
-        "--max-cost", type=float, metavar="USD", help="refuse (exit 8) unless it surely costs at most this"
-    )
+    command.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and plan only: no network, no job file")
     command.add_server(made)
     return made

@@ -145,6 +145,31 @@ def test_an_unfinished_batch_is_not_done(engine: RunningEngine, folder: Path) ->
         assert len((folder / "p.jsonl").read_text().splitlines()) == 1
 
 
+def test_embeddings_become_a_list_column_in_parquet(engine: RunningEngine, folder: Path) -> None:
+    """The table's columns, then custom_id, status, the vector and the tokens, each of its own type."""
+    import pyarrow.parquet
+
+    (folder / "t.csv").write_text("name,status\nRome,open\nParis,\n")
+    made = run_door(
+        "create_batch_file", "v.jsonl", "--input", "t.csv", "--model", "test-embedding", "--prompt", "{name}",
+        "--endpoint", "/v1/embeddings", cwd=folder,
+    )  # fmt: skip
+    assert made.code == 0
+    door(engine, "submit", "v.jsonl", cwd=folder)
+    door(engine, "poll", "v.job.json", "--wait", "30", cwd=folder)
+    words = ["v.job.json", "--format", "parquet", "--join", "t.csv", "--output", "v.parquet"]
+    assert door(engine, "fetch_results", *words, cwd=folder).code == 0
+    table = pyarrow.parquet.read_table(folder / "v.parquet")
+    assert table.column_names[:4] == ["name", "status", "custom_id", "result_status"]
+    rows = table.to_pylist()
+    assert [(row["name"], row["status"], row["result_status"]) for row in rows] == [
+        ("Rome", "open", "succeeded"),
+        ("Paris", "", "succeeded"),
+    ]
+    assert pyarrow.types.is_list(table.schema.field("embedding").type)
+    assert len(rows[0]["embedding"]) > 1 and isinstance(rows[0]["prompt_tokens"], int)
+
+
 @pytest.mark.parametrize("output", ["a.jsonl", "a.job.json", "t.csv"])
 def test_results_never_replace_what_they_are_made_of(engine: RunningEngine, folder: Path, output: str) -> None:
     """Not even by --force: the batch file, the job file and the table stay as they are."""
