@@ -43,7 +43,7 @@ def parser() -> command.Parser:
     made.add_argument("--port", type=int, default=0, metavar="N", help="port to listen on (default 0: a free one)")
     made.add_argument("--data", type=Path, default=Path("doubleword-local"), metavar="DIR", help="where it keeps data")
     made.add_argument("--upstream", metavar="URL", help="let this OpenAI-compatible server answer, not the own models")
-    made.add_argument("--host", default="127.0.0.1", help="address to listen on; other machines reach any but loopback")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
     made.add_argument("--while-stdin-open", action="store_true", help="stop when standard input ends")
     return made
 

@@ -51,6 +51,15 @@ def test_pages_of_a_file_say_whether_more_follow(server: Server) -> None:
     assert page("?limit=0")[0] == ["0"]
 
 
+def test_long_lines_are_skipped_and_paged_as_short_ones(server: Server) -> None:
+    """However the server cuts its work, each line comes once."""
+    file = server.upload([server.line(str(n), "word " * 30_000) for n in range(7)])
+    rows = server.rows(f"/files/{file['id']}/content?skip=2")
+    assert [row["custom_id"] for row in rows] == ["2", "3", "4", "5", "6"]
+    rows = server.rows(f"/files/{file['id']}/content?skip=1&limit=5")
+    assert [row["custom_id"] for row in rows] == ["1", "2", "3", "4", "5"]
+
+
 def test_a_page_never_holds_more_than_101_lines(server: Server) -> None:
     """limit=5000 quietly gives 101."""
     file = server.upload([server.line(str(n)) for n in range(103)])

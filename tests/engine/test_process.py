@@ -103,7 +103,8 @@ def test_without_a_key_of_its_own_it_takes_any_but_none(tmp_path: Path) -> None:
     """A client of the hosted API needs no other setting than the address."""
     with engine_with_upstream(tmp_path, key="") as engine:
         assert requests.get(f"{engine.base_url}/batches", headers={"Authorization": "Bearer x"}, timeout=9).ok
-        assert requests.get(f"{engine.base_url}/batches", timeout=9).status_code == 401
+        for header in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic x"}):
+            assert requests.get(f"{engine.base_url}/batches", headers=header, timeout=9).status_code == 401
 
 
 def test_a_script_gets_an_engine_of_its_own_and_leaves_none_behind(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.engine_process import engine_with_upstream, serve, server_process, wa
 from tests.upstream import Upstream
 
 from doubleword.engine.batches import Refused
+from doubleword.engine.contents import Contents, Page
 from doubleword.engine.store import Store
 from doubleword.engine.upload import Limits, LineReader, UploadReader
 from doubleword.failure import Failure
@@ -100,6 +101,19 @@ def test_a_batch_that_was_only_created_stays_validating_until_an_engine_works(tm
         wait_for(engine, kept)
         assert wait_for(engine, dropped, "cancelled")["request_counts"]["completed"] == 0
         assert engine.upstream.count("never") == 0
+
+
+def test_a_download_ends_where_it_was_when_it_began(tmp_path: Path) -> None:
+    """Answers that arrive meanwhile belong to the next download, as X-Last-Line said."""
+    with engine_with_upstream(tmp_path) as engine:
+        with engine.upstream.hold("later"):
+            batch_id = start_batch(engine, [chat_line("early"), chat_line("late", "later")])
+            wait_until(lambda: look(engine, batch_id)["request_counts"]["completed"], "the early answer")
+            download = Contents(engine.store).of_file(look(engine, batch_id)["output_file_id"], Page())
+        wait_for(engine, batch_id)
+        assert download is not None
+        assert download.headers == {"X-Incomplete": "true", "X-Last-Line": "1"}
+        assert [json.loads(line)["custom_id"] for line in download.lines] == ["early"]
 
 
 def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
