@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import requests
 import responses
 from tests.clock import Clocked
 
-from doubleword.api import Api, Upload, checked_base_url
+from doubleword.api import Api, FileChanged, Upload, checked_base_url
 from doubleword.api_error import ApiError, error_from_answer
 from doubleword.api_objects import bare_id
 from doubleword.failure import Exit, Failure
@@ -271,14 +272,25 @@ def test_an_upload_is_streamed_and_hashed(api: Api, tmp_path: Path) -> None:
     responses.add_callback(responses.POST, f"{BASE}/files", callback=answer)
     counted: list[int] = []
     with path.open("rb") as file:
-        body = Upload(file, 8000, 'a"\r\nX: y.jsonl', "boundary", counted.append)
-        remote = api.upload(body)
-    import hashlib
-
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        remote = api.upload(Upload(file, 8000, digest, 'a"\r\nX: y.jsonl', "boundary", counted.append))
     assert remote.id == "f1"
     assert int(seen["length"]) == len(seen["data"])
     assert b'name="purpose"\r\n\r\nbatch\r\n' in seen["data"]
     assert b'filename="a___X__y.jsonl"' in seen["data"]
     assert seen["data"].count(b'{"a":1}\n') == 1000
-    assert body.file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert sum(counted) == 8000
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_a_file_that_changed_is_never_sent_whole(tmp_path: Path, size: int) -> None:
+    """Other bytes of the same length, or too few: the body ends before its last boundary, so nothing is taken."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"a":2}\n')
+    sent = b""
+    with path.open("rb") as file, pytest.raises(FileChanged) as raised:
+        body = Upload(file, size, hashlib.sha256(b'{"a":1}\n').hexdigest(), "a.jsonl", "boundary", lambda _: None)
+        while block := body.read(1 << 18):
+            sent += block
+    assert not sent.endswith(b"--boundary--\r\n") and len(sent) < len(body)
+    assert not raised.value.may_have_happened

@@ -60,13 +60,23 @@ class Content:
             self._response.close()
 
 
-class Upload:
-    """A multipart body with one `file` part, read from disk as it is sent, and hashed on the way.
+class FileChanged(ApiError):
+    """The file on disk is no longer the one that was to be sent; the server took nothing."""
 
-    `file_sha256` is that of the bytes which were really sent.
+    def __init__(self) -> None:
+        super().__init__(None, "the batch file was changed while it was sent", sent=False, lasting=True)
+
+
+class Upload:
+    """A multipart body with one `file` part of `size` bytes, read from disk as it is sent, and hashed on the way.
+
+    A file without the given SHA-256 raises FileChanged before the body is whole, so that the server takes nothing:
+    what is found on it under our name later is the file that was checked, whoever sent it.
     """
 
-    def __init__(self, file: BinaryIO, size: int, filename: str, boundary: str, sent: Callable[[int], None]) -> None:
+    def __init__(
+        self, file: BinaryIO, size: int, sha256: str, filename: str, boundary: str, sent: Callable[[int], None]
+    ) -> None:
         name = re.sub(r"[^A-Za-z0-9._-]", "_", filename)
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._head = (
@@ -77,6 +87,7 @@ class Upload:
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._file = file
         self._left = size
+        self._sha256 = sha256
         self._length = len(self._head) + size + len(self._tail)
         self._hash = hashlib.sha256()
         self._sent = sent
@@ -89,10 +100,7 @@ class Upload:
         return iter(lambda: self.read(BLOCK), b"")
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes of the body, all of them for a negative size.
-
-        A file that shrank meanwhile raises ApiError before the body is whole, so the server takes nothing.
-        """
+        """The next bytes of the body, all of them for a negative size."""
         if size < 0:
             return b"".join(self)
         if self._head:
@@ -101,18 +109,15 @@ class Upload:
         if self._left:
             block = self._file.read(min(self._left, size))
             if not block:
-                raise ApiError(None, "the batch file became shorter while it was sent", sent=False, lasting=True)
+                raise FileChanged
             self._left -= len(block)
             self._hash.update(block)
             self._sent(len(block))
             return block
+        if self._hash.hexdigest() != self._sha256:
+            raise FileChanged
         tail, self._tail = self._tail, b""
         return tail
-
-    @property
-    def file_sha256(self) -> str:
-        """Hexadecimal SHA-256 of the file's bytes sent so far."""
-        return self._hash.hexdigest()
 
 
 class Api:

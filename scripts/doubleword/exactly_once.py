@@ -13,17 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from doubleword.api import Api, Upload
+from doubleword.api import Api, FileChanged, Upload
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch, RemoteFile
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import Intended, JobFile
 from doubleword.outside import Outside
 
-# A create whose reply was lost may still be under way behind a gateway; before this long after it, absence
-# proves nothing. An upload costs nothing, so there only the lag of a read replica is waited for.
-SETTLE_CREATE_S = 90.0
-SETTLE_UPLOAD_S = 10.0
+# A call whose reply was lost may still be under way behind a gateway; for so long, absence proves nothing. An
+# upload costs nothing, so there only the lag of a read replica is waited for.
+SETTLE_S = 90.0
+LAG_S = 10.0
 LOOK_AGAIN_S = 5.0
 TRIES = 4
 KEY_NAME = "doubleword_batch_key"
@@ -66,17 +66,22 @@ class Submission:
         name = f"{Path(one.input.path).stem[:60]}-{one.key}.jsonl"
         doing = f"uploading {plain(one.input.path)}"
         if one.state == "uploading":  # an earlier run never learnt the outcome
-            self._settle_upload(one)
+            self._settle_upload(one, earlier=True)
         while one.state != "uploaded":
             self._begin(one, "uploading")
             try:
                 remote = self._send(one, name)
+            except FileChanged:
+                self._finish(one, "planned")
+                message = f"{plain(one.input.path)} was changed while it was sent; no batch was made of it"
+                hint = "restore the file as it was, then run the same command again"
+                raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, hint) from None
             except ApiError as error:
                 if not error.may_have_happened:
                     self._wait_or_give_up(one, "planned", error, doing)
                     continue
                 self._note(f"{doing}: {error.sentence}; looking whether it arrived")
-                self._settle_upload(one, just_now=True)
+                self._settle_upload(one)
                 if one.state != "uploaded" and one.tries >= TRIES:
                     raise error.failure(doing) from error
             else:
@@ -91,19 +96,12 @@ class Submission:
                 Exit.BAD_INPUT, "no_batch_file", f"the batch file {plain(path)} is gone", "restore it, then run again"
             ) from None
         with file:
-            body = Upload(file, one.input.bytes, name, self._outside.new_key(), self._sent)
-            remote = self._api.upload(body)
-        if body.file_sha256 != one.input.sha256:
-            # What was uploaded is not what was checked: it must never become a batch, under this key or any.
-            one.key = self._outside.new_key()
-            self._finish(one, "planned")
-            message = f"{plain(path)} was changed while it was sent; no batch was made of it"
-            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "leave the file alone and run this again")
-        return remote
+            body = Upload(file, one.input.bytes, one.input.sha256, name, self._outside.new_key(), self._sent)
+            return self._api.upload(body)
 
-    def _settle_upload(self, one: Intended, just_now: bool = False) -> None:
+    def _settle_upload(self, one: Intended, earlier: bool = False) -> None:
         """Adopt the upload if it is on the server, wherever in its pages; otherwise it is planned again."""
-        found = self._look(one, self._find_file, SETTLE_UPLOAD_S, just_now)
+        found = self._look(one, self._find_file, LAG_S, earlier)
         if found is None:
             self._finish(one, "planned")
         else:
@@ -132,7 +130,7 @@ class Submission:
         """uploaded or creating -> created; a batch that carries our key, or uses our file, is adopted."""
         doing = f"creating the batch for {plain(one.input.path)}"
         if one.state == "creating":
-            self._settle_create(one)
+            self._settle_create(one, earlier=True)
         while one.state not in ("created", "planned"):
             self._begin(one, "creating")
             metadata = {**self._store.job.metadata, JOB_NAME: self._store.job.id, KEY_NAME: one.key}
@@ -146,15 +144,15 @@ class Submission:
                     self._wait_or_give_up(one, "uploaded", error, doing)
                     continue
                 self._note(f"{doing}: {error.sentence}; looking whether it exists before anything is asked again")
-                self._settle_create(one, just_now=True)
+                self._settle_create(one)
                 if one.state != "created" and one.tries >= TRIES:
                     raise error.failure(doing) from error
             else:
                 self._created(one, batch)
 
-    def _settle_create(self, one: Intended, just_now: bool = False) -> None:
+    def _settle_create(self, one: Intended, earlier: bool = False) -> None:
         """Adopt the batch if it exists; only when it surely does not, the call may be made again."""
-        found = self._look(one, self._find_batch, SETTLE_CREATE_S, just_now)
+        found = self._look(one, self._find_batch, SETTLE_S, earlier)
         if found is None:
             self._finish(one, "uploaded")
         else:
@@ -176,8 +174,8 @@ class Submission:
 
     def _upload_again(self, one: Intended, error: ApiError, doing: str) -> None:
         """Our own input file is not found: a replica that lags, or the file is gone and nothing was made of it."""
+        self._finish(one, "uploaded")
         if one.tries < TRIES:
-            self._finish(one, "uploaded")
             self._outside.sleep(LOOK_AGAIN_S)
             return
         if one.key in self._uploaded_again:
@@ -207,22 +205,18 @@ class Submission:
         self._store.save()
 
     def _look(
-        self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, just_now: bool
+        self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, earlier: bool
     ) -> Found | None:
-        """What `find` finds, looking until absence is sure: `settle_s` after the call, or the lag of a replica.
+        """What `find` finds, looking until absence is sure.
 
-        The embedded engine of an earlier run died with it, and its store has no replica: one look is enough.
+        When an earlier run made the call, the clocks do not tell reliably how long ago that was, so it is waited
+        for just as long; but an embedded engine of an earlier run died with it, and one look is enough.
         """
-        now = self._outside.now()
-        if just_now:
-            ends = now + settle_s
-        elif self._store.job.local is not None:
-            ends = now
-        else:
-            ends = min(max((one.since or now) + settle_s, now + LOOK_AGAIN_S), now + settle_s)
+        dead = earlier and self._store.job.local is not None
+        ends = self._outside.monotonic() + (0.0 if dead else settle_s)
         while True:
             found = find(one)
-            left = ends - self._outside.now()
+            left = ends - self._outside.monotonic()
             if found is not None or left <= 0:
                 return found
             self._outside.sleep(min(LOOK_AGAIN_S, left))
