@@ -19,12 +19,13 @@ from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
-from doubleword.exactly_once import LOOK_AGAIN_S, SETTLE_CREATE_S
+from doubleword.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import InputFile, Intended, JobFile, Retry, locked, resolve
 from doubleword.outside import Outside, WholeFile
 from doubleword.results import Asked, Collector
 from doubleword.submission import carry_out, relative, report, require_cost
+from doubleword.tables import sha256_of
 
 
 def retry(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -56,7 +57,8 @@ class Retrial:
             raise Failure(Exit.NOT_FINISHED, "not_submitted", "some batch files have no batch yet", hint)
         latest = {one.file: one for one in job.batches}  # attempts stand in order, so the last one stays
         wanting = [(one, batch) for one in latest.values() if (batch := self._unanswered(one)) is not None]
-        if dry_run or not wanting:
+        unsent = any(one.batch_id is None for one in latest.values())  # attempts that an earlier run only planned
+        if dry_run or not (wanting or unsent):
             statuses = {batch.id: f"{batch.total - batch.completed} to retry" for _, batch in wanting}
             return report(self._store, statuses, resumed=not wanting)
         if max_cost is not None:
@@ -73,45 +75,45 @@ class Retrial:
             return None  # an attempt that carry_out still has to submit
         try:
             batch = self._api.batch(one.batch_id)
+            if one.retries:
+                batch = self._settled(one, batch, earlier=True)
         except ApiError as error:
             raise error.failure(f"looking at the batch {plain(one.batch_id, 60)}") from error
-        if one.retries and one.retries[-1].state == "asking":
-            batch = self._settled(one, batch)
         if not batch.terminal:
             if one.retries:
                 return None  # the retry of an earlier run is under way
-            message = f"the batch {plain(batch.id, 60)} is {plain(batch.status, 30)}; only what is over can be retried"
-            hint = f"{script('poll.py')} {quoted(self._store.path)} --wait 600"
-            raise Failure(Exit.NOT_FINISHED, "not_finished", message, hint)
+            raise self._still_runs(batch)
         return batch if batch.completed < one.input.requests else None
 
-    def _settled(self, one: Intended, batch: Batch) -> Batch:
-        """Whether a retry with a lost reply happened: the batch runs again, or its counts or its end changed."""
-        asking = one.retries[-1]
-        now = self._outside.now()
-        ends = (
-            now
-            if self._store.job.local is not None
-            else min(max(asking.at + SETTLE_CREATE_S, now), now + SETTLE_CREATE_S)
-        )
-        while True:
-            if not batch.terminal or _before(batch) != asking.before:
-                asking.state = "asked"
-                break
-            left = ends - self._outside.now()
+    def _settled(self, one: Intended, batch: Batch, earlier: bool = False) -> Batch:
+        """The batch as it is once its latest retry shows: it runs again, or its counts or its end changed.
+
+        One that was confirmed shows within the lag of a replica; one whose reply was lost may still be under way,
+        and is struck from the record when it surely never happened.
+        """
+        last = one.retries[-1]
+        dead = earlier and self._store.job.local is not None
+        ends = self._outside.monotonic() + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
+        while batch.terminal and _before(batch) == last.before:
+            left = ends - self._outside.monotonic()
             if left <= 0:
-                one.retries.pop()  # it surely never happened
-                break
+                if last.state == "asking":
+                    one.retries.pop()
+                    self._store.save()
+                return batch
             self._outside.sleep(min(LOOK_AGAIN_S, left))
             batch = self._api.batch(batch.id)
-        self._store.save()
+        if last.state == "asking":
+            last.state = "asked"
+            self._store.save()
         return batch
 
     def _asked_server(self, one: Intended, batch: Batch) -> bool:
         """Ask for the server's retry, once; False where it has none or nothing that it would retry."""
         doing = f"retrying the batch {plain(batch.id, 60)}"
         for _ in range(3):
-            one.retries.append(Retry(self._outside.now(), "asking", _before(batch)))
+            asking = Retry(self._outside.now(), "asking", _before(batch))
+            one.retries.append(asking)
             self._store.save()
             try:
                 self._api.retry(batch.id)
@@ -130,10 +132,10 @@ class Retrial:
                     batch = self._settled(one, self._api.batch(batch.id))
                 except ApiError as lost:
                     raise lost.failure(doing) from lost
-                if one.retries and one.retries[-1].state == "asked":
+                if asking.state == "asked":
                     return True
             else:
-                one.retries[-1].state = "asked"
+                asking.state = "asked"
                 self._store.save()
                 return True
         raise Failure(Exit.UNREACHABLE, "server_unreachable", f"{doing} kept failing", "run this again later")
@@ -141,14 +143,19 @@ class Retrial:
     def _new_attempt(self, one: Intended) -> None:
         """Write what is unanswered to `<stem>.attempt-N.jsonl` and intend a batch for it."""
         job, disk = self._store.job, self._outside.disk
-        original = self._store.input_path(job.files[one.file])
+        asked_first = job.files[one.file]
+        original = self._store.input_path(asked_first)
+        self._require_unchanged(original, asked_first)
         attempts = [other for other in job.batches if other.file == one.file]
         try:
             batches = tuple(self._api.batch(other.batch_id or "") for other in attempts)
         except ApiError as error:
             raise error.failure("looking at the batches") from error
+        for batch in batches:
+            if not batch.terminal:
+                raise self._still_runs(batch)
         spool = original.with_name(f".{original.name}.rows")
-        asked = Asked(original, job.files[one.file].requests, one.input.endpoint, batches)
+        asked = Asked(original, asked_first.requests, one.input.endpoint, batches)
         with Collector(self._api, self._outside, spool, lambda _: None) as collector:
             owed = {result.custom_id for result in collector.collect(asked) if result.kind != "succeeded"}
         if not owed:
@@ -158,10 +165,22 @@ class Retrial:
             for custom_id, line in batch_file.request_lines(original, disk):
                 if custom_id in owed:
                     file.write(line + b"\n")
+        self._require_unchanged(original, asked_first)
         made = batch_file.check([path], disk).files[0]
         part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
         job.batches.append(Intended(self._outside.new_key(), one.file, part, attempt=one.attempt + 1))
         self._store.save()
+
+    def _require_unchanged(self, path: Path, file: InputFile) -> None:
+        """What is asked again must be what was asked."""
+        if sha256_of(path, self._outside.disk) != file.sha256:
+            message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
+            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
+
+    def _still_runs(self, batch: Batch) -> Failure:
+        message = f"the batch {plain(batch.id, 60)} is {plain(batch.status, 30)}; only what is over can be retried"
+        hint = f"{script('poll.py')} {quoted(self._store.path)} --wait 600"
+        return Failure(Exit.NOT_FINISHED, "not_finished", message, hint)
 
 
 def _attempt_path(original: Path, attempt: int) -> Path:
