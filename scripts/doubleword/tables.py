@@ -91,9 +91,10 @@ class Csv(Table):
 
     def _write(self, cells: Sequence[Any]) -> None:
         buffer = io.StringIO(newline="")
-        csv.writer(buffer, lineterminator="\n").writerow([self._cell(one) for one in cells])
+        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n until here.
+        csv.writer(buffer, lineterminator="\r\n").writerow([self._cell(one) for one in cells])
         # A lone surrogate of a model has no UTF-8; it becomes a question mark rather than ending the table.
-        self._file.write(buffer.getvalue().encode("utf-8", "replace"))
+        self._file.write(buffer.getvalue()[:-2].encode("utf-8", "replace") + b"\n")
 
     def _cell(self, value: Any) -> str:
         if value is None:
