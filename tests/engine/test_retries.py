@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from tests.engine.conftest import causes, chat_line, look, rows, start_batch, wait_for
-from tests.engine_process import QUICK, engine_with_upstream, wait_until
+from tests.engine_process import QUICK, engine_with_upstream, serve, wait_until
 from tests.upstream import Upstream
 
+from doubleword.engine.upstream import Upstream as UpstreamResponder
 from doubleword.engine.worker import Retries
 
 
@@ -121,6 +122,18 @@ def test_the_upstream_gets_its_own_key_and_never_the_engines(tmp_path: Path, mon
         monkeypatch.setenv("DOUBLEWORD_UPSTREAM_API_KEY", "upstream-key")
         wait_for(engine, start_batch(engine, [chat_line("a")]))
         assert engine.upstream.keys == [None, "Bearer upstream-key"]
+
+
+def test_an_upstream_on_this_machine_is_reached_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy does not know this machine's loopback."""
+    told = Upstream()
+    with serve(told.app) as url:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        responder = UpstreamResponder(url)
+        assert responder.models() == told.models
+        responder.close()
 
 
 def test_the_upstream_is_asked_with_the_body_of_the_line(tmp_path: Path) -> None:

@@ -134,6 +134,26 @@ def test_a_folder_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
     assert (refused.value.exit_code, refused.value.code) == (2, "unknown_version")
 
 
+def test_a_second_cancel_changes_nothing(tmp_path: Path) -> None:
+    """The time of the first stays."""
+    clock = [1_800_000_000.0]
+    with engine_with_upstream(tmp_path, now=lambda: clock[0]) as engine:
+        batch_id = wait_for(engine, start_batch(engine, [chat_line("a")]))["id"]
+        first = engine.call("POST", f"/batches/{batch_id}/cancel").json()
+        clock[0] += 100
+        assert engine.call("POST", f"/batches/{batch_id}/cancel").json() == first
+
+
+def test_a_batch_of_a_model_that_is_gone_is_refused(tmp_path: Path) -> None:
+    """The file was accepted while the model was there."""
+    with engine_with_upstream(tmp_path) as engine:
+        batch = wait_for(engine, start_batch(engine, [chat_line("a")]))
+        engine.upstream.models = ["another"]
+        body = {name: batch[name] for name in ("input_file_id", "endpoint", "completion_window")}
+        reply = engine.call("POST", "/batches", json=body)
+        assert (reply.status_code, reply.text) == (400, "The following model(s) are no longer available: test-chat")
+
+
 def test_rows_of_a_deleted_batch_are_purged_after_ten_minutes(tmp_path: Path) -> None:
     """Until then its output can be read."""
     clock = [1_800_000_000.0]
