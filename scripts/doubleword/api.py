@@ -32,9 +32,16 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 JSON_LIMIT = 16 * 1024 * 1024  # no object or page of the API comes near this
 JSON_TIME_S = 120.0
+# A body that brings less than this in such a time will not end; a line of one keystroke a minute never times out.
+PACE_BYTES = 64 * 1024
+PACE_S = 180.0
 BLOCK = 1 << 18
 LONGEST_RETRY_AFTER_S = 300.0
 PAGE = 100  # the server clamps a page to 101 (dwctl files.rs, batches.rs)
+
+
+class TooSlow(ApiError):
+    """A body that came, but at no pace at which it would end."""
 
 
 class Content:
@@ -42,18 +49,29 @@ class Content:
     X-Last-Line and X-Incomplete are absent or ambiguous too often (dwctl files.rs).
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, monotonic: Callable[[], float]) -> None:
         self._response = response
+        self._monotonic = monotonic
 
     def blocks(self) -> Iterator[bytes]:
-        """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, breaks or is cut."""
+        """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, drips, breaks or is cut."""
         import urllib3
 
         raw = self._response.raw
         read = getattr(raw, "read1", raw.read)
+        waited, got = 0.0, 0
         try:
-            while block := read(BLOCK, decode_content=True):
+            while True:
+                asked = self._monotonic()
+                block = read(BLOCK, decode_content=True)
+                waited, got = waited + self._monotonic() - asked, got + len(block)
+                if not block:
+                    return
                 yield block
+                if got >= PACE_BYTES:
+                    waited, got = 0.0, 0
+                elif waited > PACE_S:
+                    raise TooSlow(None, "the answer came too slowly")
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise error_from_exception(error) from error
         finally:
@@ -159,7 +177,7 @@ class Api:
         that skips must still expect lines it has seen.
         """
         query = f"?{urlencode({'skip': skip, 'offset': skip})}" if skip else ""
-        return Content(self._once("GET", f"/files/{_segment(file_id)}/content{query}"))
+        return Content(self._once("GET", f"/files/{_segment(file_id)}/content{query}"), self._outside.monotonic)
 
     # Batches
 
@@ -311,8 +329,10 @@ class Api:
     def _body(self, response: requests.Response, limit: int) -> bytes:
         """At most `limit` bytes of a body; a longer, cut or dripping one raises ApiError."""
         ends = self._outside.monotonic() + JSON_TIME_S
+        if self.until is not None:
+            ends = min(ends, self.until)
         body = bytearray()
-        for block in Content(response).blocks():
+        for block in Content(response, self._outside.monotonic).blocks():
             body += block
             if len(body) > limit:
                 response.close()

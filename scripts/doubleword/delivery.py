@@ -120,7 +120,7 @@ class Delivery:
         cells, columns, types = self._source(asked)
         spool = self.output.with_name(f".{self.output.name}.rows")
         received = Received(self._progress)
-        with Collector(api, self._outside, spool, received.add) as collector:
+        with Collector(api, self._outside, spool, received.add, self._args.partial) as collector:
             with contextlib.ExitStack() as files:
                 file = files.enter_context(WholeFile(self.output, disk, force))
                 table = self._table(file, columns, types, asked)

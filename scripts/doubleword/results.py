@@ -10,6 +10,7 @@ may become visible late and out of order (control-layer, fusillade `postgres.rs`
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,15 +19,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from doubleword import batch_file, result_lines
-from doubleword.api import Api, Content
+from doubleword.api import Api, Content, TooSlow
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
-from doubleword.failure import plain
+from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Outside
 
+# A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
+# ever is no line.
 LONGEST_LINE = 64 * 1024 * 1024
+ENDLESS_LINE = 4 * 1024 * 1024 * 1024
+BEGINNING = 4096
 # Rows that the counts promise and a read did not show become visible within moments (a replica, a late commit).
-LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0)
+LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0, 20.0)
 FAILURES_WITHOUT_PROGRESS = 8
 
 
@@ -98,17 +103,30 @@ class _Row:
     length: int
 
 
+@dataclass
+class _Shown:
+    """What one read of a batch's files showed: rows by custom_id, how many lines, how many of them unreadable."""
+
+    rows: dict[str, _Row] = field(default_factory=dict)
+    lines: int = 0
+    unreadable: int = 0
+
+
 class Collector:
     """Reads and reconciles the results of batch files, one at a time, in memory bounded by one batch file.
 
-    `spool` is where rows are kept on disk meanwhile; it is removed on exit.
+    `spool` is where rows are kept on disk meanwhile; it is removed on exit. With `partial` the requests that have
+    no row yet are pending; without it they are a Failure (7) where the server counts more rows than it shows.
     """
 
-    def __init__(self, api: Api, outside: Outside, spool: Path, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, api: Api, outside: Outside, spool: Path, progress: Callable[[int], None], partial: bool = False
+    ) -> None:
         self._api = api
         self._outside = outside
         self._path = spool
         self._progress = progress
+        self._partial = partial
         self._spool: BinaryIO | None = None
         self._end = 0
         self.tally = Tally()
@@ -131,9 +149,9 @@ class Collector:
         assert self._spool is not None
         self._spool.seek(0)
         self._end = 0
+        over = bool(asked.batches)
         for batch in asked.batches:
-            self._read_batch(batch, asked.endpoint, rows)
-        over = bool(asked.batches) and all(one.terminal for one in asked.batches)
+            over = self._read_batch(batch, asked.endpoint, rows) and over
         for custom_id in self._ids(asked, rows):
             result = self._result(custom_id, rows.pop(custom_id, None), over, asked)
             self.tally.add(result)
@@ -160,81 +178,82 @@ class Collector:
 
     # Reading
 
-    def _read_batch(self, batch: Batch, endpoint: str, rows: dict[str, _Row]) -> None:
-        """Read both files; once more, a little later, while an ended batch shows fewer rows than it counts."""
+    def _read_batch(self, batch: Batch, endpoint: str, rows: dict[str, _Row]) -> bool:
+        """Read both files into `rows`; whether the batch is over and showed every row that it counts.
+
+        While an ended batch shows fewer rows than it counts, look at it again and read it again, a little later.
+        """
         for wait in (*LATE_ROWS_WAITS_S, None):
-            own: dict[str, _Row] = {}
+            shown = _Shown()
             for file_id in (batch.output_file_id, batch.error_file_id):
                 if file_id:
-                    self._read_file(file_id, endpoint, own, over=batch.terminal)
-            if not batch.terminal or wait is None or len(own) >= min(batch.total, batch.completed + batch.failed):
+                    self._read_file(file_id, endpoint, shown)
+            whole = shown.lines >= batch.completed + batch.failed
+            if not batch.terminal or whole or wait is None:
                 break
             self._outside.sleep(wait)
-        for custom_id, row in own.items():
+            try:
+                batch = self._api.batch(batch.id)
+            except ApiError as error:
+                raise error.failure("looking at the batch again") from error
+        if not (batch.terminal and whole) and not self._partial:
+            raise _rows_missing(batch, shown.lines)
+        self.unreadable += shown.unreadable
+        for custom_id, row in shown.rows.items():
             known = rows.get(custom_id)
-            if (
-                known is None or row.good or not known.good
-            ):  # a later attempt's word counts, but never against an answer
+            # A later attempt's word counts, but never against an answer.
+            if known is None or row.good or not known.good:
                 rows[custom_id] = row
+        return batch.terminal and whole
 
-    def _read_file(self, file_id: str, endpoint: str, rows: dict[str, _Row], over: bool) -> None:
-        """Every line of a result file, from wherever a cut connection left off, into the spool and `rows`.
+    def _read_file(self, file_id: str, endpoint: str, shown: _Shown) -> None:
+        """Every line of a result file, from wherever a cut connection left off, into the spool and `shown`.
 
-        A server that ignores where to go on sends known lines again; they are told by their id.
+        A server that ignores where to go on sends known lines again; they are told by their id. A file that is
+        not there shows nothing, as an empty one does: what it should hold, the counts tell.
         """
         seen: set[tuple[str, str]] = set()
         failures = 0
         while True:
             before = len(seen)
             try:
-                self._read_stream(self._api.content(file_id, before), endpoint, rows, seen)
-                return
+                self._read_stream(self._api.content(file_id, before), endpoint, shown, seen)
+                break
             except ApiError as error:
-                if error.status == 404 and not over:
-                    return  # a result file that does not exist yet
-                failures = 1 if len(seen) > before else failures + 1
+                if error.status == 404:
+                    break
+                moved = len(seen) > before and not isinstance(error, TooSlow)
+                failures = 1 if moved else failures + 1
                 if failures >= FAILURES_WITHOUT_PROGRESS or not error.may_pass:
                     raise error.failure("reading results") from error
                 self._outside.sleep(self._api.pause(failures, error))
+        shown.lines += len(seen)
 
-    def _read_stream(self, content: Content, endpoint: str, rows: dict[str, _Row], seen: set[tuple[str, str]]) -> None:
-        """Keep the whole lines of one body; raises ApiError when it ends early. Lines end at the byte \\n only."""
-        rest: list[bytes] = []
-        length = 0
-        for block in content.blocks():
-            self._progress(len(block))
-            head, newline, tail = block.rpartition(b"\n")
-            rest.append(head if newline else tail)
-            length += len(rest[-1])
-            if length > LONGEST_LINE:
-                raise ApiError(200, f"a result line is longer than {LONGEST_LINE} bytes", lasting=True)
-            if newline:
-                for raw in b"".join(rest).split(b"\n"):
-                    self._keep(raw, endpoint, rows, seen)
-                rest, length = [tail], len(tail)
-        last = b"".join(rest)
-        if last.strip():
-            if result_lines.parse(last) is None:
+    def _read_stream(self, content: Content, endpoint: str, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """Keep the whole lines of one body; raises ApiError when it ends early."""
+        for line in _lines(content, self._progress):
+            if not line.ended and not line.cut and result_lines.parse(line.raw) is None:
                 raise ApiError(None, "the body ended inside a line")
-            self._keep(last, endpoint, rows, seen)
+            self._keep(line, endpoint, shown, seen)
 
-    def _keep(self, raw: bytes, endpoint: str, rows: dict[str, _Row], seen: set[tuple[str, str]]) -> None:
-        raw = raw.strip()
-        if not raw:
+    def _keep(self, line: _Line, endpoint: str, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        raw = line.raw
+        judged = result_lines.judge(raw, endpoint)
+        if judged is None:
+            known = ("", hashlib.sha256(raw).hexdigest())
+            shown.unreadable += known not in seen
+            seen.add(known)
             return
-        line = result_lines.judge(raw, endpoint)
-        if line is None:
-            self.unreadable += 1
+        if judged.id and (judged.id, judged.custom_id) in seen:
             return
-        if (line.id, line.custom_id) in seen and line.id:
-            return
-        seen.add((line.id, line.custom_id))
-        known = rows.get(line.custom_id)
-        if known is not None and known.good:
+        seen.add((judged.id, judged.custom_id))
+        earlier = shown.rows.get(judged.custom_id)
+        if earlier is not None and earlier.good:
             return
         assert self._spool is not None
         self._spool.write(raw)
-        rows[line.custom_id] = _Row(line.cause is None, line.cause, self._end, len(raw))
+        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
+        shown.rows[judged.custom_id] = _Row(cause is None, cause, self._end, len(raw))
         self._end += len(raw)
 
     # Whose answers
@@ -263,14 +282,7 @@ class Collector:
             return None
 
         def attempt() -> list[str]:
-            text = bytearray()
-            ids: list[str] = []
-            for block in self._api.content(file_id).blocks():
-                text += block
-                *whole, left = bytes(text).split(b"\n")
-                text = bytearray(left)
-                ids.extend(_id_of(raw) for raw in whole if raw.strip())
-            ids.extend([_id_of(bytes(text))] if text.strip() else [])
+            ids = [_id_of(line.raw) for line in _lines(self._api.content(file_id), lambda _: None)]
             if asked.requests and len(ids) < asked.requests:
                 raise ApiError(None, "the input file came short")
             return ids
@@ -280,6 +292,52 @@ class Collector:
         except ApiError:
             return None
         return ids
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line that is not blank, without white space around it; `cut` when only its beginning was kept.
+
+    `ended` is False for a last line that no newline ends.
+    """
+
+    raw: bytes
+    cut: bool = False
+    ended: bool = True
+
+
+def _lines(content: Content, progress: Callable[[int], None]) -> Iterator[_Line]:
+    """The lines of a body, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks of others."""
+    rest: list[bytes] = []
+    length = 0
+    for block in content.blocks():
+        progress(len(block))
+        first, *others = block.split(b"\n")
+        length += len(first)
+        if length <= LONGEST_LINE:
+            rest.append(first)
+        elif len(rest) > 1 or len(rest[0]) > BEGINNING:
+            rest = [b"".join(rest)[:BEGINNING]]
+        if length > ENDLESS_LINE:
+            raise ApiError(200, "a result line has no end", lasting=True)
+        if others:
+            if whole := b"".join(rest).strip():
+                yield _Line(whole, length > LONGEST_LINE)
+            *lines, tail = others
+            for line in lines:
+                if whole := line.strip():
+                    yield _Line(whole)
+            rest, length = [tail], len(tail)
+    if whole := b"".join(rest).strip():
+        yield _Line(whole, length > LONGEST_LINE, ended=False)
+
+
+def _rows_missing(batch: Batch, shown: int) -> Failure:
+    """Rows that the server counts are neither failed nor missing: to ask for them again would pay them twice."""
+    name, counted = plain(batch.id, 60), batch.completed + batch.failed
+    message = f"the server counts {counted} results of the batch {name} and shows {shown}; nothing was written"
+    hint = "run the same command again later; fetch_results.py --partial takes what is there"
+    return Failure(Exit.NOT_FINISHED, "rows_missing", message, hint)
 
 
 def _id_of(raw: bytes) -> str:

@@ -40,7 +40,7 @@ def engine(running: RunningEngine) -> RunningEngine:
 
 @pytest.fixture
 def gate(engine: RunningEngine, clock: Clocked) -> Iterator[Gate]:
-    with gate_before(engine.base_url, clock.now) as opened:
+    with gate_before(engine.base_url, clock) as opened:
         yield opened
 
 

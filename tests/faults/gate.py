@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.clock import Clocked
+
 ROUTES = (
     ("upload", "POST", r"/v1/files"),
     ("files", "GET", r"/v1/files"),
@@ -193,15 +195,19 @@ class Deferred:
 
 @dataclass
 class Gate:
-    """The gate before the server at `target`, a base URL that ends in /v1. Time comes from `now`."""
+    """The gate before the server at `target`, a base URL that ends in /v1. The time is that of `clock`.
+
+    `watch` is told of each request before anything happens; `server` answers instead of the real one.
+    """
 
     target: str
-    now: Callable[[], float] = field(default=lambda: 0.0)
+    clock: Clocked
     log: list[Asked] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
     watch: Callable[[Asked], None] | None = None
+    server: Callable[[Asked], Reply] | None = None
 
     def __post_init__(self) -> None:
         self._host = urlsplit(self.target).netloc
@@ -239,6 +245,8 @@ class Gate:
 
     def passed_on(self, asked: Asked) -> Reply:
         """The server's own answer."""
+        if self.server is not None:
+            return self.server(asked)
         connection = http.client.HTTPConnection(self._host, timeout=30)
         try:
             connection.putrequest(asked.method, asked.target, skip_host=True, skip_accept_encoding=True)
@@ -256,7 +264,7 @@ class Gate:
     def catch_up(self, everything: bool = False) -> None:
         """Pass on what was held back and is due."""
         with self._guard:
-            due = [one for one in self.deferred if everything or one.due <= self.now()]
+            due = [one for one in self.deferred if everything or one.due <= self.clock.now()]
             self.deferred = [one for one in self.deferred if one not in due]
         for one in due:
             self.passed_on(one.asked)
@@ -308,9 +316,9 @@ class Gate:
 
 
 @contextlib.contextmanager
-def gate_before(target: str, now: Callable[[], float] = lambda: 0.0) -> Iterator[Gate]:
+def gate_before(target: str, clock: Clocked) -> Iterator[Gate]:
     """A gate that is closed when the block ends."""
-    gate = Gate(target, now)
+    gate = Gate(target, clock)
     try:
         yield gate
     finally:
@@ -418,7 +426,7 @@ def later(seconds: float) -> Act:
 
     def late(exchange: Exchange) -> None:
         exchange.read_body()
-        exchange.gate.deferred.append(Deferred(exchange.asked, exchange.gate.now() + seconds))
+        exchange.gate.deferred.append(Deferred(exchange.asked, exchange.gate.clock.now() + seconds))
         exchange.send(page(504))
 
     return late
@@ -430,7 +438,7 @@ def lag(seconds: float) -> Act:
     def lagging(exchange: Exchange) -> None:
         reply = exchange.forward()
         value = json.loads(reply.body) if reply.status == 200 else {}
-        unseen = exchange.gate.now() - seconds
+        unseen = exchange.gate.clock.now() - seconds
         if "data" in value:
             value["data"] = [one for one in value["data"] if one["created_at"] < unseen]
             reply = reply.with_json(value)
