@@ -170,6 +170,23 @@ def test_embeddings_become_a_list_column_in_parquet(engine: RunningEngine, folde
     assert len(rows[0]["embedding"]) > 1 and isinstance(rows[0]["prompt_tokens"], int)
 
 
+def test_rows_that_were_left_out_do_not_disturb_the_join(engine: RunningEngine, folder: Path) -> None:
+    """A table read under another name's format, with rows that --skip-invalid left out: answers stay with their rows."""
+    (folder / "t.data").write_text("id,text\na,one\n,two\nc,\nd,four\n")
+    made = run_door(
+        "create_batch_file", "m.jsonl", "--input", "t.data", "--input-format", "csv", "--id", "{id}", "--skip-invalid",
+        "--model", "test-chat", "--prompt", "{text}", cwd=folder,
+    )  # fmt: skip
+    assert (made.code, made.json["requests"]) == (0, 2)
+    door(engine, "submit", "m.jsonl", cwd=folder)
+    door(engine, "poll", "m.job.json", "--wait", "30", cwd=folder)
+    words = ["m.job.json", "--format", "csv", "--join", "t.data", "--output", "x.csv"]
+    assert door(engine, "fetch_results", *words, cwd=folder).code == 0
+    with (folder / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["text"], row["custom_id"]) for row in rows] == [("a", "one", "a"), ("d", "four", "d")]
+
+
 @pytest.mark.parametrize("output", ["a.jsonl", "a.job.json", "t.csv"])
 def test_results_never_replace_what_they_are_made_of(engine: RunningEngine, folder: Path, output: str) -> None:
     """Not even by --force: the batch file, the job file and the table stay as they are."""

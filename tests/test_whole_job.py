@@ -56,7 +56,7 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
 def test_it_goes_on_where_it_stopped(engine: RunningEngine, folder: Path) -> None:
     """A wait that ran out is exit 7 with the same command as the way on; the next run fetches, and pays nothing."""
     with engine.upstream.hold("Heat"):
-        stopped = door(engine, "run_batch", "out.csv", *ASK, "--wait", "1", cwd=folder)
+        stopped = door(engine, "run_batch", "out.csv", *ASK, "--wait", "3", cwd=folder)
         assert stopped.code == 7
         assert "run_batch.py out.csv" in stopped.json["error"]["hint"]
         assert not (folder / "out.csv").exists()

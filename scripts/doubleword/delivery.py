@@ -22,7 +22,7 @@ from doubleword.job import JobFile, Written, locked, resolve
 from doubleword.outside import Outside, WholeFile, refuse_existing
 from doubleword.results import Asked, Collector, error_line
 from doubleword.tables import Csv, Lines, Parquet, Table, joined, result_columns, sha256_of
-from doubleword.watch import look
+from doubleword.watch import look, older_than_retry
 
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
 
@@ -152,7 +152,7 @@ class Delivery:
                 return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
             job = self._store.job
             made = [one for one in job.batches if one.batch_id]
-            seen = look(api, [one.batch_id or "" for one in made], job.id)
+            seen = look(api, [one.batch_id or "" for one in made], job.id, older_than_retry(job, self._outside))
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []
@@ -191,12 +191,17 @@ class Delivery:
         local = next((one.path for one in asked if one.path is not None), None)
         known = batch_file.read_source(local, disk) if local is not None else None
         template = self._args.id or (known.id_template if known is not None else None)
-        encoding = known.encoding if known is not None else "utf-8"
-        columns = sources.columns(path, disk, encoding=encoding)
+        same = known is not None and Path(known.path).suffix == path.suffix
+        kind, encoding = (known.format, known.encoding) if known is not None and same else (None, "utf-8")
+        columns = sources.columns(path, disk, kind, encoding)
 
         def rows() -> Iterator[tuple[str, list[Any]]]:
-            for row in sources.read(path, disk, encoding=encoding):
-                yield sources.custom_id(template, row), [row.values.get(name) for name in columns]
+            for row in sources.read(path, disk, kind, encoding):
+                try:
+                    custom_id = sources.custom_id(template, row)
+                except sources.BadRow:
+                    continue  # no request was made of it: --skip-invalid left it out
+                yield custom_id, [row.values.get(name) for name in columns]
 
         return joined(rows(), plain(path)), columns, {}
 

@@ -62,7 +62,7 @@ def opened(
             metadata=metadata,
             outside=outside,
         )
-    if args.max_cost is not None and not store.job.submitted:
+    if args.max_cost is not None and store.job.local is None and not store.job.submitted:
         require_cost([one.path for one in check.files], store.job.window, args.max_cost, outside)
     return store, resumed
 
@@ -72,8 +72,8 @@ def checked(paths: list[Path], outside: Outside) -> batch_file.Check:
     check = batch_file.check(paths, outside.disk)
     if check.error_count:
         first = check.errors[0]
-        place = f"{plain(first.file, 120)} line {first.line}"
-        message = f"{check.error_count} errors, nothing was sent; the first: {place}, {first.path}: {first.message}"
+        place = f"{plain(first.file, 120)}, line {first.line}{', ' if first.path else ''}{first.path}"
+        message = f"{check.error_count} errors, nothing was sent; the first: {place}: {first.message}"
         files = " ".join(quoted(path) for path in paths)
         raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, f"{script('validate_batch_file.py')} {files}")
     return check

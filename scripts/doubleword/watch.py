@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from doubleword.api import PAGE, Api
@@ -16,7 +17,7 @@ from doubleword.api_objects import Batch
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
 from doubleword.failure import Exit, Failure, plain
-from doubleword.job import JobFile, resolve
+from doubleword.job import Job, JobFile, resolve
 from doubleword.outside import Outside
 
 FIRST_WAIT_S = 2.2
@@ -27,6 +28,8 @@ PATIENCE_S = 900.0
 # Longer than this in a state that should pass at once is worth a word (control-layer leaves a batch that was
 # cancelled before it was filled "cancelling" for ever, fusillade postgres.rs).
 STUCK_S = 900.0
+# A retry that the server confirmed is known to every replica of it after this, wherever its call was held up.
+RETRY_SHOWS_S = 90.0
 
 
 def poll(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def poll(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
                 api,
                 ids,
                 job_id=store.job.id if store is not None else "",
+                is_old=older_than_retry(store.job, outside) if store is not None else None,
                 started=store.job.created_at if store is not None else outside.now(),
                 wait_s=args.wait,
                 outside=outside,
@@ -81,30 +85,67 @@ class Pace:
         return max(0.5, remaining)
 
 
-def look(api: Api, ids: Sequence[str], job_id: str = "") -> list[Batch]:
-    """The batches with these ids, in their order; several of one job come by one list call where that finds them."""
+def counted(batch: Batch) -> dict[str, int | None]:
+    """What a retry changes in a batch that is over (dwctl batches.rs: it clears the end and counts anew)."""
+    return {"completed": batch.completed, "failed": batch.failed, "ended_at": batch.ended_at}
+
+
+def older_than_retry(job: Job, outside: Outside) -> Callable[[Batch], bool]:
+    """Tells a sight of a batch from before its confirmed retry, which a lagging replica may give for a while."""
+    latest = {one.batch_id: one.retries[-1] for one in job.batches if one.retries and job.local is None}
+
+    def is_old(batch: Batch) -> bool:
+        asked = latest.get(batch.id)
+        if asked is None or asked.state != "asked" or outside.now() - asked.at > RETRY_SHOWS_S:
+            return False
+        return batch.terminal and counted(batch) == asked.before
+
+    return is_old
+
+
+def look(api: Api, ids: Sequence[str], job_id: str = "", is_old: Callable[[Batch], bool] | None = None) -> list[Batch]:
+    """The batches with these ids, in their order; several of one job come by one list call where that finds them.
+
+    One that `is_old` tells is shown as running, which it does.
+    """
     found: dict[str, Batch] = {}
     if len(ids) > 1 and job_id:
         for number, batch in enumerate(api.batches(search=job_id), start=1):
             found[batch.id] = batch
             if number >= max(PAGE, 2 * len(ids)) or all(one in found for one in ids):
                 break
-    return [found[one] if one in found else api.batch(one) for one in ids]
+    seen = [found[one] if one in found else api.batch(one) for one in ids]
+    return [replace(one, status="in_progress", ended_at=None) if is_old and is_old(one) else one for one in seen]
 
 
 def watch(
-    api: Api, ids: Sequence[str], *, job_id: str, started: float, wait_s: float, outside: Outside, progress: Progress
+    api: Api,
+    ids: Sequence[str],
+    *,
+    job_id: str,
+    started: float,
+    wait_s: float,
+    outside: Outside,
+    progress: Progress,
+    is_old: Callable[[Batch], bool] | None = None,
 ) -> list[Batch]:
     """Look until all batches are terminal or `wait_s` is over, and return the last sight of them.
 
     `started` is when the job began (epoch seconds). Raises ApiError when the server stays away too long.
     """
     ends = outside.monotonic() + wait_s
+    zero = outside.monotonic() - max(0.0, outside.now() - started)  # from here on no set clock changes the pace
     api.patience_s = min(PATIENCE_S, max(wait_s, 20.0))
     api.until = ends if wait_s > 0 else None
     pace = Pace(outside.random)
+    batches: list[Batch] = []
     while True:
-        batches = look(api, ids, job_id)
+        try:
+            batches = look(api, ids, job_id, is_old)
+        except ApiError as error:
+            if not batches or not error.may_pass or outside.monotonic() < ends:
+                raise
+            return batches  # the wait ended inside a call: what was seen last still stands
         if all(one.terminal for one in batches):
             return batches
         left = ends - outside.monotonic()
@@ -113,7 +154,7 @@ def watch(
         done = sum(one.completed + one.failed for one in batches)
         total = sum(one.total for one in batches)
         progress.show(f"{status_of(batches)}, requests done:", done, total)
-        outside.sleep(min(left, pace.wait(max(0.0, outside.now() - started), done, total)))
+        outside.sleep(min(left, pace.wait(outside.monotonic() - zero, done, total)))
 
 
 def status_of(batches: Sequence[Batch]) -> str:
@@ -134,7 +175,9 @@ def report(batches: Sequence[Batch], store: JobFile | None, outside: Outside, ha
     now = outside.now()
     total = store.job.requests if store is not None else sum(one.total for one in batches)
     completed = sum(one.completed for one in batches)
-    failed = sum(one.failed for one in batches)
+    # What an earlier attempt failed to answer is asked again in a later one, and must not be counted twice.
+    latest = {one.file: one.batch_id for one in store.job.batches}.values() if store is not None else ()
+    failed = sum(one.failed for one in batches if store is None or one.id in latest)
     started = min((one.created_at for one in batches if one.created_at), default=None)
     keys: dict[str, Any] = {
         "status": status_of(batches),
