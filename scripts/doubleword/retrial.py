@@ -26,6 +26,7 @@ from doubleword.outside import Outside, WholeFile
 from doubleword.results import Asked, Collector
 from doubleword.submission import carry_out, relative, report, require_cost
 from doubleword.tables import sha256_of
+from doubleword.watch import counted
 
 
 def retry(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -94,7 +95,7 @@ class Retrial:
         last = one.retries[-1]
         dead = earlier and self._store.job.local is not None
         ends = self._outside.monotonic() + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
-        while batch.terminal and _before(batch) == last.before:
+        while batch.terminal and counted(batch) == last.before:
             left = ends - self._outside.monotonic()
             if left <= 0:
                 if last.state == "asking":
@@ -112,7 +113,7 @@ class Retrial:
         """Ask for the server's retry, once; False where it has none or nothing that it would retry."""
         doing = f"retrying the batch {plain(batch.id, 60)}"
         for _ in range(3):
-            asking = Retry(self._outside.now(), "asking", _before(batch))
+            asking = Retry(self._outside.now(), "asking", counted(batch))
             one.retries.append(asking)
             self._store.save()
             try:
@@ -185,8 +186,3 @@ class Retrial:
 
 def _attempt_path(original: Path, attempt: int) -> Path:
     return original.with_name(f"{original.stem}.attempt-{attempt}{original.suffix}")
-
-
-def _before(batch: Batch) -> dict[str, int | None]:
-    """What a retry changes in a batch (dwctl batches.rs: it clears the end and counts anew)."""
-    return {"completed": batch.completed, "failed": batch.failed, "ended_at": batch.ended_at}

@@ -22,7 +22,7 @@ from doubleword.job import JobFile, job_path, locked
 from doubleword.outside import Disk, Outside, refuse_existing
 from doubleword.submission import carry_out, checked, metadata_of, opened
 from doubleword.tables import sha256_of
-from doubleword.watch import watch
+from doubleword.watch import older_than_retry, watch
 
 FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
                 api,
                 ids,
                 job_id=store.job.id,
+                is_old=older_than_retry(store.job, outside),
                 started=store.job.created_at,
                 wait_s=args.wait,
                 outside=outside,
