@@ -171,7 +171,7 @@ def test_embeddings_become_a_list_column_in_parquet(engine: RunningEngine, folde
 
 
 def test_rows_that_were_left_out_do_not_disturb_the_join(engine: RunningEngine, folder: Path) -> None:
-    """A table read under another name's format, with rows that --skip-invalid left out: answers stay with their rows."""
+    """Rows left out by --skip-invalid, a format told by --input-format: answers stay with their rows."""
     (folder / "t.data").write_text("id,text\na,one\n,two\nc,\nd,four\n")
     made = run_door(
         "create_batch_file", "m.jsonl", "--input", "t.data", "--input-format", "csv", "--id", "{id}", "--skip-invalid",
