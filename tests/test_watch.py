@@ -39,7 +39,7 @@ class Server:
         self.patience_s = 0.0
         self.until: float | None = None
 
-    def batch(self, _id: str) -> Batch:
+    def batch(self, _id: str, known: bool = False) -> Batch:
         self.calls += 1
         age = self.outside.now() - self.began
         if age >= self.lasts_s:
@@ -109,7 +109,7 @@ class Listing:
     def batches(self, search: str) -> Iterator[Batch]:
         yield from self.listed
 
-    def batch(self, batch_id: str) -> Batch:
+    def batch(self, batch_id: str, known: bool = False) -> Batch:
         self.singles.append(batch_id)
         return batch(id=batch_id)
 

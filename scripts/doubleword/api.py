@@ -37,6 +37,7 @@ PACE_BYTES = 64 * 1024
 PACE_S = 180.0
 BLOCK = 1 << 18
 LONGEST_RETRY_AFTER_S = 300.0
+LAG_S = 15.0
 PAGE = 100  # the server clamps a page to 101 (dwctl files.rs, batches.rs)
 
 
@@ -191,8 +192,23 @@ class Api:
         }
         return api_objects.batch(self._json(self._once("POST", "/batches", body=json.dumps(asked).encode())))
 
-    def batch(self, batch_id: str) -> Batch:
-        """GET /batches/{id}. An id as webhooks send it, `batch_<uuid>`, is tried without its prefix too."""
+    def batch(self, batch_id: str, known: bool = False) -> Batch:
+        """GET /batches/{id}. An id as webhooks send it, `batch_<uuid>`, is tried without its prefix too.
+
+        Of one that is `known` to exist a 404 is asked again for a while: reads go to a replica, which may lag
+        behind the creation (fusillade postgres.rs).
+        """
+        ends = self._outside.monotonic() + LAG_S
+        while True:
+            try:
+                return self._batch(batch_id)
+            except ApiError as error:
+                left = min(ends, self.until or ends) - self._outside.monotonic()
+                if not known or error.status != 404 or left <= 0:
+                    raise
+                self._outside.sleep(min(5.0, left))
+
+    def _batch(self, batch_id: str) -> Batch:
         try:
             return api_objects.batch(self._get(f"/batches/{_segment(batch_id)}"))
         except ApiError as error:

@@ -114,7 +114,7 @@ def look(api: Api, ids: Sequence[str], job_id: str = "", is_old: Callable[[Batch
             found[batch.id] = batch
             if number >= max(PAGE, 2 * len(ids)) or all(one in found for one in ids):
                 break
-    seen = [found[one] if one in found else api.batch(one) for one in ids]
+    seen = [found[one] if one in found else api.batch(one, known=bool(job_id)) for one in ids]
     return [replace(one, status="in_progress", ended_at=None) if is_old and is_old(one) else one for one in seen]
 
 
