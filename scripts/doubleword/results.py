@@ -284,13 +284,15 @@ class Collector:
         def attempt() -> list[str]:
             ids = [_id_of(line.raw) for line in _lines(self._api.content(file_id), lambda _: None)]
             if asked.requests and len(ids) < asked.requests:
-                raise ApiError(None, "the input file came short")
+                raise ApiError(200, "the input file came short", garbled=True)
             return ids
 
         try:
             ids: list[str] = self._api.patiently(attempt)
-        except ApiError:
-            return None
+        except ApiError as error:
+            if error.garbled or error.status in (400, 404, 410):
+                return None
+            raise error.failure("reading the input file") from error  # it is there, and can be read another time
         return ids
 
 
@@ -344,7 +346,7 @@ def _id_of(raw: bytes) -> str:
     value = result_lines.parse(raw)
     custom_id = value.get("custom_id") if value is not None else None
     if not isinstance(custom_id, str):
-        raise ApiError(None, "a line of the input file cannot be read")
+        raise ApiError(200, "a line of the input file cannot be read", garbled=True)
     return custom_id
 
 
