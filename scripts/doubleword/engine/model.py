@@ -89,8 +89,8 @@ class _ChatModel:
                 parameters.n_parallel = CONCURRENCY
                 parameters.n_ctx = CONCURRENCY * CONTEXT_TOKENS
                 for threads in (parameters.cpuparams, parameters.cpuparams_batch):
-                    # llama.cpp's threads spin while they wait for each other: on cores that others use too, half
-                    # of them take a third of the processor time and finish several times sooner.
+                    # Its threads wait for each other at every layer: on cores that others use too, half of them
+                    # finish several times sooner.
                     threads.n_threads = max(1, (os.cpu_count() or 2) // 2)
                 parameters.verbosity = -1
                 parameters.api_keys = [secrets.token_hex(32)]
