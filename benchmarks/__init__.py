@@ -1,0 +1,1 @@
+"""How fast and how small the scripts are, against references run beside them: `python3 -m benchmarks`."""

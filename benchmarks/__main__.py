@@ -1,0 +1,336 @@
+"""Measure the scripts against their references, or their growth, and print Markdown tables.
+
+python3 -m benchmarks                   every row of the table (about 10 minutes, 3 GB of temporary files)
+python3 -m benchmarks --only create     the rows whose name holds a word
+python3 -m benchmarks --growth          from 1,000 rows to 1,000,000; --rows 10000000 for one more step
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import inputs
+from benchmarks.measure import Comparison, Run, compare, run
+
+HOUSE = Path(__file__).resolve().parent.parent
+PACE = 125e6  # bytes a second: a line of one gigabit
+PYTHON = sys.executable
+PER_FILE = 50_000
+
+PARSE = "import orjson, sys\nwith open(sys.argv[1], 'rb') as file:\n    for line in file: orjson.loads(line)"
+READ = "import csv, sys\nwith open(sys.argv[1], newline='', encoding='utf-8') as f:\n    for row in csv.reader(f): pass"
+
+
+@dataclass
+class Bench:
+    """Where everything happens: a temporary folder, and how often each pair runs."""
+
+    folder: Path
+    times: int
+
+    def script(self, name: str, *words: str | Path, base_url: str = "") -> Run:
+        """Run one of the scripts as a user does."""
+        environment = {**os.environ, "DOUBLEWORD_API_KEY": "any", "DOUBLEWORD_BASE_URL": base_url}
+        return run([PYTHON, str(HOUSE / "scripts" / f"{name}.py"), *map(str, words)], self.folder, environment)
+
+    def python(self, code: str, *words: str | Path, says_s: bool = False) -> Run:
+        """Run a piece of Python."""
+        return self.command(PYTHON, "-c", code, *words, says_s=says_s)
+
+    def command(self, *words: str | Path, says_s: bool = False) -> Run:
+        """Run any command; with `says_s` it tells itself how long the part took that counts."""
+        return run([str(word) for word in words], self.folder, dict(os.environ), says_s)
+
+    @contextlib.contextmanager
+    def line(self, rate: float, delay_s: float = 0.0) -> Iterator[str]:
+        """A server behind a line of `rate` bytes a second, and its base URL."""
+        command = [PYTHON, "-m", "benchmarks.line", str(self.folder), str(rate), str(delay_s)]
+        with subprocess.Popen(command, cwd=HOUSE, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            try:
+                yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+            finally:
+                server.kill()
+
+    def remove(self, *patterns: str) -> None:
+        """Remove what an earlier run of the same command wrote."""
+        for pattern in patterns:
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+
+# --- the rows of the table ------------------------------------------------------------------------------------
+
+
+def validate(bench: Bench, lines: int, words: int, spaced: bool = False) -> Comparison:
+    """A batch file checked whole, against reading its JSON or the official CLI."""
+    path = inputs.batch_file(bench.folder / "v.jsonl", lines, words, spaced)
+    official = shutil.which("dw")
+
+    def reference() -> Run:
+        return bench.command(official, "files", "validate", path) if official else bench.python(PARSE, path)
+
+    return compare(lambda: bench.script("validate_batch_file", path), reference, bench.times)
+
+
+def created(bench: Bench, table: Path, output: str) -> Run:
+    """One run of create_batch_file.py, into files that are not there yet."""
+    bench.remove(f"{Path(output).stem}*.json*")
+    prompt = "Classify the review of {name} as positive or negative: {review}"
+    words = ("--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt)
+    return bench.script("create_batch_file", output, "--input", table, *words)
+
+
+def create(bench: Bench) -> Comparison:
+    """A table made into validated, split batch files, against reading it."""
+    table = inputs.table(bench.folder / "t.csv", 1_000_000)
+    return compare(lambda: created(bench, table, "c.jsonl"), lambda: bench.python(READ, table), bench.times)
+
+
+def submit(bench: Bench) -> Comparison:
+    """190 MB checked, hashed, uploaded and made a batch, against the upload alone."""
+    path = inputs.batch_file(bench.folder / "u.jsonl", 43_000, 620)
+    with bench.line(PACE) as url:
+
+        def ours() -> Run:
+            bench.remove("u.job.json")
+            return bench.script("submit", path, base_url=url)
+
+        return compare(ours, lambda: _curl_upload(bench, url, path), bench.times)
+
+
+def upload(bench: Bench) -> Comparison:
+    """The transfer alone, as fast as loopback goes."""
+    path = inputs.batch_file(bench.folder / "u.jsonl", 43_000, 620)
+    with bench.line(0) as url:
+        return compare(
+            lambda: bench.python(SEND, HOUSE / "scripts", url, path, says_s=True),
+            lambda: _curl_upload(bench, url, path, says_s=True),
+            bench.times,
+        )
+
+
+def _curl_upload(bench: Bench, url: str, path: Path, says_s: bool = False) -> Run:
+    fields = ("-F", "purpose=batch", "-F", f"file=@{path}", "-w", "%{time_total}")
+    return bench.command("curl", "-sS", "-o", os.devnull, *fields, f"{url}/files", says_s=says_s)
+
+
+def _curl_download(bench: Bench, url: str, says_s: bool = False) -> Run:
+    words = ("-o", "curl.jsonl", "-w", "%{time_total}", f"{url}/files/out-f/content")
+    return bench.command("curl", "-sS", *words, says_s=says_s)
+
+
+SEND = """
+import hashlib, os, sys, time
+sys.path.insert(0, sys.argv[1])
+import requests
+from doubleword.api import Api, Upload
+from doubleword.outside import Outside
+with open(sys.argv[3], "rb") as file:
+    sha256 = hashlib.sha256()
+    while block := file.read(1 << 20): sha256.update(block)
+    file.seek(0)
+    began = time.perf_counter()
+    body = Upload(file, os.path.getsize(sys.argv[3]), sha256.hexdigest(), "u.jsonl", "boundary", lambda size: None)
+    Api(sys.argv[2], "any", Outside()).upload(body)
+    print(time.perf_counter() - began)
+"""
+RECEIVE = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import requests
+from doubleword.api import Api
+from doubleword.outside import Outside
+began = time.perf_counter()
+with open(sys.argv[3], "wb") as file:
+    for block in Api(sys.argv[2], "any", Outside()).content("out-f").blocks(): file.write(block)
+print(time.perf_counter() - began)
+"""
+
+
+def fetch(bench: Bench) -> Comparison:
+    """200 MB of answers reconciled and ordered, against the download alone."""
+    path = inputs.batch_file(bench.folder / "f.jsonl", PER_FILE, 20)
+    inputs.results(bench.folder / "f.results.jsonl", 0, PER_FILE, 560)
+    with bench.line(PACE) as url:
+        bench.script("submit", path, base_url=url)
+        return compare(
+            lambda: bench.script("fetch_results", "f.job.json", "--force", "--output", "o.jsonl", base_url=url),
+            lambda: _curl_download(bench, url),
+            bench.times,
+        )
+
+
+def download(bench: Bench) -> Comparison:
+    """The transfer alone, as fast as loopback goes."""
+    inputs.results(bench.folder / "f.results.jsonl", 0, PER_FILE, 560)
+    with bench.line(0) as url:
+        return compare(
+            lambda: bench.python(RECEIVE, HOUSE / "scripts", url, "o.jsonl", says_s=True),
+            lambda: _curl_download(bench, url, says_s=True),
+            bench.times,
+        )
+
+
+JOIN = """
+import csv, json, sys
+answers = {}
+for path in sys.argv[3:]:
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            value = json.loads(line)
+            body = value["response"]["body"]
+            first, usage = body["choices"][0], body["usage"]
+            answers[value["custom_id"]] = (
+                first["message"]["content"], first["finish_reason"], usage["prompt_tokens"], usage["completion_tokens"]
+            )
+with open(sys.argv[1], newline="", encoding="utf-8") as f, open(sys.argv[2], "w", newline="", encoding="utf-8") as out:
+    rows, writer = csv.reader(f), csv.writer(out)
+    writer.writerow([*next(rows), "custom_id", "answer", "finish_reason", "prompt_tokens", "completion_tokens"])
+    for number, row in enumerate(rows, 1):
+        custom_id = f"row-{number:07d}"
+        writer.writerow([*row, custom_id, *answers[custom_id]])
+"""
+
+
+def join(bench: Bench, rows: int = 1_000_000) -> Comparison:
+    """As many results as rows joined to their table, against a plain dict of the results that lie on disk."""
+    table = inputs.table(bench.folder / "t.csv", rows)
+    created(bench, table, "j.jsonl")
+    files = sorted(bench.folder.glob("j-*.jsonl")) or [bench.folder / "j.jsonl"]
+    answers = [
+        inputs.results(path.with_name(f"{path.stem}.results.jsonl"), number * PER_FILE, min(PER_FILE, rows), 6)
+        for number, path in enumerate(files)
+    ]
+    with bench.line(0) as url:
+        bench.remove("j*.job.json")
+        bench.script("submit", *files, "--job", "j.job.json", base_url=url)
+        words = ("--force", "--format", "csv", "--join", table, "--output", "o.csv")
+        return compare(
+            lambda: bench.script("fetch_results", "j.job.json", *words, base_url=url),
+            lambda: bench.python(JOIN, table, "plain.csv", *answers),
+            bench.times,
+        )
+
+
+def help_text(bench: Bench) -> Comparison:
+    """`create_batch_file.py --help`, against an interpreter that does nothing."""
+    return compare(lambda: bench.script("create_batch_file", "--help"), lambda: bench.python("pass"), 3 * bench.times)
+
+
+def poll(bench: Bench) -> Comparison:
+    """One look at a job, against importing requests."""
+    path = inputs.batch_file(bench.folder / "p.jsonl", 1, 20)
+    inputs.results(bench.folder / "p.results.jsonl", 0, 1, 20)
+    with bench.line(0) as url:
+        bench.remove("p.job.json")
+        bench.script("submit", path, base_url=url)
+        return compare(
+            lambda: bench.script("poll", "p.job.json", base_url=url),
+            lambda: bench.python("import requests"),
+            3 * bench.times,
+        )
+
+
+def twenty(bench: Bench) -> Comparison:
+    """Twenty files of one job over a line with 0.2 s to each answer, against one file."""
+    files = [inputs.batch_file(bench.folder / f"m-{number:04d}.jsonl", 1, 20, first=number) for number in range(20)]
+    with bench.line(PACE, delay_s=0.2) as url:
+
+        def submitted(*paths: Path) -> Run:
+            bench.remove("*.job.json")
+            return bench.script("submit", *paths, "--job", "m.job.json", base_url=url)
+
+        return compare(lambda: submitted(*files), lambda: submitted(files[0]), bench.times)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: what it is called, what it is held against, and the ratio and memory to reach."""
+
+    name: str
+    against: str
+    ratio: float
+    rss_mb: float | None
+    measure: Callable[[Bench], Comparison]
+
+
+PARSER = "dw files validate" if shutil.which("dw") else "orjson.loads of each line"
+ROWS = (
+    Row("validate 43,000 lines, 190 MB", PARSER, 1.0, 40, lambda bench: validate(bench, 43_000, 620)),
+    Row("validate the same, as json.dumps writes", PARSER, 1.0, 40, lambda bench: validate(bench, 43_000, 520, True)),
+    Row("validate 50,000 lines of 280 bytes", PARSER, 1.5, 40, lambda bench: validate(bench, 50_000, 13)),
+    Row("create from 1,000,000 CSV rows", "csv.reader alone", 3.0, 60, create),
+    Row("submit 190 MB at 125 MB/s", "curl -F", 1.25, 40, submit),
+    Row("upload of 190 MB on loopback", "curl -F", 1.5, 40, upload),
+    Row("fetch 200 MB at 125 MB/s", "curl -o", 1.5, 80, fetch),
+    Row("download of 200 MB on loopback", "curl -o", 1.5, 80, download),
+    Row("join 1,000,000 results, CSV", "a plain dict join", 0.5, 120, join),
+    Row("--help", "python3 -c pass", 4.0, None, help_text),
+    Row("poll once", "python3 -c 'import requests'", 1.3, None, poll),
+    Row("submit 20 files, 0.2 s to each answer", "one file", 20.0, None, twenty),
+)
+
+
+def table_of(bench: Bench, only: str) -> None:
+    """Measure the rows whose name holds `only`, and print each as soon as it is known."""
+    print("| work | against | ours s | theirs s | wall ratio (min … max) | CPU ratio | reach | peak MB | may |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in (row for row in ROWS if only in row.name):
+        found = row.measure(bench)
+        least, wall, most = found.ratios(lambda one: one.wall_s)
+        _, cpu, _ = found.ratios(lambda one: one.cpu_s)
+        ours, theirs = found.median_s()
+        verdict = "" if wall <= row.ratio else " (missed)"
+        memory = f"{row.rss_mb:g}" if row.rss_mb else ""
+        ratio = f"**{wall:.2f}** ({least:.2f} … {most:.2f})"
+        print(
+            f"| {row.name} | {row.against} | {ours:.2f} | {theirs:.2f} | {ratio} | {cpu:.2f}"
+            f" | {row.ratio:g}{verdict} | {found.peak_mb:.0f} | {memory} |",
+            flush=True,
+        )
+        bench.remove("*")
+
+
+def growth(bench: Bench, most: int) -> None:
+    """Print seconds and memory of create and validate from 1,000 rows on, ten times as many each step."""
+    print("| rows | create s | µs a row | peak MB | validate s | µs a row | peak MB |")
+    print("|---|---|---|---|---|---|---|")
+    rows = 1000
+    while rows <= most:
+        made = created(bench, inputs.table(bench.folder / "t.csv", rows), "g.jsonl")
+        files = sorted(bench.folder.glob("g*.jsonl"))
+        read = bench.script("validate_batch_file", *files)
+        cells = [f"{one.wall_s:.2f} | {1e6 * one.wall_s / rows:.2f} | {one.rss_mb:.0f}" for one in (made, read)]
+        print(f"| {rows:,} | {' | '.join(cells)} |", flush=True)
+        bench.remove("*")
+        rows *= 10
+
+
+def main() -> None:
+    """Parse the arguments, work in a temporary folder, and remove it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="WORD", help="rows whose name holds this")
+    parser.add_argument("--times", type=int, default=5, help="pairs of runs for each row (default 5)")
+    parser.add_argument("--growth", action="store_true", help="how time and memory grow, instead of the table")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="the most rows of --growth")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), args.times)
+        if args.growth:
+            growth(bench, args.rows)
+        else:
+            table_of(bench, args.only)
+
+
+if __name__ == "__main__":
+    main()
