@@ -20,7 +20,7 @@ def text(random_: random.Random, words: int) -> str:
 
 
 def batch_file(path: Path, lines: int, words: int, spaced: bool = False, first: int = 0) -> Path:
-    """Chat requests `row-<first + 1>` … of about `words` words; `spaced` as json.dumps writes by default, else compact."""
+    """Chat requests `row-<first + 1>` … of about `words` words; `spaced` as json.dumps writes, else compact."""
     random_ = random.Random(words)
     texts = [text(random_, words) for _ in range(REVIEWS)]
     with path.open("w", encoding="utf-8") as file:
