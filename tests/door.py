@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,18 @@ def run_door(
     return Result(finished.returncode, answer, stderr)
 
 
-def call_door(name: str, *args: str | Path, cwd: Path, stdin: str | bytes | None = None) -> Result:
-    """As `run_door`, but in this process: several times faster, for the many cases that differ in input only."""
+def call_door(
+    name: str,
+    *args: str | Path,
+    cwd: Path,
+    stdin: str | bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    work: Callable[[argparse.Namespace], dict[str, Any]] | None = None,
+) -> Result:
+    """As `run_door`, but in this process: several times faster, for the many cases that differ in input only.
+
+    `work` takes the place of the script's own, to give it another world outside.
+    """
     import contextlib
     import importlib
     import io
@@ -77,17 +88,18 @@ def call_door(name: str, *args: str | Path, cwd: Path, stdin: str | bytes | None
         with (
             mock.patch.object(sys, "argv", [str(SCRIPTS / f"{script.__name__}.py"), *(str(arg) for arg in args)]),
             mock.patch.object(sys, "stdin", given),
-            mock.patch.dict(os.environ, environment(), clear=True),
+            mock.patch.dict(os.environ, environment(env), clear=True),
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
         ):
-            command.run(script.parser(), script.work)
+            command.run(script.parser(), work or script.work)
     except SystemExit as end:
         code = int(end.code or 0)
     finally:
         os.chdir(before)
         signal.signal(signal.SIGTERM, handler)
     answer = json.loads(stdout.getvalue())
+    assert len(stdout.getvalue().encode()) <= 4096, f"stdout holds {len(stdout.getvalue())} characters"
     assert answer["ok"] is (code == 0), f"exit {code}, but stdout says {answer!r}"
     return Result(code, answer, stderr.getvalue())
 

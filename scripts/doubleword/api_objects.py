@@ -65,8 +65,8 @@ def bare_id(identifier: str) -> str:
 
 def remote_file(value: dict[str, Any]) -> RemoteFile:
     """A file object; raises ApiError for anything else."""
-    identifier = value.get("id")
-    if not isinstance(identifier, str) or not identifier:
+    identifier = _id(value)
+    if not identifier:
         raise ApiError(200, "the answer is not a file object", garbled=True)
     return RemoteFile(
         id=identifier,
@@ -78,8 +78,8 @@ def remote_file(value: dict[str, Any]) -> RemoteFile:
 
 def batch(value: dict[str, Any]) -> Batch:
     """A batch object; raises ApiError for anything else."""
-    identifier, status = value.get("id"), value.get("status")
-    if not isinstance(identifier, str) or not identifier or not isinstance(status, str):
+    identifier, status = _id(value), value.get("status")
+    if not identifier or not isinstance(status, str):
         raise ApiError(200, "the answer is not a batch object", garbled=True)
     counts = value.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
@@ -88,12 +88,12 @@ def batch(value: dict[str, Any]) -> Batch:
     listed = errors.get("data") if isinstance(errors, dict) else None
     return Batch(
         id=identifier,
-        status=status,
-        endpoint=str(value.get("endpoint") or ""),
+        status=plain(status, 40),
+        endpoint=plain(value.get("endpoint") or "", 80),
         input_file_id=str(value.get("input_file_id") or ""),
         output_file_id=_text(value.get("output_file_id")),
         error_file_id=_text(value.get("error_file_id")),
-        window=str(value.get("completion_window") or ""),
+        window=plain(value.get("completion_window") or "", 40),
         created_at=_whole(value.get("created_at")),
         expires_at=_whole(value.get("expires_at")),
         ended_at=max(filter(None, (_whole(value.get(name)) for name in ENDED)), default=None),
@@ -105,6 +105,12 @@ def batch(value: dict[str, Any]) -> Batch:
         if isinstance(listed, list)
         else (),
     )
+
+
+def _id(value: dict[str, Any]) -> str:
+    """The object's id; empty where it is none, since one that cannot be shown cannot be used either."""
+    identifier = value.get("id")
+    return identifier if isinstance(identifier, str) and plain(identifier, 200) == identifier else ""
 
 
 def _text(value: Any) -> str | None:

@@ -23,6 +23,7 @@ from doubleword.api import Api, Content, TooSlow
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
 from doubleword.failure import Exit, Failure, plain
+from doubleword.key import without_key
 from doubleword.outside import Outside
 
 # A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
@@ -250,9 +251,12 @@ class Collector:
         earlier = shown.rows.get(judged.custom_id)
         if earlier is not None and earlier.good:
             return
+        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
+        if cause is not None:  # a refusal may repeat the key it refused
+            cause = without_key(cause)
+            raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         assert self._spool is not None
         self._spool.write(raw)
-        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
         shown.rows[judged.custom_id] = _Row(cause is None, cause, self._end, len(raw))
         self._end += len(raw)
 

@@ -22,6 +22,8 @@ from doubleword.outside import Disk, WholeFile
 from doubleword.results import Result
 
 PARQUET_ROWS = 2048
+# Full-width signs too: East Asian versions of spreadsheets take them for the plain ones.
+FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class Table(abc.ABC):
@@ -106,9 +108,7 @@ class Csv(Table):
 
 def without_formula(text: str) -> str:
     """`text`, with a `'` before what a spreadsheet would run; plain numbers such as -5.2 stay as they are."""
-    if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not re.fullmatch(
-        r"[+-]?[0-9][0-9.,]*(e[+-]?[0-9]+)?", text
-    ):
+    if text[:1] in FORMULA_STARTS and not re.fullmatch(r"[+-]?[0-9][0-9.,]*(e[+-]?[0-9]+)?", text):
         return "'" + text
     return text
 

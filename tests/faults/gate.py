@@ -197,12 +197,14 @@ class Deferred:
 class Gate:
     """The gate before the server at `target`, a base URL that ends in /v1. The time is that of `clock`.
 
-    `watch` is told of each request before anything happens; `server` answers instead of the real one.
+    `log` holds every request that came, `passed` those the server heard of, with their bodies. `watch` is told of
+    each request before anything happens; `server` answers instead of the real one.
     """
 
     target: str
     clock: Clocked
     log: list[Asked] = field(default_factory=list)
+    passed: list[Asked] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
@@ -245,6 +247,7 @@ class Gate:
 
     def passed_on(self, asked: Asked) -> Reply:
         """The server's own answer."""
+        self.passed.append(asked)
         if self.server is not None:
             return self.server(asked)
         connection = http.client.HTTPConnection(self._host, timeout=30)

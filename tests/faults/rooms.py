@@ -7,24 +7,16 @@ never exit 1, one JSON object of at most 4 KB, `ok` only with exit 0, and the ke
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from unittest import mock
 
 from tests.clock import Clocked
-from tests.door import SCRIPTS, Result, environment
+from tests.door import Result, call_door
 from tests.engine_process import KEY, RunningEngine, wait_until
 
-from doubleword import command
 from doubleword.cancelling import cancel_named
 from doubleword.delivery import fetch
 from doubleword.outside import Disk, Outside
@@ -62,16 +54,16 @@ class Desk:
     outside: Outside = field(default_factory=Clocked)
     key: str = KEY
     env: Mapping[str, str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
     def run(self, name: str, *args: str | Path) -> Result:
         """Run `scripts/NAME.py` here; paths are relative to the folder."""
         settings = {"DOUBLEWORD_API_KEY": self.key, "DOUBLEWORD_BASE_URL": self.base_url, **self.env}
-        with _inside(self.folder), mock.patch.dict(os.environ, environment(settings), clear=True):
-            result = run_inside(name, [str(arg) for arg in args], self.outside)
-        self.said.append(json.dumps(result.json) + result.stderr)
+        room = ROOMS[name]
+        result = call_door(name, *args, cwd=self.folder, env=settings, work=lambda given: room(given, self.outside))
+        self.results.append(result)
         assert result.code != 1, result
-        assert self.key not in self.said[-1]
+        assert self.key not in json.dumps(result.json) + result.stderr
         for path in self.folder.glob("*.json"):
             assert self.key not in path.read_text("utf-8", "replace"), path
         return result
@@ -106,30 +98,6 @@ def request(custom_id: str, text: str, url: str = CHAT) -> dict[str, Any]:
     return {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
 
 
-def run_inside(name: str, args: Sequence[str], outside: Outside) -> Result:
-    """Run a script in this process and thread, in the present folder and environment."""
-    parser = importlib.import_module(name).parser()
-    work = ROOMS[name]
-    out, err = io.StringIO(), io.StringIO()
-    handler = signal.getsignal(signal.SIGTERM)
-    code: Any = None
-    try:
-        with (
-            mock.patch.object(sys, "argv", [str(SCRIPTS / f"{name}.py"), *args]),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            command.run(parser, lambda given: work(given, outside))
-    except SystemExit as ended:
-        code = ended.code
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    answer = json.loads(out.getvalue())
-    assert len(out.getvalue()) <= 4096
-    assert answer["ok"] is (code == 0), (code, answer)
-    return Result(int(code), answer, err.getvalue())
-
-
 def finished(engine: RunningEngine) -> None:
     """Return when the engine has nothing left to do."""
     undone = (
@@ -158,13 +126,3 @@ def batch_count(engine: RunningEngine) -> int:
     """How many batches the engine was ever asked for."""
     with engine.store.reading() as connection:
         return int(connection.execute("SELECT count(*) FROM batches").fetchone()[0])
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
