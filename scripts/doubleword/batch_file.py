@@ -352,14 +352,23 @@ class Writer:
 
     def write(self, line: bytes) -> None:
         """Append `line`, a checked request without its line end."""
-        assert self._file is not None, "write() belongs inside the with block"
+        self.write_lines([line])
+
+    def write_lines(self, lines: list[bytes]) -> None:
+        """Append `lines`, as `write` does each of them."""
+        assert self._file is not None, "writing belongs inside the with block"
         requests, size = self._parts[-1]
-        if requests == MAX_REQUESTS or size + len(line) + 1 > MAX_BYTES:
+        more = sum(map(len, lines)) + len(lines)
+        if requests + len(lines) > MAX_REQUESTS or size + more > MAX_BYTES:
+            if len(lines) > 1:
+                for line in lines:
+                    self.write(line)
+                return
             self._end_file()
             self._next_file()
             requests, size = 0, 0
-        self._file.write(line + b"\n")
-        self._parts[-1] = (requests + 1, size + len(line) + 1)
+        self._file.write(b"\n".join([*lines, b""]))
+        self._parts[-1] = (requests + len(lines), size + more)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

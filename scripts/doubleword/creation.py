@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from doubleword.request_line import (
     read,
     to_line,
 )
-from doubleword.sources import BadRow, Row
+from doubleword.sources import BadRow, Cells, Row
+from doubleword.splicing import splicer
 
 SHOWN_ROWS = 20
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
@@ -63,10 +64,9 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     making = Making(args, outside.disk)
     progress = Progress(outside.monotonic)
     with Writer(output, outside.disk, args.force) as writer:
-        for made, (_, _, line) in enumerate(making.lines(), 1):
-            writer.write(line)
-            if made % 1000 == 0:
-                progress.show(f"{made:,} requests written")
+        for lines in making.lines():
+            writer.write_lines(lines)
+            progress.show(f"{making.made:,} requests written")
         writer.source = making.source()
     progress.close()
     return {
@@ -86,7 +86,7 @@ def requests_from(
     Raises Failure (exit 2) for bad arguments, a bad row unless `args.skip_invalid`, and a table without rows.
     """
     making = Making(args, outside.disk)
-    for row, request, _ in making.lines():
+    for row, request, _ in making.requests():
         yield request["custom_id"], request, row
     if warnings is not None:
         warnings.extend(making.warnings())
@@ -94,11 +94,12 @@ def requests_from(
 
 @dataclass
 class Making:
-    """The making of one set of requests; the rows are read once, by `lines`."""
+    """The making of one set of requests; the rows are read once, by `lines` or by `requests`."""
 
     args: argparse.Namespace
     disk: Disk
     models: dict[str, None] = field(default_factory=dict)
+    made: int = 0
 
     def __post_init__(self) -> None:
         args = self.args
@@ -122,30 +123,73 @@ class Making:
         if self._prompt is not None:
             self._refuse_bad_parameters()
 
-    def lines(self) -> Iterator[tuple[Row, dict[str, Any], bytes]]:
+    def lines(self) -> Iterator[list[bytes]]:
+        """Yield the lines of all rows, some at a time: spliced where that can be done, else as `requests` does."""
+        blocks = self._cells()
+        if blocks is None:
+            yield from ([line] for _, _, line in self.requests())
+            return
+        splice = self._splice(next(blocks).cells[0])
+        for block in blocks:
+            lines = splice(block.first, block.cells) if splice is not None and block.sound and self.made else None
+            if lines is None:
+                lines = [made[1] for row in block.rows() if (made := self._attempt(row)) is not None]
+            else:
+                self.made += len(lines)
+                self._rows = block.first + len(lines) - 1
+            yield lines
+        self._require_some()
+
+    def requests(self) -> Iterator[tuple[Row, dict[str, Any], bytes]]:
         """Yield each row with its request and the line that holds it."""
-        made = 0
         for row in itertools.islice(self._read(), self.args.limit):
-            self._rows = row.number
-            try:
-                request, line = self._make(row)
-            except BadRow as bad:
-                if not self.args.skip_invalid:
-                    raise
-                self._skips += 1
-                if len(self._skipped) < SHOWN_ROWS:
-                    self._skipped.append(f"row {bad.number}: {bad.cause}")
-                continue
-            made += 1
-            self.models[request["body"]["model"]] = None
-            if made == 1 or self._passing:
-                self._cautions.update(dict.fromkeys(cautions(request["body"])))
-            yield row, request, line
-        if not made:
+            made = self._attempt(row)
+            if made is not None:
+                yield row, *made
+        self._require_some()
+
+    def _attempt(self, row: Row) -> tuple[dict[str, Any], bytes] | None:
+        """The request of `row` and its line; None where a bad row is left out."""
+        self._rows = row.number
+        try:
+            request, line = self._make(row)
+        except BadRow as bad:
+            if not self.args.skip_invalid:
+                raise
+            self._skips += 1
+            if len(self._skipped) < SHOWN_ROWS:
+                self._skipped.append(f"row {bad.number}: {bad.cause}")
+            return None
+        self.made += 1
+        self.models[request["body"]["model"]] = None
+        if self.made == 1 or self._passing:
+            self._cautions.update(dict.fromkeys(cautions(request["body"])))
+        return request, line
+
+    def _require_some(self) -> None:
+        if not self.made:
             message = "the table has no rows"
             if self._skips:
                 message = f"none of {self._skips:,} rows is valid; {self._skipped[0]}"
             raise Failure(Exit.BAD_INPUT, "no_rows", message, "check the table and the flags; nothing was written")
+
+    def _cells(self) -> Iterator[Cells] | None:
+        """The rows as bare cells; None where requests are not made of cells by a prompt and the default ids."""
+        args = self.args
+        if self._prompt is None or self._id is not None or args.input is None:
+            return None
+        return sources.read_cells(Path(args.input), self.disk, args.input_format, args.encoding, args.limit)
+
+    def _splice(self, header: list[str]) -> Callable[[int, list[list[str]]], list[bytes] | None] | None:
+        """What splices the lines of rows under `header`; None where the templates are not as plain as that needs."""
+        assert self._prompt is not None
+        fill, system = sources.filler(self._prompt, header), self._system
+        if fill is None or (system is not None and sources.places(system)):
+            return None
+        if system is not None:
+            system = sources.fill(system, Row(0, {}))
+        args, model, parameters = self.args, self._model, self._parameters
+        return splicer(lambda id, text: build(id, args.endpoint, model, text, system, parameters), fill, self._checker)
 
     def warnings(self) -> list[str]:
         """What the user should know about the requests made, skipped rows first."""

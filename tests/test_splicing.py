@@ -1,0 +1,156 @@
+"""Spliced request lines: the same bytes as lines that are built, written and checked one by one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doubleword import splicing
+from doubleword.command import Parser
+from doubleword.creation import Making
+from doubleword.creation_arguments import add_arguments
+from doubleword.failure import Failure
+from doubleword.outside import Disk
+from doubleword.request_line import ENDPOINTS, Checker, build, to_line
+from doubleword.sources import DEFAULT_ID, Row, custom_id, fill, filler
+
+CHECKER = Checker(fast=False)
+DISK = Disk()
+AWKWARD = [
+    "",
+    " ",
+    "\t\r\n",
+    "\u2028",
+    "\x85",
+    "\0",
+    "null",
+    "%s",
+    "%07d",
+    DEFAULT_ID,
+    '"',
+    "\\",
+    "é",
+    "😀",
+    "\x1f\x7f",
+]
+CELLS = st.one_of(st.sampled_from(AWKWARD), st.text(max_size=12))
+LITERALS = st.one_of(st.sampled_from(["", "%", "%d%%", "{{", "}}", "\x00", "row-%07d", '"row-%07d"']), st.text("ab%é"))
+HEADER = ["a", "b", "%s", ""]
+
+
+@given(
+    endpoint=st.sampled_from(ENDPOINTS),
+    system=st.one_of(st.none(), st.text("abc%é", min_size=1)),
+    parameters=st.dictionaries(st.sampled_from(["temperature", "seed", "user"]), st.none(), max_size=2),
+    literals=st.lists(LITERALS, min_size=2, max_size=4),
+    places=st.lists(st.sampled_from(HEADER), min_size=3, max_size=3),
+    rows=st.lists(st.lists(CELLS, min_size=4, max_size=4), min_size=1, max_size=4),
+    first=st.sampled_from([1, 9_999_999, 10_000_000]),
+)
+@settings(deadline=None)
+def test_spliced_lines_are_those_that_are_made_one_by_one(
+    endpoint: str,
+    system: str | None,
+    parameters: dict[str, Any],
+    literals: list[str],
+    places: list[str],
+    rows: list[list[str]],
+    first: int,
+) -> None:
+    """Whatever is in a cell: the same bytes, which the reference accepts; or no splicing, where it is refused."""
+    between = iter(places)
+    template = literals[0] + "".join("{" + next(between) + "}" + literal for literal in literals[1:])
+    maker = filler(template, HEADER)
+    assert maker is not None
+
+    def made(identifier: str, text: str) -> dict[str, Any]:
+        return build(identifier, endpoint, "m", text, system if endpoint != "/v1/embeddings" else None, parameters)
+
+    splice = splicing.splicer(made, maker, CHECKER)
+    assert splice is not None
+    expected: list[bytes] | None = []
+    for number, cells in enumerate(rows, first):
+        row = Row(number, dict(zip(HEADER, cells, strict=True)))
+        try:
+            line = to_line(made(custom_id(None, row), fill(template, row)))
+        except Failure:
+            expected = None
+            break
+        assert not CHECKER.explain(line)
+        assert expected is not None
+        expected.append(line)
+    assert splice(first, rows) == expected
+
+
+def test_lines_that_are_too_long_are_left_to_be_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that makes a line longer than the server takes is not spliced, nor are those beside it."""
+    monkeypatch.setattr(splicing, "MAX_LINE_BYTES", 200)
+    maker = filler("{a}", ["a"])
+    assert maker is not None
+    splice = splicing.splicer(lambda id, text: build(id, "/v1/completions", "m", text), maker, CHECKER)
+    assert splice is not None
+    assert splice(1, [["short"]]) is not None
+    assert splice(1, [["short"], ["x" * 200]]) is None
+
+
+def test_a_request_that_is_refused_whatever_its_prompt_is_not_spliced() -> None:
+    """What the flags made wrong is wrong in every row, and the row's own check says so."""
+    maker = filler("{a}", ["a"])
+    assert maker is not None
+    assert splicing.splicer(lambda id, text: build(id, "/nowhere", "m", text), maker, CHECKER) is None
+    assert splicing.splicer(lambda id, text: {"custom_id": id, "x": text, "y": text}, maker, CHECKER) is None
+
+
+def lines_of(table: Path, monkeypatch: pytest.MonkeyPatch, plain: bool, *words: str) -> tuple[Any, ...]:
+    """All that making the requests of `table` gives, its failure too; `plain` without any splicing."""
+    parser = Parser("", "")
+    add_arguments(parser)
+    args = parser.parse_args(["--input", str(table), "--model", "m", "--prompt", "{b} of {a}", *words])
+    making = Making(args, DISK)
+    with monkeypatch.context() as patched:
+        if plain:
+            patched.setattr("doubleword.sources.read_cells", lambda *_: None)
+        lines, failure = [], None
+        try:
+            for some in making.lines():
+                lines += some
+        except Failure as found:
+            failure = (found.code, found.message, found.hint)
+    if failure is not None and "--skip-invalid" not in words:
+        lines = []  # how far it came before is nobody's business
+    return lines, failure, making.made, making.warnings(), list(making.models), making.source()
+
+
+@pytest.mark.parametrize("words", [(), ("--skip-invalid",), ("--limit", "150"), ("--skip-invalid", "--limit", "203")])
+@pytest.mark.parametrize("bad", [None, "1,", "one,two,three", "\udcff,x", '"never closed,x'])
+@pytest.mark.parametrize("at", [0, 99, 202, 299])
+def test_tables_come_out_the_same_either_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], bad: str | None, at: int
+) -> None:
+    """Bad rows at the edges of what is read at once are named, skipped or not reached, just as one by one."""
+    rows = [f'{number},"text, ""{number}""\nof two lines"' for number in range(300)]
+    if bad is not None:
+        rows[at] = bad
+    table = tmp_path / "t.csv"
+    table.write_bytes("\n".join(["a,b", *rows, ""]).encode("utf-8", "surrogateescape"))
+    assert lines_of(table, monkeypatch, False, *words) == lines_of(table, monkeypatch, True, *words)
+
+
+def test_line_ends_are_those_of_the_csv_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LF, CR LF and a bare CR end a row, inside quotes they stay, and U+2028 ends none; in blocks of any size."""
+    content = 'a,b\r1,x\r\n2,"y\r\nz\rz\nz"\n3,\u2028é\r\r\n\n4,w\x85w\r5,v'
+    table = tmp_path / "t.csv"
+    table.write_text(content, encoding="utf-8", newline="")
+    expected = [row for row in csv.reader(io.StringIO(content, newline="")) if row][1:]
+    for size in range(1, len(content) + 2):
+        monkeypatch.setattr("doubleword.sources.BLOCK_CHARACTERS", size)
+        lines, *_ = lines_of(table, monkeypatch, False)
+        prompts = [json.loads(line)["body"]["messages"][0]["content"] for line in lines]
+        assert prompts == [f"{b} of {a}" for a, b in expected]
