@@ -248,14 +248,18 @@ class Gate:
     def passed_on(self, asked: Asked) -> Reply:
         """The server's own answer."""
         self.passed.append(asked)
-        if self.server is not None:
-            return self.server(asked)
+        return self.server(asked) if self.server is not None else self.real(asked)
+
+    def real(self, asked: Asked) -> Reply:
+        """The answer of the server at `target`, whoever else answers now."""
         connection = http.client.HTTPConnection(self._host, timeout=30)
         try:
             connection.putrequest(asked.method, asked.target, skip_host=True, skip_accept_encoding=True)
             for name, value in asked.headers:
-                if name.lower() not in HOP or name.lower() == "content-length":
+                if name.lower() not in HOP:
                     connection.putheader(name, value)
+            if asked.body or asked.method != "GET":
+                connection.putheader("Content-Length", str(len(asked.body or b"")))
             connection.endheaders(asked.body or None)
             answer = connection.getresponse()
             body = answer.read()
