@@ -34,7 +34,7 @@ def bare(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-S", "-E", *map(str, words)],
         cwd=cwd,
-        env=environment({"PATH": "", "DOUBLEWORD_API_KEY": "key-for-tests-0123"}),
+        env=environment({"PATH": "", "UV": "", "DOUBLEWORD_API_KEY": "key-for-tests-0123"}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
