@@ -40,7 +40,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     outside = Outside()
     progress = command.Progress(outside.monotonic)
     paths = [Path(name) for name in args.files]
-    found = batch_file.check(paths, outside.disk, lambda done: progress.show(f"{done:,} requests checked"))
+    found = batch_file.check(paths, outside.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
     progress.close()
     keys = {
         "valid": not found.error_count,

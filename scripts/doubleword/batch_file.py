@@ -2,7 +2,7 @@
 
 Promises: a set of files appears whole or not at all and never mixes with an earlier set; a file counts as valid
 only when every line does, each custom_id is used once over all files of the job, and the limits of the service
-are kept; memory does not grow with the length of a line or a file, but for the custom_ids.
+are kept; memory does not grow with the length of a line or a file, but for 5 bytes or so for each custom_id.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, refuse_existing
 from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker, Problem
+from doubleword.seen_ids import SeenIds
 from doubleword.sources import blocks, open_input
 
 # What the hosted service documents for one file; a self-hosted server may allow less (contract, section 1.1).
@@ -39,7 +40,7 @@ class BatchFile:
     path: Path
     requests: int
     bytes: int
-    sha256: str
+    sha256: str  # empty where it was not asked for
     endpoint: str
     models: tuple[str, ...]
 
@@ -65,30 +66,37 @@ class Check:
     errors: list[LineError]
 
 
-def check(paths: Sequence[Path], disk: Disk, progress: Callable[[int], None] | None = None) -> Check:
-    """Check the files of one job, reading each once; `progress` is told the number of requests so far.
+def check(
+    paths: Sequence[Path], disk: Disk, progress: Callable[[int], None] | None = None, hashed: bool = True
+) -> Check:
+    """Check the files of one job, and hash them unless `hashed` is False; `progress` is told the requests so far.
 
     Every refused line counts as one error. Raises Failure (exit 2) for a file that cannot be read or is given
-    twice.
+    twice. Files are read once, or, where a custom_id seems to be used twice, again to see.
     """
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "the same file is given twice", "name each batch file once")
-    found = Check([], 0, 0, [])
-    checker, seen = Checker(), set[str]()
-    for path in paths:
-        found.files.append(_FileCheck(path, checker, seen, found).run(disk, progress))
+    checker, suspects = Checker(), frozenset[int]()
+    while True:
+        found, ids = Check([], 0, 0, []), SeenIds(suspects)
+        for path in paths:
+            found.files.append(_FileCheck(path, checker, ids, found, hashed).run(disk, progress))
+        if ids.repeated() <= suspects:
+            break
+        suspects |= ids.repeated()
     _name_first_uses(found, paths, disk)
     return found
 
 
 class _FileCheck:
-    """Checks one file; `seen` and `found` are shared by all files of the job."""
+    """Checks one file; `ids` and `found` are shared by all files of the job."""
 
-    def __init__(self, path: Path, checker: Checker, seen: set[str], found: Check) -> None:
+    def __init__(self, path: Path, checker: Checker, ids: SeenIds, found: Check, hashed: bool) -> None:
         self.path = path
         self._checker = checker
-        self._seen = seen
+        self._ids = ids
         self._found = found
+        self._hashed = hashed
         self._requests = 0
         self._bytes = 0
         self._line = 0
@@ -103,7 +111,7 @@ class _FileCheck:
         with open_input(self.path, disk) as file:
             for block, lines in blocks(file, MAX_LINE_BYTES):
                 # hashlib lets go of the interpreter, so the block is hashed while its lines are checked.
-                hashing = threading.Thread(target=digest.update, args=(block,))
+                hashing = threading.Thread(target=digest.update, args=(block if self._hashed else b"",))
                 hashing.start()
                 try:
                     self._check(lines)
@@ -114,10 +122,12 @@ class _FileCheck:
                     progress(self._found.requests)
         self._check_limits()
         models = tuple(self._models)
-        return BatchFile(self.path, self._requests, self._bytes, digest.hexdigest(), self._endpoint, models)
+        return BatchFile(
+            self.path, self._requests, self._bytes, digest.hexdigest() if self._hashed else "", self._endpoint, models
+        )
 
     def _check(self, lines: list[bytes]) -> None:
-        accepts, seen = self._checker.accepts, self._seen
+        accepts, is_used = self._checker.accepts, self._ids.is_used
         for raw in lines:
             self._line += 1
             line = raw.strip(BLANK)
@@ -140,10 +150,9 @@ class _FileCheck:
                     self._refuse(custom_id, Problem("url", said))
                 else:
                     self._endpoint = url
-            if custom_id in seen:
+            if is_used(custom_id):
                 self._refuse(custom_id, Problem("custom_id", _USED_BEFORE))
             else:
-                seen.add(custom_id)
                 self._models[request["body"]["model"]] = None
 
     def _check_limits(self) -> None:

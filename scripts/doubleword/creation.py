@@ -7,6 +7,7 @@ over only with their number and cause in the warnings, and a table without a val
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from doubleword.request_line import (
     read,
     to_line,
 )
+from doubleword.seen_ids import SeenIds
 from doubleword.sources import BadRow, Cells, Row
 from doubleword.splicing import splicer
 
@@ -61,13 +63,20 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     """
     output = Path(args.output)
     _refuse_input_as_output(args.input, output)
-    making = Making(args, outside.disk)
+    suspects = None if args.example or args.input == sources.STDIN else frozenset[int]()
     progress = Progress(outside.monotonic)
-    with Writer(output, outside.disk, args.force) as writer:
-        for lines in making.lines():
-            writer.write_lines(lines)
-            progress.show(f"{making.made:,} requests written")
-        writer.source = making.source()
+    while True:
+        making = Making(args, outside.disk, suspects)
+        with contextlib.suppress(_Suspicious), Writer(output, outside.disk, args.force) as writer:
+            for lines in making.lines():
+                writer.write_lines(lines)
+                if making.made >= 1000:
+                    progress.show(f"{making.made:,} requests written")
+            suspects = making.new_suspects()
+            if suspects:
+                raise _Suspicious
+            writer.source = making.source()
+            break
     progress.close()
     return {
         "files": [{"path": str(one.path), "requests": one.requests, "bytes": one.bytes} for one in writer.files],
@@ -76,6 +85,10 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         "models": list(making.models),
         "warnings": making.warnings(),
     }
+
+
+class _Suspicious(Exception):
+    """Two requests may have the same custom_id: what was written goes, and the table is read again to see."""
 
 
 def requests_from(
@@ -94,10 +107,14 @@ def requests_from(
 
 @dataclass
 class Making:
-    """The making of one set of requests; the rows are read once, by `lines` or by `requests`."""
+    """The making of one set of requests; the rows are read once, by `lines` or by `requests`.
+
+    `suspects` are those of `SeenIds`.
+    """
 
     args: argparse.Namespace
     disk: Disk
+    suspects: frozenset[int] | None = None
     models: dict[str, None] = field(default_factory=dict)
     made: int = 0
 
@@ -109,7 +126,7 @@ class Making:
         self._cautions: dict[str, None] = {}
         self._passing: bool | None = None  # whether the rows are request lines already; the first row tells
         self._url = ""
-        self._seen: set[str] = set()
+        self._seen = SeenIds(self.suspects)
         self._checker = Checker()
         self._prompt = _prompt(args, self.disk)
         self._system = _text("--system", args.system)
@@ -191,6 +208,11 @@ class Making:
         args, model, parameters = self.args, self._model, self._parameters
         return splicer(lambda id, text: build(id, args.endpoint, model, text, system, parameters), fill, self._checker)
 
+    def new_suspects(self) -> frozenset[int]:
+        """The suspects of another making, which this one gave reason for; none where all ids are surely unlike."""
+        repeated, known = self._seen.repeated(), self.suspects or frozenset()
+        return frozenset() if repeated <= known else known | repeated
+
     def warnings(self) -> list[str]:
         """What the user should know about the requests made, skipped rows first."""
         found = []
@@ -256,10 +278,9 @@ class Making:
     def _require_new(self, row: Row, request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]
         if self._id is not None or self._passing:  # the default ids cannot meet
-            if custom_id in self._seen:
+            if self._seen.is_used(custom_id):
                 hint = "make --id of columns that differ in every row, or leave it out"
                 raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id", hint)
-            self._seen.add(custom_id)
         if self._passing:
             self._url = self._url or request["url"]
             if request["url"] != self._url:

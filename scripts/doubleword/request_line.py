@@ -126,25 +126,24 @@ class Checker:
     """
 
     def __init__(self, fast: bool | None = None) -> None:
-        self._is_valid = self._read = None
+        self._read: Callable[[bytes], Any] = read
+        self._is_valid: Callable[[Any], bool] = _is_valid
         if fast is not False:
-            self._read, self._is_valid = _fast_reader(), _fast_validator()
+            self._read, self._is_valid = _fast_reader() or read, _fast_validator() or _is_valid
 
     def accepts(self, line: bytes) -> dict[str, Any] | None:
         """The request in `line` (without its line end), or None where the line is refused."""
         if len(line) > MAX_LINE_BYTES:
             return None
         try:
-            value = (self._read or read)(line)
+            value = self._read(line)
         except ValueError:
             return None
-        return value if self.accepts_value(value) else None
+        return value if self._is_valid(value) else None
 
     def accepts_value(self, request: Any) -> bool:
         """Whether `request`, read or built already, stands as a request line."""
-        if self._is_valid is not None:
-            return bool(self._is_valid(request))
-        return bool(_reference().is_valid(request))
+        return self._is_valid(request)
 
     def explain(self, line: bytes) -> list[Problem]:
         """Everything the reference has against `line`; empty where it is good."""
@@ -218,49 +217,59 @@ def refuse_flaws(value: Any) -> None:
 def _fast_reader() -> Callable[[bytes], Any] | None:
     """`read` by orjson, or None where it cannot be imported.
 
-    orjson keeps the last of two equal keys and rounds large integers, and so hides both. But what it writes never
-    has them: a line that comes out as it went in has none. Other lines are compared by their colons, of which a
-    dropped key takes one along, and searched for 19 digits in a row. What stays in doubt is left to the reference.
+    orjson keeps the last of two equal keys, reads large integers as floats, and nests deeper than the server. A key
+    that was dropped shows in the colons: the line has at least one for each key, and one for each in a text. What
+    stays in doubt is left to the reference.
     """
     orjson = _orjson()
     if orjson is None:
         return None
-    loads, dumps, refused = orjson.loads, orjson.dumps, orjson.JSONDecodeError
+    loads, refused = orjson.loads, orjson.JSONDecodeError
 
     def fast(line: bytes) -> Any:
         try:
             value = loads(line)
         except refused:
             return read(line)  # which refuses it too, with a better sentence
-        if _may_be_deep(line, value):
-            return read(line)
-        written = dumps(value)
-        if written == line:
-            return value
-        if line.count(b":") != written.count(b":") or b"\\u003" in line or b"000" in line[::6].translate(_DIGITS):
-            return read(line)
-        return value
+        colons = line.count(b":")
+        if type(value) is dict and (keys := _keys(value, MAX_DEPTH - 1)) >= 0:
+            if keys == colons:
+                return value
+            if b"\\u003" not in line and keys + _colons(value) == colons:  # a colon may be written as \u003a
+                return value
+        return read(line)
 
     return fast
 
 
-# Every digit becomes 0, everything else x: every sixth byte of 19 digits in a row shows three zeros in a row.
-_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x78 for byte in range(256))
+def _keys(value: Any, levels: int) -> int:
+    """The number of all keys in `value`; negative where it nests more than `levels` below itself, or holds a float
+    that an integer beyond 64 bits may have become.
+    """
+    count, inner = 0, value
+    if type(value) is dict:
+        count, inner = len(value), value.values()
+    for one in inner:
+        kind = type(one)
+        if kind is str:
+            continue
+        if kind is dict or kind is list:
+            below = _keys(one, levels - 1) if levels else -1
+            if below < 0:
+                return -1
+            count += below
+        elif kind is float and not -9e18 < one < 9e18:
+            return -1
+    return count
 
 
-def _may_be_deep(line: bytes, value: Any) -> bool:
-    """Whether `value` may be nested deeper than `MAX_DEPTH`: by the brackets of a short line, else by walking."""
-    if len(line) < 2000 and line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
-        return False
-    return isinstance(value, (dict, list)) and not _fits(value, MAX_DEPTH - 1)
-
-
-def _fits(value: Any, levels: int) -> bool:
-    """Whether there are at most `levels` of arrays and objects below the array or object `value`."""
-    for one in value.values() if type(value) is dict else value:
-        if (type(one) is dict or type(one) is list) and not (levels and _fits(one, levels - 1)):
-            return False
-    return True
+def _colons(value: Any) -> int:
+    """The number of colons in all texts of `value`, keys among them."""
+    if type(value) is str:
+        return value.count(":")
+    if type(value) is dict:
+        return sum(map(_colons, value)) + sum(map(_colons, value.values()))
+    return sum(map(_colons, value)) if type(value) is list else 0
 
 
 def _fast_validator() -> Callable[[Any], bool] | None:
@@ -296,6 +305,10 @@ def _reference() -> Any:
     import jsonschema
 
     return jsonschema.Draft202012Validator(schema())
+
+
+def _is_valid(request: Any) -> bool:
+    return bool(_reference().is_valid(request))
 
 
 @functools.cache
