@@ -277,10 +277,10 @@ class Making:
 
     def _require_new(self, row: Row, request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]
-        if self._id is not None or self._passing:  # the default ids cannot meet
-            if self._seen.is_used(custom_id):
-                hint = "make --id of columns that differ in every row, or leave it out"
-                raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id", hint)
+        given = self._id is not None or self._passing  # the default ids cannot meet
+        if given and self._seen.is_used(custom_id):
+            hint = "make --id of columns that differ in every row, or leave it out"
+            raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id", hint)
         if self._passing:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
