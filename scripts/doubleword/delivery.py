@@ -120,25 +120,26 @@ class Delivery:
         cells, columns, types = self._source(asked)
         spool = self.output.with_name(f".{self.output.name}.rows")
         received = Received(self._progress)
-        with Collector(api, self._outside, spool, received.add, self._args.partial) as collector:
-            with contextlib.ExitStack() as files:
-                file = files.enter_context(WholeFile(self.output, disk, force))
+        with contextlib.ExitStack() as files:
+            file = files.enter_context(WholeFile(self.output, disk, force))
+            errors: WholeFile | None = None
+            # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
+            with Collector(api, self._outside, spool, received.add, self._args.partial) as collector:
                 table = self._table(file, columns, types, asked)
                 table.begin()
-                errors: WholeFile | None = None
                 for result in (result for one in asked for result in collector.collect(one)):
                     table.add(result, cells(result.custom_id))
                     if result.kind in ("failed", "missing"):
                         errors = errors or files.enter_context(WholeFile(self.errors, disk, force=True))
                         errors.write(error_line(result) + b"\n")
                 table.end()
-                file.finish()
-                if errors is not None:
-                    errors.finish()
-                answer = self._answer(collector, asked, errors is not None)
-                self._record(file, errors, answer)
-            if errors is None:
-                disk.remove(self.errors)  # of an earlier run: nothing failed this time
+            file.finish()
+            if errors is not None:
+                errors.finish()
+            answer = self._answer(collector, asked, errors is not None)
+            self._record(file, errors, answer)
+        if errors is None:
+            disk.remove(self.errors)  # of an earlier run: nothing failed this time
         self._progress.close()
         return self._judged(answer)
 

@@ -228,6 +228,11 @@ class Gate:
         """What the client is given."""
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def idle(self) -> bool:
+        """Whether every client has left, and all that they asked for is done."""
+        return not self._open
+
     def on(self, route: str, act: Act, nth: int = 1, times: int = 1) -> Rule:
         """Add a rule; the first one that meets a call is carried out."""
         rule = Rule(route, act, nth, times)

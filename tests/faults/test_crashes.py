@@ -1,0 +1,157 @@
+"""Killed at every write, fsync, rename and call, and run again: one batch for each file, identical results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.clock import Clocked
+from tests.engine_process import KEY, RunningEngine, wait_until
+from tests.faults.crash_driver import Driver, End, driver
+from tests.faults.gate import Gate
+from tests.faults.moods import MOODS, OpenAi
+from tests.faults.rooms import Desk, batch_count, finished
+
+MOST_EVENTS = 400
+
+
+@pytest.fixture(scope="module")
+def crasher() -> Iterator[Driver]:
+    with driver() as running:
+        yield running
+
+
+@dataclass
+class Crash:
+    """One script, killed at one event after another."""
+
+    crasher: Driver
+    gate: Gate
+    clock: Clocked
+
+    def run(self, desk: Desk, kill_at: int, script: str, *args: str) -> End:
+        """Run it to the kill, or to its end where it has fewer events; then until the server did what it was asked."""
+        env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": self.gate.base_url}
+        end = self.crasher.run(desk.folder, env, self.clock.now(), kill_at, script, args)
+        wait_until(lambda: self.gate.idle, "the killed process's requests to be served")
+        return end
+
+
+@pytest.fixture
+def crash(crasher: Driver, gate: Gate, clock: Clocked) -> Crash:
+    return Crash(crasher, gate, clock)
+
+
+def fresh(desk: Desk, number: int) -> Desk:
+    """A desk with a folder of its own."""
+    folder = desk.folder / f"kill-{number}"
+    folder.mkdir()
+    return Desk(folder, desk.base_url, desk.outside)
+
+
+def test_submit_killed_anywhere_makes_one_batch_for_each_file(desk: Desk, crash: Crash, engine: RunningEngine) -> None:
+    """Two files; the second run goes on, and every request is asked once."""
+    killed: list[str] = []
+    for number in range(1, MOST_EVENTS):
+        own = fresh(desk, number)
+        before, asked = batch_count(engine), engine.upstream.count()
+        own.batch_file("a-0001.jsonl", [f"{number} one", f"{number} two"], stem="x")
+        own.batch_file("a-0002.jsonl", [f"{number} three"], stem="y")
+        end = crash.run(own, number, "submit", "a-0001.jsonl", "a-0002.jsonl")
+        if not end.killed:
+            break
+        killed.append(end.events[-1])
+        again = own.run("submit", "a-0001.jsonl", "a-0002.jsonl")
+        assert again.code == 0, (number, end.events, again)
+        assert batch_count(engine) - before == 2, (number, end.events)
+        assert [name for name in own.names() if name.startswith(".")] == [], (number, end.events)
+        finished(engine)
+        assert engine.upstream.count() - asked == 3, (number, end.events)
+    assert (end.killed, end.code) == (False, 0)
+    assert {"call", "block of an upload", "sync", "write .a.job.json.part", "replace a.job.json"} <= set(killed)
+
+
+@pytest.mark.parametrize("mood", MOODS[::2], ids=lambda mood: mood.__name__)
+def test_retry_killed_anywhere_asks_what_failed_once(
+    desk: Desk, crash: Crash, gate: Gate, engine: RunningEngine, mood: type[OpenAi]
+) -> None:
+    """By the server's own retry, and by a batch of what is owed where there is none."""
+    gate.server = mood(gate).reply
+    killed: list[str] = []
+    shapes: set[str] = set()
+    for number in range(1, MOST_EVENTS):
+        own = fresh(desk, number)
+        texts = [f"{number} one", f"{number} two"]
+        engine.upstream.fail(texts[1], 400, times=1)
+        own.batch_file("a.jsonl", texts)
+        assert own.run("submit", "a.jsonl").code == 0
+        finished(engine)
+        before = batch_count(engine)
+        end = crash.run(own, number, "retry_failed", "a.job.json")
+        if not end.killed:
+            finished(engine)
+            break
+        killed.append(end.events[-1])
+        finished(engine)  # an attempt that still runs would be exit 7
+        again = own.run("retry_failed", "a.job.json")
+        assert again.code == 0, (number, end.events, again)
+        finished(engine)
+        assert [engine.upstream.count(text) for text in texts] == [1, 2], (number, end.events)
+        assert batch_count(engine) - before == (1 if mood is OpenAi else 0), (number, end.events)
+        shapes.add(_shape(own))
+    assert (end.killed, end.code) == (False, 0)
+    assert {"call", "sync", "write .a.job.json.part", "replace a.job.json"} <= set(killed)
+    assert shapes == {_shape(own)}, "every kill led to the job that no kill led to"
+    assert own.run("fetch_results", "a.job.json", "--output", "x.jsonl").code == 0
+    assert own.rows("x.jsonl") == {"row-1": f"answer to: {texts[0]}", "row-2": f"answer to: {texts[1]}"}
+
+
+def _shape(desk: Desk) -> str:
+    """What a job file holds, but for what is drawn by lot or by the clock."""
+    batches = desk.job()["batches"]
+    kept = [(one["file"], one["attempt"], one["state"], one["input"]["path"], len(one["retries"])) for one in batches]
+    return repr((kept, desk.names()))
+
+
+@pytest.mark.parametrize("options", [[], ["--force"]], ids=["new", "over an older output"])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_fetch_killed_anywhere_gives_identical_results(
+    desk: Desk, crash: Crash, engine: RunningEngine, form: str, options: list[str]
+) -> None:
+    """The output is the old one, none, or the whole new one; run again, it is byte for byte what it always was."""
+    engine.upstream.fail("two", 400)
+    desk.batch_file("a.jsonl", ["one", "two", "three"])
+    assert desk.run("submit", "a.jsonl").code == 0
+    finished(engine)
+    words = ["fetch_results", "a.job.json", "--format", form, "--output", "x.out", *options]
+    reference = fresh(desk, 0)
+    _copy(desk, reference, options)
+    assert reference.run(*words).code == 6
+    whole = {name: (reference.folder / name).read_bytes() for name in ("x.out", "x.errors.jsonl")}
+    allowed = {b"older", None, whole["x.out"]}
+    killed: list[str] = []
+    for number in range(1, MOST_EVENTS):
+        own = fresh(desk, number)
+        _copy(desk, own, options)
+        end = crash.run(own, number, *words)
+        if not end.killed:
+            break
+        killed.append(end.events[-1])
+        output = own.folder / "x.out"
+        assert (output.read_bytes() if output.exists() else None) in allowed, (number, end.events)
+        again = own.run(*words)
+        assert again.code == 6 and again.json["complete"] is True, (number, end.events, again)
+        assert {name: (own.folder / name).read_bytes() for name in whole} == whole, (number, end.events)
+        assert own.names() == sorted(["a.job.json", "a.jsonl", *whole]), (number, end.events)
+    assert (end.killed, end.code) == (False, 6)
+    assert {"call", "sync", "write .x.out.part", "replace a.job.json"} <= set(killed)
+
+
+def _copy(desk: Desk, own: Desk, options: list[str]) -> None:
+    for name in ("a.jsonl", "a.job.json"):
+        shutil.copy(desk.folder / name, own.folder / name)
+    if options:
+        Path(own.folder / "x.out").write_bytes(b"older")
