@@ -213,13 +213,16 @@ class Submission:
         for just as long; but an embedded engine of an earlier run died with it, and one look is enough.
         """
         dead = earlier and self._store.job.local is not None
-        ends = self._outside.monotonic() + (0.0 if dead else settle_s)
+        pause = LOOK_AGAIN_S
+        now = self._outside.monotonic()
+        ends = now + (0.0 if dead else settle_s)
         while True:
             found = find(one)
-            left = ends - self._outside.monotonic()
-            if found is not None or left <= 0:
+            if found is not None or now >= ends:  # a look that began too early proves nothing, however long it took
                 return found
-            self._outside.sleep(min(LOOK_AGAIN_S, left))
+            self._outside.sleep(min(pause, max(0.0, ends - self._outside.monotonic())))
+            pause += LOOK_AGAIN_S
+            now = self._outside.monotonic()
 
     def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:
         """The server surely did nothing: wait and let the caller ask again, or raise when that cannot help."""

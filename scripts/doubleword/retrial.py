@@ -62,7 +62,7 @@ class Retrial:
         if dry_run or not (wanting or unsent):
             statuses = {batch.id: f"{batch.total - batch.completed} to retry" for _, batch in wanting}
             return report(self._store, statuses, resumed=not wanting)
-        if max_cost is not None:
+        if max_cost is not None and job.local is None:
             require_cost([self._store.input_path(one.input) for one, _ in wanting], job.window, max_cost, self._outside)
         job.results.clear()  # what was delivered is no longer the last word
         for one, batch in wanting:
@@ -94,15 +94,18 @@ class Retrial:
         """
         last = one.retries[-1]
         dead = earlier and self._store.job.local is not None
-        ends = self._outside.monotonic() + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
+        pause = LOOK_AGAIN_S
+        now = self._outside.monotonic()
+        ends = now + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
         while batch.terminal and counted(batch) == last.before:
-            left = ends - self._outside.monotonic()
-            if left <= 0:
+            if now >= ends:
                 if last.state == "asking":
                     one.retries.pop()
                     self._store.save()
                 return batch
-            self._outside.sleep(min(LOOK_AGAIN_S, left))
+            self._outside.sleep(min(pause, max(0.0, ends - self._outside.monotonic())))
+            pause += LOOK_AGAIN_S
+            now = self._outside.monotonic()
             batch = self._api.batch(batch.id)
         if last.state == "asking":
             last.state = "asked"
@@ -122,6 +125,9 @@ class Retrial:
                 if not error.may_have_happened:
                     one.retries.pop()
                     self._store.save()
+                    if error.status == 400:
+                        # There is nothing to retry, or others did it a moment ago and a replica does not show it yet.
+                        self._outside.sleep(LAG_S)
                     if error.status in (400, 404, 405):
                         return False
                     if not error.may_pass:
