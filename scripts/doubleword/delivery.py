@@ -124,15 +124,15 @@ class Delivery:
             file = files.enter_context(WholeFile(self.output, disk, force))
             errors: WholeFile | None = None
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
-            with Collector(api, self._outside, spool, received.add, self._args.partial) as collector:
-                table = self._table(file, columns, types, asked)
-                table.begin()
+            with (
+                Collector(api, self._outside, spool, received.add, self._args.partial) as collector,
+                self._table(file, columns, types, asked) as table,
+            ):
                 for result in (result for one in asked for result in collector.collect(one)):
                     table.add(result, cells(result.custom_id))
                     if result.kind in ("failed", "missing"):
                         errors = errors or files.enter_context(WholeFile(self.errors, disk, force=True))
                         errors.write(error_line(result) + b"\n")
-                table.end()
             file.finish()
             if errors is not None:
                 errors.finish()

@@ -27,13 +27,23 @@ FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class Table(abc.ABC):
-    """What results are written to: `begin`, `add` for each request, `end`; the file is opened by the caller."""
+    """What results are written to: a context manager around `add` for each request, in a file opened by the caller."""
 
     def __init__(self, file: WholeFile) -> None:
         self._file = file
 
     def begin(self) -> None:  # noqa: B027
         """Write what stands before the first row."""
+    def __enter__(self) -> Table:
+        self.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.end()
+        else:
+            self.abandon()
+
 
     @abc.abstractmethod
     def add(self, result: Result, source: Sequence[Any], /) -> None:
@@ -44,6 +54,9 @@ class Table(abc.ABC):
 
 
 class Lines(Table):
+    def abandon(self) -> None:  # noqa: B027
+        """Write nothing more: the file will not be kept."""
+
     """The server's own lines of the requests that succeeded; failed ones belong to the errors file."""
 
     def add(self, result: Result, _source: Sequence[Any], /) -> None:
@@ -136,11 +149,12 @@ class Parquet(Table):
         }
         fields = [
             (name, self._types.get(name) or kinds.get(name.removeprefix("result_")) or pyarrow.string())
+        self._sink: _Sink | None = None
             for name in self._columns
         ]
         self._schema = pyarrow.schema(fields)
-        sink = pyarrow.PythonFile(_Sink(self._file), mode="w")
-        self._writer = pyarrow.parquet.ParquetWriter(sink, self._schema)
+        self._sink = _Sink(self._file)
+        self._writer = pyarrow.parquet.ParquetWriter(pyarrow.PythonFile(self._sink, mode="w"), self._schema)
 
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one row."""
@@ -167,7 +181,12 @@ class Parquet(Table):
 
 
 class _Sink(io.RawIOBase):
-    """What pyarrow writes to: the whole file, which only grows."""
+    def abandon(self) -> None:
+        """Let go of the writer, which would write its footer at last, whatever became of the file."""
+        if self._sink is not None:
+            self._sink.kept = False
+
+    """What pyarrow writes to: the whole file, which only grows, while it is `kept`."""
 
     def __init__(self, file: WholeFile) -> None:
         self._whole = file
@@ -176,7 +195,8 @@ class _Sink(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._whole.write(bytes(data))
+        if self.kept:
+            self._whole.write(bytes(data))
         return len(data)
 
     def tell(self) -> int:
@@ -185,6 +205,7 @@ class _Sink(io.RawIOBase):
 
 def _fitting(value: Any, kind: Any) -> Any:
     """`value` as its column holds it: text columns take anything as text, JSON for what is nested."""
+        self.kept = True
     import pyarrow
 
     if value is None or not pyarrow.types.is_string(kind):
