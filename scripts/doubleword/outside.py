@@ -11,6 +11,7 @@ import hashlib
 import os
 import random
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from doubleword.failure import Exit, Failure
+
+BLOCK = 1 << 20
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
@@ -183,6 +186,9 @@ class WholeFile:
         self._temporary = path.with_name(f".{path.name}.part")
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._hashing: threading.Thread | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
 
     def __enter__(self) -> WholeFile:
         refuse_existing(self.path, self._disk, self._force)
@@ -192,18 +198,40 @@ class WholeFile:
     def write(self, data: bytes) -> None:
         """Append `data`."""
         assert self._file is not None, "write() belongs inside the with block"
-        self._file.write(data)
-        self._hash.update(data)
+        self._pending.append(data)
+        self._pending_bytes += len(data)
         self.bytes += len(data)
+        if self._pending_bytes >= BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what is pending; hashlib lets go of the interpreter, so it is hashed while the next is made."""
+        assert self._file is not None
+        block = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._hashed()
+        self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+        self._hashing.start()
+        self._file.write(block)
+
+    def _hashed(self) -> None:
+        if self._hashing is not None:
+            self._hashing.join()
+            self._hashing = None
 
     @property
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of what was written so far."""
-        return self._hash.hexdigest()
+        self._hashed()
+        digest = self._hash.copy()
+        digest.update(b"".join(self._pending))
+        return digest.hexdigest()
 
     def finish(self) -> None:
         """Make the temporary file durable; leaving the block then only renames it."""
         if self._file is not None and not self._file.closed:
+            self._flush()
             self._disk.sync(self._file)
             self._file.close()
 
@@ -221,6 +249,7 @@ class WholeFile:
         except FileExistsError:
             raise _exists(self.path) from None
         finally:
+            self._hashed()
             with contextlib.suppress(OSError):
                 self._file.close()
             with contextlib.suppress(OSError):

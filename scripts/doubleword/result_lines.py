@@ -9,16 +9,16 @@ which stands JSON-encoded in `error.message`); OpenAI puts failed requests as st
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from doubleword.failure import plain
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """`id` is the request's id on the server, `cause` None for an answer and a sentence for a failure."""
 
     id: str
@@ -29,15 +29,22 @@ class Line:
 def parse(raw: bytes) -> dict[str, Any] | None:
     """The object of one line, or None. Lone surrogates and raw control characters inside strings are let through."""
     try:
-        import orjson
-
-        value = orjson.loads(raw)
-    except (ImportError, ValueError):
+        value = _loads()(raw)
+    except ValueError:
         try:
             value = json.loads(raw, strict=False)
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
+
+
+@functools.cache
+def _loads() -> Callable[[bytes], Any]:
+    try:
+        import orjson
+    except ImportError:
+        return functools.partial(json.loads, strict=False)
+    return orjson.loads
 
 
 def judge(raw: bytes, endpoint: str) -> Line | None:
@@ -149,9 +156,13 @@ def finish_reason(body: dict[str, Any], endpoint: str) -> str:
     """Why the answer ended: `stop`, `length`, …; the status for /v1/responses; empty for embeddings."""
     if endpoint == "/v1/embeddings":
         return ""
-    if endpoint == "/v1/responses":
-        return plain(body.get("status") or "", 40)
-    return plain(body["choices"][0].get("finish_reason") or "", 40)
+    reason = body.get("status") if endpoint == "/v1/responses" else body["choices"][0].get("finish_reason")
+    return _shown(reason) if isinstance(reason, str) else plain(reason or "", 40)
+
+
+@functools.lru_cache(maxsize=64)
+def _shown(reason: str) -> str:
+    return plain(reason, 40)
 
 
 def tokens(body: dict[str, Any]) -> tuple[int | None, int | None]:
@@ -160,6 +171,10 @@ def tokens(body: dict[str, Any]) -> tuple[int | None, int | None]:
     usage = usage if isinstance(usage, dict) else {}
 
     def count(*names: str) -> int | None:
-        return next((usage[name] for name in names if isinstance(usage.get(name), int)), None)
+        for name in names:
+            found = usage.get(name)
+            if isinstance(found, int):
+                return found
+        return None
 
     return count("prompt_tokens", "input_tokens"), count("completion_tokens", "output_tokens")

@@ -9,14 +9,13 @@ may become visible late and out of order (control-layer, fusillade `postgres.rs`
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 from doubleword import batch_file, result_lines
 from doubleword.api import Api, Content, TooSlow
@@ -25,6 +24,7 @@ from doubleword.api_objects import Batch
 from doubleword.failure import Exit, Failure, plain
 from doubleword.key import without_key
 from doubleword.outside import Outside
+from doubleword.spool import Spool
 
 # A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
 # ever is no line.
@@ -49,8 +49,7 @@ class Asked:
     batches: tuple[Batch, ...]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """One request's end. `line` is the server's own line, without newline; None when there is none.
 
     `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come).
@@ -96,8 +95,7 @@ class Tally:
         ]
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     good: bool
     cause: str | None
     start: int
@@ -125,31 +123,24 @@ class Collector:
     ) -> None:
         self._api = api
         self._outside = outside
-        self._path = spool
+        self._spool = Spool(spool, outside.disk)
         self._progress = progress
         self._partial = partial
-        self._spool: BinaryIO | None = None
-        self._end = 0
         self.tally = Tally()
         self.unreadable = 0
         self.warnings: list[str] = []
 
     def __enter__(self) -> Collector:
-        self._spool = self._outside.disk.create(self._path, 0o600)
+        self._spool.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._spool is not None:
-            self._spool.close()
-        with contextlib.suppress(OSError):
-            self._outside.disk.remove(self._path)
+    def __exit__(self, *failed: object) -> None:
+        self._spool.__exit__(*failed)
 
     def collect(self, asked: Asked) -> Iterator[Result]:
         """One result for each request of `asked`, in the order of its batch file; each is counted in `tally`."""
         rows: dict[str, _Row] = {}
-        assert self._spool is not None
-        self._spool.seek(0)
-        self._end = 0
+        self._spool.clear()
         over = bool(asked.batches)
         for batch in asked.batches:
             over = self._read_batch(batch, asked.endpoint, rows) and over
@@ -165,17 +156,12 @@ class Collector:
     def _result(self, custom_id: str, row: _Row | None, over: bool, asked: Asked) -> Result:
         if row is not None:
             kind = "succeeded" if row.good else "failed"
-            return Result(custom_id, kind, self._line(row), row.cause, asked.endpoint)
+            return Result(custom_id, kind, self._spool.line(row.start, row.length), row.cause, asked.endpoint)
         if not over:
             return Result(custom_id, "pending", None, None, asked.endpoint)
         states = plain(", ".join(sorted({one.status for one in asked.batches})), 60)
         cause = "no row: it was cancelled" if "cancelled" in states else f"no row, though the batch is {states}"
         return Result(custom_id, "missing", None, cause, asked.endpoint)
-
-    def _line(self, row: _Row) -> bytes:
-        assert self._spool is not None
-        self._spool.seek(row.start)
-        return self._spool.read(row.length)
 
     # Reading
 
@@ -255,10 +241,7 @@ class Collector:
         if cause is not None:  # a refusal may repeat the key it refused
             cause = without_key(cause)
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        assert self._spool is not None
-        self._spool.write(raw)
-        shown.rows[judged.custom_id] = _Row(cause is None, cause, self._end, len(raw))
-        self._end += len(raw)
+        shown.rows[judged.custom_id] = _Row(cause is None, cause, self._spool.add(raw), len(raw))
 
     # Whose answers
 
@@ -300,8 +283,7 @@ class Collector:
         return ids
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     """A line that is not blank, without white space around it; `cut` when only its beginning was kept.
 
     `ended` is False for a last line that no newline ends.

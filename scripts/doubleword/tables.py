@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from doubleword import result_lines
@@ -22,6 +23,7 @@ from doubleword.outside import Disk, WholeFile
 from doubleword.results import Result
 
 PARQUET_ROWS = 2048
+CSV_CHARACTERS = 1 << 16
 # Full-width signs too: East Asian versions of spreadsheets take them for the plain ones.
 FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -32,8 +34,6 @@ class Table(abc.ABC):
     def __init__(self, file: WholeFile) -> None:
         self._file = file
 
-    def begin(self) -> None:  # noqa: B027
-        """Write what stands before the first row."""
     def __enter__(self) -> Table:
         self.begin()
         return self
@@ -44,6 +44,8 @@ class Table(abc.ABC):
         else:
             self.abandon()
 
+    def begin(self) -> None:  # noqa: B027
+        """Write what stands before the first row."""
 
     @abc.abstractmethod
     def add(self, result: Result, source: Sequence[Any], /) -> None:
@@ -52,11 +54,11 @@ class Table(abc.ABC):
     def end(self) -> None:  # noqa: B027
         """Write what stands after the last row."""
 
-
-class Lines(Table):
     def abandon(self) -> None:  # noqa: B027
         """Write nothing more: the file will not be kept."""
 
+
+class Lines(Table):
     """The server's own lines of the requests that succeeded; failed ones belong to the errors file."""
 
     def add(self, result: Result, _source: Sequence[Any], /) -> None:
@@ -95,28 +97,40 @@ class Csv(Table):
         super().__init__(file)
         self._columns = columns
         self._raw = raw_cells
+        self._rows: list[str] = []
+        self._characters = 0
+        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
+        self._writer = csv.writer(SimpleNamespace(write=self._rows.append), lineterminator="\r\n")
 
     def begin(self) -> None:
         """Write the header."""
-        self._write(list(self._columns))
+        self._write(self._columns)
 
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one row."""
         self._write([*source, *result_cells(result)])
 
-    def _write(self, cells: Sequence[Any]) -> None:
-        buffer = io.StringIO(newline="")
-        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n until here.
-        csv.writer(buffer, lineterminator="\r\n").writerow([self._cell(one) for one in cells])
+    def end(self) -> None:
+        """Write the last rows."""
         # A lone surrogate of a model has no UTF-8; it becomes a question mark rather than ending the table.
-        self._file.write(buffer.getvalue()[:-2].encode("utf-8", "replace") + b"\n")
+        self._file.write("".join([f"{row[:-2]}\n" for row in self._rows]).encode("utf-8", "replace"))
+        self._rows.clear()
+
+    def _write(self, cells: Sequence[Any]) -> None:
+        self._writer.writerow([self._cell(one) for one in cells])
+        self._characters += len(self._rows[-1])
+        if self._characters > CSV_CHARACTERS:
+            self._characters = 0
+            self.end()
 
     def _cell(self, value: Any) -> str:
-        if value is None:
-            return ""
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        text = text.replace("\0", "")  # no reader of CSV takes it
-        return text if self._raw else without_formula(text)
+        if type(value) is not str:
+            if value is None:
+                return ""
+            value = str(value) if type(value) is int else json.dumps(value, ensure_ascii=False)
+        if "\0" in value:
+            value = value.replace("\0", "")  # no reader of CSV takes it
+        return value if self._raw or value[:1] not in FORMULA_STARTS else without_formula(value)
 
 
 def without_formula(text: str) -> str:
@@ -135,6 +149,7 @@ class Parquet(Table):
         self._types = source_types
         self._rows: list[list[Any]] = []
         self._schema: Any = None
+        self._sink: _Sink | None = None
         self._writer: Any = None
 
     def begin(self) -> None:
@@ -149,7 +164,6 @@ class Parquet(Table):
         }
         fields = [
             (name, self._types.get(name) or kinds.get(name.removeprefix("result_")) or pyarrow.string())
-        self._sink: _Sink | None = None
             for name in self._columns
         ]
         self._schema = pyarrow.schema(fields)
@@ -167,6 +181,11 @@ class Parquet(Table):
         self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Let go of the writer, which would write its footer at last, whatever became of the file."""
+        if self._sink is not None:
+            self._sink.kept = False
+
     def _flush(self) -> None:
         import pyarrow
 
@@ -181,15 +200,11 @@ class Parquet(Table):
 
 
 class _Sink(io.RawIOBase):
-    def abandon(self) -> None:
-        """Let go of the writer, which would write its footer at last, whatever became of the file."""
-        if self._sink is not None:
-            self._sink.kept = False
-
     """What pyarrow writes to: the whole file, which only grows, while it is `kept`."""
 
     def __init__(self, file: WholeFile) -> None:
         self._whole = file
+        self.kept = True
 
     def writable(self) -> bool:
         return True
@@ -205,7 +220,6 @@ class _Sink(io.RawIOBase):
 
 def _fitting(value: Any, kind: Any) -> Any:
     """`value` as its column holds it: text columns take anything as text, JSON for what is nested."""
-        self.kept = True
     import pyarrow
 
     if value is None or not pyarrow.types.is_string(kind):

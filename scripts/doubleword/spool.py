@@ -1,0 +1,69 @@
+"""Lines kept on disk until their turn comes: written one after the other, read again in any order.
+
+Promises: a line comes back as it was given; little of all this is in memory; the file goes at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import BinaryIO
+
+from doubleword.outside import Disk
+
+BLOCK = 1 << 20
+
+
+class Spool:
+    """A temporary file at `path`, there while the `with` block lasts."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._path = path
+        self._disk = disk
+        self._file: BinaryIO | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._end = 0
+
+    def __enter__(self) -> Spool:
+        self._file = self._disk.create(self._path, 0o600)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # what was not written yet is not needed any more
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            self._disk.remove(self._path)
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        assert self._file is not None, "a spool is used inside its with block"
+        self._pending.clear()
+        self._pending_bytes = self._end = 0
+        self._file.seek(0)
+
+    def add(self, line: bytes) -> int:
+        """Keep `line`, and say where it starts."""
+        start = self._end
+        self._end += len(line)
+        self._pending.append(line)
+        self._pending_bytes += len(line)
+        if self._pending_bytes >= BLOCK:
+            self._write()
+        return start
+
+    def line(self, start: int, length: int) -> bytes:
+        """The `length` bytes that were kept at `start`."""
+        assert self._file is not None, "a spool is used inside its with block"
+        if self._pending:
+            self._write()
+        self._file.seek(start)
+        return self._file.read(length)
+
+    def _write(self) -> None:
+        assert self._file is not None, "a spool is used inside its with block"
+        self._file.seek(self._end - self._pending_bytes)
+        self._file.write(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0
