@@ -37,9 +37,15 @@ class Bench:
     folder: Path
     times: int
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """This one's, but compiled modules are kept, in a place that goes afterwards, as on any user's machine."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "PYTHONPYCACHEPREFIX": str(self.folder / "compiled")}
+
     def script(self, name: str, *words: str | Path, base_url: str = "") -> Run:
         """Run one of the scripts as a user does."""
-        environment = {**os.environ, "DOUBLEWORD_API_KEY": "any", "DOUBLEWORD_BASE_URL": base_url}
+        environment = {**self.environment, "DOUBLEWORD_API_KEY": "any", "DOUBLEWORD_BASE_URL": base_url}
         return run([PYTHON, str(HOUSE / "scripts" / f"{name}.py"), *map(str, words)], self.folder, environment)
 
     def python(self, code: str, *words: str | Path, says_s: bool = False) -> Run:
@@ -48,7 +54,7 @@ class Bench:
 
     def command(self, *words: str | Path, says_s: bool = False) -> Run:
         """Run any command; with `says_s` it tells itself how long the part took that counts."""
-        return run([str(word) for word in words], self.folder, dict(os.environ), says_s)
+        return run([str(word) for word in words], self.folder, self.environment, says_s)
 
     @contextlib.contextmanager
     def line(self, rate: float, delay_s: float = 0.0) -> Iterator[str]:
@@ -65,7 +71,8 @@ class Bench:
         """Remove what an earlier run of the same command wrote."""
         for pattern in patterns:
             for path in self.folder.glob(pattern):
-                path.unlink()
+                if path.is_file():
+                    path.unlink()
 
 
 # --- the rows of the table ------------------------------------------------------------------------------------
