@@ -175,9 +175,12 @@ def report(batches: Sequence[Batch], store: JobFile | None, outside: Outside, ha
     now = outside.now()
     total = store.job.requests if store is not None else sum(one.total for one in batches)
     completed = sum(one.completed for one in batches)
-    # What an earlier attempt failed to answer is asked again in a later one, and must not be counted twice.
-    latest = {one.file: one.batch_id for one in store.job.batches}.values() if store is not None else ()
-    failed = sum(one.failed for one in batches if store is None or one.id in latest)
+    failed = sum(one.failed for one in batches)
+    if store is not None:
+        # The latest attempt of a batch file holds just what the earlier ones did not answer; those count no more.
+        latest = {one.file: (one, batch) for one, batch in zip(store.job.batches, batches, strict=True)}.values()
+        completed = total - sum(one.input.requests - batch.completed for one, batch in latest)
+        failed = sum(batch.failed for _, batch in latest)
     started = min((one.created_at for one in batches if one.created_at), default=None)
     keys: dict[str, Any] = {
         "status": status_of(batches),
