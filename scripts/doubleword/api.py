@@ -14,6 +14,7 @@ import hashlib
 import ipaddress
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -109,6 +110,7 @@ class Upload:
         self._sha256 = sha256
         self._length = len(self._head) + size + len(self._tail)
         self._hash = hashlib.sha256()
+        self._hashing: threading.Thread | None = None
         self._sent = sent
 
     def __len__(self) -> int:
@@ -130,13 +132,22 @@ class Upload:
             if not block:
                 raise FileChanged
             self._left -= len(block)
-            self._hash.update(block)
+            self._hashed()
+            # hashlib lets go of the interpreter, so the block is hashed while it is on its way.
+            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+            self._hashing.start()
             self._sent(len(block))
             return block
+        self._hashed()
         if self._hash.hexdigest() != self._sha256:
             raise FileChanged
         tail, self._tail = self._tail, b""
         return tail
+
+    def _hashed(self) -> None:
+        if self._hashing is not None:
+            self._hashing.join()
+            self._hashing = None
 
 
 class Api:
@@ -378,7 +389,7 @@ class Api:
 
 
 class _Bearer:
-    """Puts the key on one request. Being the request's `auth`, it also keeps ~/.netrc from being asked."""
+    """Puts the key on one request. Being the request's `auth`, it also keeps requests from looking for another."""
 
     def __init__(self, key: str) -> None:
         self._key = key

@@ -167,7 +167,7 @@ class Outside:
             def init_poolmanager(self, *args: object, **options: object) -> None:
                 super().init_poolmanager(*args, blocksize=1 << 18, **options)  # type: ignore[arg-type]
 
-        return Wide(max_retries=0)
+        return Wide()
 
 
 class WholeFile:

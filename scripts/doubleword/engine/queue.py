@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from doubleword.engine.batches import UNFINISHED, settle
+from doubleword.engine.batches import settle
 from doubleword.engine.store import Store
 
 PURGE_AFTER_S = 600
-OPEN = f"populated_at IS NOT NULL AND {UNFINISHED} AND deleted_at IS NULL"
+OPEN_BATCHES = (
+    "SELECT no FROM batches WHERE populated_at IS NOT NULL AND completed_at IS NULL AND failed_at IS NULL"
+    " AND cancelling_at IS NULL AND deleted_at IS NULL ORDER BY no"
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _choose(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
         "SELECT no FROM requests WHERE batch_no = ? AND state = 'pending' AND not_before <= ?"
         " ORDER BY finished, size, no LIMIT ?"
     )
-    batches = _numbers(connection, f"SELECT no FROM batches WHERE {OPEN} ORDER BY no")  # noqa: S608
+    batches = _numbers(connection, OPEN_BATCHES)
     found = [_numbers(connection, pending, (batch_no, now, most)) for batch_no in batches]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*found))
     return list(itertools.islice((number for number in rounds if number is not None), most))

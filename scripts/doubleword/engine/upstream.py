@@ -94,7 +94,7 @@ class Upstream:
 
 
 class _Key(AuthBase):
-    """Sets the upstream's key, and keeps requests from looking for one in a .netrc file."""
+    """Sets the upstream's key, so that requests looks for none elsewhere."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         key = read_upstream_key()

@@ -117,10 +117,11 @@ class Worker:
         arrived: list[Ended | Again | None] = []
         try:
             arrived.append(self._outcomes.get(timeout=self._idle_s))
-            while True:
+            while not self._outcomes.empty():
                 arrived.append(self._outcomes.get_nowait())
         except queue.Empty:
-            return [outcome for outcome in arrived if outcome is not None]
+            pass  # none came in time
+        return [outcome for outcome in arrived if outcome is not None]
 
     def _follow(self) -> None:
         while (claim := self._tasks.get()) is not None:
