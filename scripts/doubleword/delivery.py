@@ -137,7 +137,8 @@ class Delivery:
             if errors is not None:
                 errors.finish()
             answer = self._answer(collector, asked, errors is not None)
-            self._record(file, errors, answer)
+            if not collector.unreadable:  # such lines may read better another time
+                self._record(file, errors, answer)
         if errors is None:
             disk.remove(self.errors)  # of an earlier run: nothing failed this time
         self._progress.close()

@@ -168,7 +168,8 @@ class Collector:
     def _read_batch(self, batch: Batch, endpoint: str, rows: dict[str, _Row]) -> bool:
         """Read both files into `rows`; whether the batch is over and showed every row that it counts.
 
-        While an ended batch shows fewer rows than it counts, look at it again and read it again, a little later.
+        While an ended batch shows fewer rows than it counts, or lines that are no rows (a gateway's page may come
+        with 200), look at it again and read it again, a little later.
         """
         for wait in (*LATE_ROWS_WAITS_S, None):
             shown = _Shown()
@@ -176,7 +177,7 @@ class Collector:
                 if file_id:
                     self._read_file(file_id, endpoint, shown)
             whole = shown.lines >= batch.completed + batch.failed
-            if not batch.terminal or whole or wait is None:
+            if not batch.terminal or (whole and not shown.unreadable) or wait is None:
                 break
             self._outside.sleep(wait)
             try:

@@ -371,6 +371,28 @@ def test_a_line_nobody_can_read_costs_its_own_row_alone(desk: Desk, served: Cann
     assert [one["custom_id"] for one in errors] == ["row-2", "row-4"]
 
 
+@pytest.mark.parametrize("answered", [1, 4])
+def test_a_gateways_page_in_place_of_the_rows_is_not_a_row(
+    desk: Desk, gate: Gate, served: Canned, answered: int
+) -> None:
+    """200 with a page to sign in: as many lines as rows are counted, and none of them a row; it is read again."""
+    served.files["output"] = LINES[:answered]
+    served.batch = {"status": "cancelled"}
+    gate.on("content", faults.page_instead)
+    result = desk.run("fetch_results", "a.job.json", "--output", "x.jsonl")
+    assert result.json["counts"] == {"total": 4, "succeeded": answered, "failed": 0, "missing": 4 - answered}
+    assert "warnings" not in result.json
+
+
+def test_lines_that_cannot_be_read_may_be_readable_another_time(desk: Desk, served: Canned) -> None:
+    """A delivery with such lines is not recorded as the last word: the next one reads again."""
+    served.files["output"] = [b"garbage", *LINES[1:]]
+    assert desk.run("fetch_results", "a.job.json", "--output", "x.jsonl").code == 6
+    assert desk.job()["results"] == []
+    served.files["output"] = list(LINES)
+    assert desk.run("fetch_results", "a.job.json", "--output", "x.jsonl", "--force").code == 0
+
+
 def test_a_huge_line_is_an_error_of_its_row_and_fills_no_memory(
     desk: Desk, gate: Gate, clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
