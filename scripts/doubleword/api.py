@@ -14,7 +14,6 @@ import hashlib
 import ipaddress
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -110,7 +109,6 @@ class Upload:
         self._sha256 = sha256
         self._length = len(self._head) + size + len(self._tail)
         self._hash = hashlib.sha256()
-        self._hashing: threading.Thread | None = None
         self._sent = sent
 
     def __len__(self) -> int:
@@ -132,22 +130,13 @@ class Upload:
             if not block:
                 raise FileChanged
             self._left -= len(block)
-            self._hashed()
-            # hashlib lets go of the interpreter, so the block is hashed while it is on its way.
-            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
-            self._hashing.start()
+            self._hash.update(block)
             self._sent(len(block))
             return block
-        self._hashed()
         if self._hash.hexdigest() != self._sha256:
             raise FileChanged
         tail, self._tail = self._tail, b""
         return tail
-
-    def _hashed(self) -> None:
-        if self._hashing is not None:
-            self._hashing.join()
-            self._hashing = None
 
 
 class Api:
