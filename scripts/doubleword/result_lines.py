@@ -170,11 +170,11 @@ def tokens(body: dict[str, Any]) -> tuple[int | None, int | None]:
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
 
-    def count(*names: str) -> int | None:
-        for name in names:
-            found = usage.get(name)
-            if isinstance(found, int):
-                return found
-        return None
+    return _count(usage, "prompt_tokens", "input_tokens"), _count(usage, "completion_tokens", "output_tokens")
 
-    return count("prompt_tokens", "input_tokens"), count("completion_tokens", "output_tokens")
+
+def _count(usage: dict[str, Any], name: str, other: str) -> int | None:
+    for found in (usage.get(name), usage.get(other)):
+        if isinstance(found, int):
+            return found
+    return None

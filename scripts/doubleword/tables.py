@@ -117,7 +117,13 @@ class Csv(Table):
         self._rows.clear()
 
     def _write(self, cells: Sequence[Any]) -> None:
-        self._writer.writerow([self._cell(one) for one in cells])
+        cell = self._cell
+        self._writer.writerow(
+            [
+                one if type(one) is str and one[:1] not in FORMULA_STARTS and "\0" not in one else cell(one)
+                for one in cells
+            ]
+        )
         self._characters += len(self._rows[-1])
         if self._characters > CSV_CHARACTERS:
             self._characters = 0
