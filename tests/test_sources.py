@@ -17,7 +17,8 @@ from vega_datasets import data
 from doubleword import sources
 from doubleword.failure import Exit, Failure
 from doubleword.outside import Disk
-from doubleword.sources import BadRow, Row, blocks, columns, custom_id, fill, read
+from doubleword.sources import BadRow, Row, blocks, columns, read
+from doubleword.templates import custom_id, fill
 
 DISK = Disk()
 AIRPORTS = Path(data.airports.filepath)  # CSV, 3,376 rows

@@ -19,7 +19,8 @@ from doubleword.creation_arguments import add_arguments
 from doubleword.failure import Failure
 from doubleword.outside import Disk
 from doubleword.request_line import ENDPOINTS, Checker, build, to_line
-from doubleword.sources import DEFAULT_ID, Row, custom_id, fill, filler
+from doubleword.sources import Row
+from doubleword.templates import DEFAULT_ID, custom_id, fill, filler
 
 CHECKER = Checker(fast=False)
 DISK = Disk()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doubleword import sources
+from doubleword import sources, templates
 from doubleword.batch_file import Source, Writer, numbered, source_path
 from doubleword.command import Progress
 from doubleword.failure import Exit, Failure, plain
@@ -200,11 +200,11 @@ class Making:
     def _splice(self, header: list[str]) -> Callable[[int, list[list[str]]], list[bytes] | None] | None:
         """What splices the lines of rows under `header`; None where the templates are not as plain as that needs."""
         assert self._prompt is not None
-        fill, system = sources.filler(self._prompt, header), self._system
-        if fill is None or (system is not None and sources.places(system)):
+        fill, system = templates.filler(self._prompt, header), self._system
+        if fill is None or (system is not None and templates.places(system)):
             return None
         if system is not None:
-            system = sources.fill(system, Row(0, {}))
+            system = templates.fill(system, Row(0, {}))
         args, model, parameters = self.args, self._model, self._parameters
         return splicer(lambda id, text: build(id, args.endpoint, model, text, system, parameters), fill, self._checker)
 
@@ -221,7 +221,7 @@ class Making:
             found.extend(self._skipped)
             if self._skips > len(self._skipped):
                 found.append(f"and {self._skips - len(self._skipped):,} more skipped rows")
-        if self._prompt is not None and not self.args.example and not sources.places(self._prompt):
+        if self._prompt is not None and not self.args.example and not templates.places(self._prompt):
             found.append("the prompt has no {column}, so every row asks the same")
         return [*found, *self._cautions]
 
@@ -250,9 +250,9 @@ class Making:
             request = dict(row.values)
         else:
             assert self._prompt is not None
-            prompt = sources.fill(self._prompt, row)
-            system = None if self._system is None else sources.fill(self._system, row)
-            custom_id = sources.custom_id(self._id, row)
+            prompt = templates.fill(self._prompt, row)
+            system = None if self._system is None else templates.fill(self._system, row)
+            custom_id = templates.custom_id(self._id, row)
             request = build(custom_id, self.args.endpoint, self._model, prompt, system, self._parameters)
         try:
             line = to_line(request)
@@ -342,7 +342,7 @@ def _text(name: str, text: str | None) -> str | None:
             raise _bad(f"{name} is not UTF-8 text", "write it in UTF-8") from None
         if not text.strip():
             raise _bad(f"{name} is empty", f"{name} TEXT")
-        sources.places(text)  # raises where a brace stands alone
+        templates.places(text)  # raises where a brace stands alone
     return text
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from doubleword import batch_file, sources
+from doubleword import batch_file, sources, templates
 from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.command import Progress, quoted, script
@@ -200,7 +200,7 @@ class Delivery:
         def rows() -> Iterator[tuple[str, list[Any]]]:
             for row in sources.read(path, disk, kind, encoding):
                 try:
-                    custom_id = sources.custom_id(template, row)
+                    custom_id = templates.custom_id(template, row)
                 except sources.BadRow:
                     continue  # no request was made of it: --skip-invalid left it out
                 yield custom_id, [row.values.get(name) for name in columns]

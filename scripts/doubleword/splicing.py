@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from doubleword.request_line import MAX_LINE_BYTES, Checker, to_line
-from doubleword.sources import DEFAULT_ID
+from doubleword.templates import DEFAULT_ID
 
 # What stands for the prompt while the one line is built; it is in no other text, or lines are not spliced.
 PLACE = "\x00\x01 the prompt \x01\x00"

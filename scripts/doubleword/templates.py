@@ -1,0 +1,120 @@
+"""Texts with `{column}` places, filled from rows: prompts, system texts and custom_ids.
+
+Promises: every place is filled or the row is refused, and filling many rows at once gives what filling each would.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.sources import BadRow, Row
+
+DEFAULT_ID = "row-%07d"
+
+
+def custom_id(template: str | None, row: Row) -> str:
+    """The custom_id of `row`: `template` filled, or without one `row-0000001`, which sorts as the table stands.
+
+    Raises BadRow as `fill` does. Whether the server takes the id is for the request line's check to say.
+    """
+    return default_id(row.number) if template is None else fill(template, row)
+
+
+def default_id(number: int) -> str:
+    """The custom_id of row `number` where no template says otherwise."""
+    return DEFAULT_ID % number
+
+
+def fill(template: str, row: Row) -> str:
+    """`template` with every `{column}` replaced by the row's value, `{{` and `}}` by single braces.
+
+    Texts stand as they are, other values as JSON. Raises BadRow for a row without values, without such a column,
+    or with nothing in it; Failure (exit 2) for a template with a lone brace.
+    """
+    if row.problem is not None:
+        raise BadRow(row.number, row.problem)
+    parts = []
+    for literal, column in _parts(template):
+        parts.append(literal)
+        if column is not None:
+            parts.append(_cell(template, column, row))
+    return "".join(parts)
+
+
+def filler(template: str, header: Sequence[str]) -> Callable[[list[list[str]]], list[str] | None] | None:
+    """`fill` for many rows of cells under `header` at once; None where the template names no column, or a wrong one.
+
+    The function answers what `fill` does for each row, None when it refuses one of them.
+    """
+    columns = places(template)
+    if not columns or any(header.count(name) != 1 for name in columns):
+        return None
+    form = "".join(
+        literal.replace("%", "%%") + ("" if column is None else "%s") for literal, column in _parts(template)
+    )
+    strip, pick, flat = str.strip, operator.itemgetter(*map(header.index, columns)), itertools.chain.from_iterable
+
+    def fill_all(rows: list[list[str]]) -> list[str] | None:
+        picked = list(map(pick, rows))
+        if not all(map(strip, picked if len(columns) == 1 else flat(picked))):
+            return None
+        return [form % one for one in picked]
+
+    return fill_all
+
+
+def places(template: str) -> list[str]:
+    """The columns that `template` names; raises Failure (exit 2) for a template with a lone brace."""
+    return [column for _, column in _parts(template) if column is not None]
+
+
+def _cell(template: str, column: str, row: Row) -> str:
+    try:
+        value = row.values[column]
+    except KeyError:
+        known = ", ".join(plain(name, 40) for name in list(row.values)[:30])
+        shown = plain(template, 60)
+        cause = f"the template {shown!r} names the column {plain(column, 60)}, but there are only: {known}"
+        hint = "name one of these columns, write {{ and }} for braces that are part of the text"
+        raise BadRow(row.number, cause, "missing_column", hint) from None
+    text = value if isinstance(value, str) else _as_text(value)
+    if not text or text.isspace():
+        raise BadRow(row.number, f"the column {plain(column, 60)} is empty", "empty_value")
+    return text
+
+
+def _as_text(value: Any) -> str:
+    if value is None or value != value:  # noqa: PLR0124  a NaN is how tables say that there is no value
+        return ""
+    if isinstance(value, (bool, int, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
+    """The template as pairs of literal text and the column after it."""
+    parts: list[tuple[str, str | None]] = []
+    literal, at = "", 0
+    while at < len(template):
+        character = template[at]
+        if character not in "{}":
+            end = min((found for mark in "{}" if (found := template.find(mark, at)) >= 0), default=len(template))
+            literal, at = literal + template[at:end], end
+        elif template[at + 1 : at + 2] == character:
+            literal, at = literal + character, at + 2
+        else:
+            end = template.find("}", at)
+            if character == "}" or end < 0:
+                message = f"the template has a lone {character} at character {at + 1}: {plain(template[at:], 60)}"
+                hint = "write {{ and }} for braces that are part of the text, {column} for a column"
+                raise Failure(Exit.BAD_INPUT, "bad_template", message, hint)
+            parts.append((literal, template[at + 1 : end]))
+            literal, at = "", end + 1
+    return (*parts, (literal, None))
