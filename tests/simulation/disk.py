@@ -34,6 +34,7 @@ class SimulatedDisk(Disk):
 
     def __init__(self, world: World, folders: list[Path]) -> None:
         self.names: dict[Path, Inode] = {}
+        self.recorded: set[str] = set()  # SHA-256 of every output that a job file ever recorded
         self._world = world
         self._durable: dict[Path, Inode] = {}
         self._folders = set(folders)
@@ -166,13 +167,14 @@ class SimulatedDisk(Disk):
                 self._durable.pop(path, None)
 
     def _observe(self, path: Path) -> None:
-        """Count the states that a job file goes through."""
+        """Count the states that a job file goes through, and keep what it says of results."""
         if path.name.endswith(".job.json"):
             value: dict[str, Any] = json.loads(self.names[path].data)
             for one in value["batches"]:
                 self._world.reach(f"job: attempt {min(one['attempt'], 3)} {one['state']}")
                 for retry in one["retries"][-1:]:
                     self._world.reach(f"job: retry {retry['state']}")
+            self.recorded.update(written["sha256"] for written in value["results"])
 
 
 class _Open(io.RawIOBase):

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
-from tests.simulation.server import LATEST_COMMIT_S, Reply, Request, Server
+from tests.simulation.records import Reply, Request
+from tests.simulation.server import LATEST_COMMIT_S, Server
 from tests.simulation.world import CALL_FAULTS, POST_FAULTS, World
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -47,7 +48,7 @@ class Network(BaseAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         """One call, with whatever happens to it."""
-        world, server = self._world, self._server
+        world = self._world
         parts = urlsplit(request.url or "")
         method, path = str(request.method), parts.path.removeprefix("/v1")
         if f"{parts.scheme}://{parts.netloc}/v1" != BASE_URL:
@@ -60,8 +61,9 @@ class Network(BaseAdapter):
         world.session.calls += 1
         world.note("%s %s?%s", method, path, parts.query)
         world.step("call")
-        kinds = CALL_FAULTS + POST_FAULTS if method == "POST" else CALL_FAULTS
-        fault = world.fault("call", kinds)
+        fault = world.fault("call", CALL_FAULTS)
+        if method == "POST" and fault is None:
+            fault = world.fault("post", POST_FAULTS)
         world.time += world.chance.uniform(0.005, 0.3)
         self._fail_to_connect(fault, request, connect_s)
         whole = _read(request.body, cut=fault == "request cut", world=world)
@@ -108,7 +110,9 @@ class Network(BaseAdapter):
         if fault == "redirect":
             return Reply(307, b"", "location https://elsewhere.test/")
         if fault == "429":
-            return Reply(429, json.dumps({"error": "too_many_requests", "message": "m", "retry_after_seconds": 3}).encode())
+            return Reply(
+                429, json.dumps({"error": "too_many_requests", "message": "m", "retry_after_seconds": 3}).encode()
+            )
         if fault in ("late after timeout", "late after 5xx", "late after kill"):
             server.later(asked, dice.uniform(0.0, LATEST_COMMIT_S))
             if fault == "late after kill":
@@ -138,65 +142,62 @@ class Network(BaseAdapter):
     ) -> requests.Response:
         """`reply` as it arrives: in chunks or not, compressed or not, and perhaps never to its end."""
         dice = self._world.chance
-        head = [f"HTTP/1.1 {reply.status} Reason"]
+        answer = http.client.HTTPResponse(wire := _Wire(self._world, read_s), method=str(request.method))  # type: ignore[arg-type]
+        headers = answer.headers = answer.msg = http.client.HTTPMessage()
+        answer.version, answer.status, answer.reason = 11, reply.status, "Reason"
+        answer.chunked, answer.length, answer.will_close = False, None, False
         if reply.content_type.startswith("location "):
-            head.append(f"Location: {reply.content_type.removeprefix('location ')}")
+            headers["Location"] = reply.content_type.removeprefix("location ")
         else:
-            head.append(f"Content-Type: {reply.content_type}")
+            headers["Content-Type"] = reply.content_type
         if reply.status == 429 and dice.random() < 0.7:
-            head.append(f"Retry-After: {dice.choice(('2', '40', '0', 'soon', 'Fri, 31 Dec 1999 23:59:59 GMT'))}")
+            headers["Retry-After"] = dice.choice(("2", "40", "0", "soon", "Fri, 31 Dec 1999 23:59:59 GMT"))
         body = reply.body
         if dice.random() < 0.3:
             body = gzip.compress(body, 1, mtime=0)
-            head.append("Content-Encoding: gzip")
+            headers["Content-Encoding"] = "gzip"
         framing = dice.random()
         if framing < 0.4:
-            head.append("Transfer-Encoding: chunked")
-            size = dice.choice((7, 100, 4096, 1 << 20))
+            headers["Transfer-Encoding"] = "chunked"
+            answer.chunked, answer.chunk_left = True, None
+            size = 1 + len(body) // dice.choice((1, 2, 9))
             pieces = [body[at : at + size] for at in range(0, len(body), size)]
             body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
         elif framing < 0.9 or not reply.rows:
-            head.append(f"Content-Length: {len(body)}")
+            headers["Content-Length"] = str(len(body))
+            answer.length = len(body)
         else:
-            head.append("Connection: close")  # the end of the connection is the end of the body, cut or not
-        wire = _Wire("\r\n".join([*head, "", ""]).encode(), body, self._world, read_s)
-        if fault in ("reply cut", "reply stalls", "reply reset") and body:
-            wire.end(fault, dice.randrange(len(body)))
-        wire.drips = fault == "reply drips"
-        answer = http.client.HTTPResponse(wire, method=str(request.method))  # type: ignore[arg-type]
-        answer.begin()
+            answer.will_close = True  # the end of the connection is the end of the body, cut or not
+        wire.carry(body, fault, dice.randrange(len(body)) if body else 0)
         return BUILD(
             request,
             urllib3.HTTPResponse(
                 body=answer,
-                headers=urllib3.HTTPHeaderDict(answer.msg.items()),
+                headers=urllib3.HTTPHeaderDict(headers.items()),
                 status=answer.status,
                 reason=answer.reason,
                 preload_content=False,
                 decode_content=False,
-                original_response=answer,
                 request_method=str(request.method),
             ),
         )
 
 
 class _Wire(io.RawIOBase):
-    """What a socket would give for an answer; it can end early, go silent, or give a few bytes at a time."""
+    """What a socket would give for a body; it can end early, go silent, or give a few bytes at a time."""
 
-    def __init__(self, head: bytes, body: bytes, world: World, read_s: float) -> None:
-        self._bytes = head + body
-        self._head = len(head)
-        self._at = 0
+    def __init__(self, world: World, read_s: float) -> None:
         self._world = world
-        self._read_s = read_s
-        self._fault: str | None = None
         self._session = world.session
-        self.drips = False
+        self._read_s = read_s
+        self._bytes = b""
+        self._at = 0
+        self._fault: str | None = None
 
-    def end(self, fault: str, at: int) -> None:
-        """Let the body end after `at` bytes, in the way of `fault`."""
+    def carry(self, body: bytes, fault: str | None, until: int) -> None:
+        """Bring `body`, or with some faults only its bytes `until` there."""
         self._fault = fault
-        self._bytes = self._bytes[: self._head + at]
+        self._bytes = body[:until] if fault in ("reply cut", "reply stalls", "reply reset") else body
 
     def makefile(self, *_: Any) -> io.BufferedReader:
         """As a socket's."""
@@ -209,9 +210,7 @@ class _Wire(io.RawIOBase):
         if self._session.dead or self._session.over:
             return 0
         size = len(buffer)
-        if self._at < self._head:
-            size = min(size, self._head - self._at)
-        elif self.drips:
+        if self._fault == "reply drips":
             size = max(1, len(self._bytes) // 20)
             self._world.time += min(20.0, self._read_s * 0.9)
         piece = self._bytes[self._at : self._at + min(size, len(buffer))]

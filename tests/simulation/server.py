@@ -13,112 +13,17 @@ import heapq
 import itertools
 import json
 import re
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs
 
 from tests.simulation.moods import Mood
+from tests.simulation.records import NEVER, TERMINAL, Batch, File, Reply, Request, Row, Step, View
 from tests.simulation.world import World
 
-NEVER = float("inf")
 # How long after the client's call a gateway may still deliver it, and how late a finished row may be seen.
 LATEST_COMMIT_S = 60.0
 LATEST_ROW_S = 8.0
 TRICKY = ("", "\u2028", "\u0085\u2029", "\r", "\u0000", "日本語 é 🜁", '"\\"', "=1+1", "\ud800", " \n ")
-
-
-class Request(NamedTuple):
-    """One HTTP request as it reaches the server; `path` without the base URL's."""
-
-    method: str
-    path: str
-    query: str
-    content_type: str
-    body: bytes
-
-
-class Reply(NamedTuple):
-    """One HTTP answer; `rows` says that the body is lines of a file."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    rows: bool = False
-
-
-class Step(NamedTuple):
-    """What a row is from `time` on. `stamp` orders it in its file, where it is seen from `shown` on."""
-
-    time: float
-    kind: str
-    stamp: float = 0.0
-    shown: float = 0.0
-    line: bytes = b""
-    usable: bool = False
-
-
-class Row:
-    """One request of a batch, and its steps in order of time."""
-
-    def __init__(self, custom_id: str, identifier: str, created: float) -> None:
-        self.custom_id = custom_id
-        self.id = identifier
-        self.steps = [Step(created, "pending")]
-
-    def at(self, time: float) -> Step:
-        """The step that holds at `time`."""
-        return next((step for step in reversed(self.steps) if step.time <= time), self.steps[0])
-
-    def change(self, time: float, *steps: Step) -> None:
-        """Forget what was to happen after `time`; lay down `steps` instead."""
-        self.steps = [step for step in self.steps if step.time <= time] + list(steps)
-
-
-@dataclass
-class File:
-    """An uploaded file, or the noise of other users; `lines` are its requests as they were sent."""
-
-    id: str
-    filename: str
-    size: int
-    created: float
-    lines: list[bytes]
-    deleted: float = NEVER
-
-
-@dataclass
-class Batch:
-    """One batch. `marks` are (time, what, end) of each cancel and retry."""
-
-    id: str
-    file: File
-    endpoint: str
-    window: str
-    metadata: dict[str, str]
-    created: float
-    populated: float
-    broken: bool
-    rows: list[Row]
-    marks: list[tuple[float, str, float]] = field(default_factory=list)
-
-    @property
-    def expires(self) -> float:
-        return self.created + (3600.0 if self.window == "1h" else 86_400.0)
-
-
-class View(NamedTuple):
-    """A batch as of one moment; `ended` is when it came to its end."""
-
-    status: str
-    ended: float | None
-    steps: list[Step]
-
-    def count(self, *kinds: str) -> int:
-        """Rows of these kinds."""
-        return sum(1 for step in self.steps if step.kind in kinds)
-
-
-TERMINAL = ("completed", "failed", "expired", "cancelled")
 
 
 class Server:
@@ -133,13 +38,14 @@ class Server:
         self.genuine: dict[bytes, str] = {}  # the request lines that may become batches, each with its custom_id
         self.refuses_until = {401: 0.0, 402: 0.0}
         self.skew = dice.choice((0.0, 0.0, 5.0, -3_600.0, 80_000.0, -80_000.0))
-        self.page = dice.choice((2, 7, 101, 101))
+        self.page = dice.choice((2, 5, 101, 101))
         self.duration = dice.choice((5.0, 60.0, 1_200.0, 20_000.0, 80_000.0, 110_000.0))
         self.failing = dice.choice((0.0, 0.0, 0.2, 0.6, 1.0))
         self.counts_unrun_as_failed = dice.random() < 0.5
+        self.retried_by_others = 0
         self._late: list[tuple[float, int, Request]] = []
         self._numbers = itertools.count(1)
-        for _ in range(dice.choice((0, 0, 3, 12))):
+        for _ in range(dice.choice((0, 0, 0, 6))):
             self._noise()
 
     # Time
@@ -275,17 +181,16 @@ class Server:
         if skip and self.world.fault("content", ("place ignored",)):
             skip = 0
         lines = lines[skip:]
-        if lines and self.world.fault("content", ("rows twice",)):
+        if lines and kind and self.world.fault("content", ("rows twice",)):
             lines = [*lines, *lines[: self.world.chance.randrange(len(lines)) + 1]]
         return Reply(200, b"".join(line + b"\n" for line in lines), "application/x-ndjson", rows=True)
 
     def result_lines(self, batch: Batch, kind: str, time: float) -> list[bytes]:
         """The lines of a batch's output or error file at `time`, in the order of their stamps."""
-        good = ("completed",) if kind.endswith("output") else ("failed",)
-        if kind.endswith("error") and self.mood.rows_for_unrun:
-            good = ("failed", "expired", "cancelled")
+        unrun = ("expired", "cancelled") if self.mood.rows_for_unrun else ()
+        kinds = ("completed",) if kind == "output" else ("failed", *unrun)
         steps = [row.at(time) for row in batch.rows]
-        shown = [step for step in steps if step.kind in good and step.shown <= time]
+        shown = [step for step in steps if step.kind in kinds and step.shown <= time]
         return [step.line for step in sorted(shown, key=lambda step: step.stamp)]
 
     def _result_file(self, batch: Batch, kind: str, time: float) -> str | None:
@@ -306,7 +211,7 @@ class Server:
         if file is None or file.created > now - self.world.lag() or file.deleted <= now:
             return self._error(404, f"File with ID {asked['input_file_id']} not found")
         slow = dice.random()
-        delay = dice.uniform(0.0, 5.0) if slow < 0.9 else dice.uniform(20.0, 400.0) if slow < 0.99 else NEVER
+        delay = dice.uniform(0.0, 5.0) if slow < 0.85 else dice.uniform(20.0, 400.0) if slow < 0.99 else NEVER
         broken = delay < NEVER and dice.random() < 0.03
         batch = Batch(
             self.mood.batch_prefix + self._uuid(),
@@ -378,6 +283,8 @@ class Server:
                 if not self.mood.slow_cancel and coming.time > now and dice.random() < 0.3:
                     late = now + dice.uniform(0.0, 60.0)  # a result that still arrives supersedes the cancellation
                     row.steps.append(coming._replace(time=late, stamp=late, shown=late))
+        if view.status == "validating":
+            batch.broken = False  # it is filled later, or never
         if not self.mood.slow_cancel and view.status == "validating":
             batch.populated = NEVER
             self.world.reach("server: a batch is cancelling for ever")
@@ -387,9 +294,7 @@ class Server:
         rows = [row for row in batch.rows if row.at(now).kind in ("failed", "cancelled", "expired")]
         cancelled = self.view(batch, now).status in ("cancelled", "cancelling")
         if not rows and not cancelled:
-            return self._error(
-                400, "Nothing to retry: no failed or canceled requests, and the batch is not cancelled"
-            )
+            return self._error(400, "Nothing to retry: no failed or canceled requests, and the batch is not cancelled")
         for row in rows:
             self._require_unpaid(row.custom_id, batch, now)
             row.change(now, Step(now, "pending"))
@@ -398,6 +303,16 @@ class Server:
         batch.marks.append((now, "retry", now))
         self.world.note("  server: retry of %s rows of %s", len(rows), batch.id)
         return self._json(200, self._batch(batch, now))
+
+    def retry_by_others(self) -> None:
+        """Somebody presses the button of the web page: every batch that is over and failed somewhere runs again."""
+        self.catch_up()
+        for batch in self.batches.values() if self.mood.retry else ():
+            view = self.view(batch, self.world.time)
+            if view.status in TERMINAL and view.count("failed"):
+                self.world.note("~ others retry %s", batch.id)
+                self._retry(batch, self.world.time)
+                self.retried_by_others += 1
 
     def retries(self, batch: Batch) -> int:
         """How often the batch was retried."""
@@ -416,7 +331,7 @@ class Server:
         view = self.view(batch, time)
         self.world.reach(f"server: {view.status}")
         ended = None if view.ended is None else int(view.ended + self.skew)
-        failed = ("failed", "expired", "cancelled") if self.counts_unrun_as_failed and self.mood.nulls else ("failed",)
+        unrun = ("expired", "cancelled") if self.counts_unrun_as_failed and self.mood.rows_for_unrun else ()
         counted = view.status != "validating" and not batch.broken
         gone = batch.file.deleted <= time and self.mood.files_at_once
         value: dict[str, Any] = {
@@ -430,7 +345,7 @@ class Server:
             "request_counts": {
                 "total": len(batch.rows),
                 "completed": view.count("completed") if counted else 0,
-                "failed": view.count(*failed) if counted else 0,
+                "failed": view.count("failed", *unrun) if counted else 0,
             },
             "metadata": {**batch.metadata, "request_source": "api"},
             "expires_at": int(batch.expires + self.skew),

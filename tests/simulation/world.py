@@ -22,6 +22,7 @@ STEP_FAULTS = (
     "clock step",
     "machine asleep",
     "batch file edited",
+    "retried by others",
 )
 # What may happen to any call; "after" means that the server did what was asked.
 CALL_FAULTS = (
@@ -46,7 +47,7 @@ CALL_FAULTS = (
 POST_FAULTS = ("late after timeout", "late after 5xx", "late after kill", "request cut")
 CONTENT_FAULTS = ("rows twice", "place ignored")
 DISK_FAULTS = ("disk full", "disk broken", "read-only")
-CONDITIONS = ("replica lag", "late rows", "balance below zero", "key refused", "input file deleted")
+CONDITIONS = ("replica lag", "late rows", "balance below zero", "key refused", "input file deleted", "cancelled")
 STEPS_OF_ONE_COMMAND = 5_000
 
 
@@ -82,19 +83,21 @@ class World:
         self.reached: Counter[str] = Counter()
         self.trace: list[tuple[float, int, str, tuple[Any, ...]]] = []
         self.second_session: Callable[[], None] = lambda: None
-        self.edit_batch_file: Callable[[], bool] = lambda: False
+        self.edit_batch_file: Callable[[], None] = lambda: None
+        self.retry_by_others: Callable[[], None] = lambda: None
         self.disk: SimulatedDisk | None = None
         self._wall = 0.0
         self._asleep = 0.0
         dice = self.chance
         # Each seed enables some kinds of faults only: rare combinations come together more often that way.
         share = dice.choice((0.0, 0.15, 0.4, 1.0))
-        every = (*STEP_FAULTS, *CALL_FAULTS, *POST_FAULTS, *CONTENT_FAULTS, *DISK_FAULTS, *CONDITIONS)
-        self.enabled = frozenset(kind for kind in every if dice.random() < share)
+        every = (*STEP_FAULTS, *CALL_FAULTS, *POST_FAULTS, *DISK_FAULTS, *CONDITIONS)
+        self.enabled = frozenset((*CONTENT_FAULTS, *(kind for kind in every if dice.random() < share)))
         self.rates = {
             "step": dice.choice((0.0, 0.003, 0.01, 0.04)),
             "call": dice.choice((0.0, 0.03, 0.1, 0.3, 0.6)),
-            "content": dice.choice((0.1, 0.5)),
+            "post": dice.choice((0.0, 0.1, 0.3, 0.6)),
+            "content": dice.choice((0.0, 0.3, 0.8)),
             "disk": dice.choice((0.0, 0.01, 0.05)),
         }
 
@@ -167,6 +170,8 @@ class World:
             self._asleep += slept
         elif kind == "batch file edited":
             self.edit_batch_file()
+        elif kind == "retried by others":
+            self.retry_by_others()
 
     def kill(self) -> None:
         """End the running process as SIGKILL does."""
