@@ -130,16 +130,22 @@ def error_from_exception(error: BaseException) -> ApiError:
     """The error for a call that ended without a whole answer."""
     if isinstance(error, ApiError):
         return error
+    import ssl
+
     import requests
     from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+    from urllib3.util.ssl_match_hostname import CertificateError
 
     inner = _innermost(error)
     if isinstance(inner, ApiError):
         return inner
-    unsent = isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)) or isinstance(
-        inner, (NewConnectionError, NameResolutionError, ConnectionRefusedError)
+    # Only what surely ended before the request was sent; a proxy or TLS may also fail while the answer is awaited.
+    unsent = (
+        isinstance(error, requests.exceptions.ConnectTimeout)
+        or isinstance(inner, (NewConnectionError, NameResolutionError, ConnectionRefusedError))
+        or str(inner).startswith("Tunnel connection failed")
     )
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(inner, (ssl.SSLCertVerificationError, CertificateError)):
         return ApiError(None, "the server's certificate cannot be verified", sent=False, lasting=True)
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return ApiError(None, "the server's address is not a valid URL", sent=False, lasting=True)

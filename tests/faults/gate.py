@@ -12,8 +12,10 @@ import contextlib
 import gzip
 import http.client
 import json
+import os
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections import Counter
@@ -146,6 +148,11 @@ class Exchange:
         except OSError:
             raise Ended from None
 
+    @property
+    def descriptor(self) -> int:
+        """The socket itself, below any encryption."""
+        return self._connection.fileno()
+
     def reset(self) -> None:
         """End the connection by RST: what was sent and not yet read may be lost too."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -210,6 +217,7 @@ class Gate:
     fired: Counter[str] = field(default_factory=Counter)
     watch: Callable[[Asked], None] | None = None
     server: Callable[[Asked], Reply] | None = None
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._host = urlsplit(self.target).netloc
@@ -300,6 +308,10 @@ class Gate:
     def _serve(self, connection: socket.socket) -> None:
         self._open.add(connection)
         try:
+            if self.tls is not None:
+                self._open.discard(connection)
+                connection = self.tls.wrap_socket(connection, server_side=True)
+                self._open.add(connection)
             rest = b""
             while True:
                 asked, rest = _head(connection, rest)
@@ -399,6 +411,13 @@ def garbage(exchange: Exchange) -> None:
     exchange.forward()
     exchange.send_raw(b"\x00\xff\x1b]0;owned\x07 not http at all\r\n\r\n")
     exchange.close()
+
+
+def bad_record(exchange: Exchange) -> None:
+    """The server acts; what comes back through the secure connection is no record of it."""
+    exchange.forward()
+    os.write(exchange.descriptor, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    exchange.stall()
 
 
 def page_instead(exchange: Exchange) -> None:

@@ -8,11 +8,13 @@ never exit 1, one JSON object of at most 4 KB, `ok` only with exit 0, and the ke
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pytest
 from tests.clock import Clocked
 from tests.door import Result, call_door
 from tests.engine_process import KEY, RunningEngine, wait_until
@@ -126,3 +128,16 @@ def batch_count(engine: RunningEngine) -> int:
     """How many batches the engine was ever asked for."""
     with engine.store.reading() as connection:
         return int(connection.execute("SELECT count(*) FROM batches").fetchone()[0])
+
+
+def certificate(folder: Path, host: str) -> tuple[Path, Path]:
+    """A certificate that nobody trusts, and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    name = f"IP:{host}" if host[0].isdigit() else f"DNS:{host}"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=test", "-addext", f"subjectAltName={name}", "-keyout", str(key), "-out", str(certificate)]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    return certificate, key

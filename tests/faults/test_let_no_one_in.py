@@ -11,7 +11,6 @@ import re
 import socket
 import ssl
 import stat
-import subprocess
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from tests.engine_process import KEY, RunningEngine
 from tests.faults import gate as faults
 from tests.faults.canned import Canned, failed_row, row
 from tests.faults.gate import Act, Asked, Exchange, Gate, Reply, gate_before
-from tests.faults.rooms import ROOMS, Desk, Unsynced, finished
+from tests.faults.rooms import ROOMS, Desk, Unsynced, certificate, finished
 
 from doubleword import local
 
@@ -217,7 +216,7 @@ def test_a_server_without_a_trusted_certificate_gets_nothing(
 ) -> None:
     """Self-signed, for whatever name: refused before a byte of the request, and nothing switches that off."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*_certificate(tmp_path, host))
+    context.load_cert_chain(*certificate(tmp_path, host))
     listener = socket.create_server(("127.0.0.1", 0))
     got: list[bytes] = []
 
@@ -242,19 +241,6 @@ def test_a_server_without_a_trusted_certificate_gets_nothing(
     listener.close()
     assert result.code == 2 and "certificate" in result.json["error"]["message"]
     assert not any(got)
-
-
-def _certificate(folder: Path, host: str) -> tuple[Path, Path]:
-    """A certificate that nobody trusts, and its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    name = f"IP:{host}" if host[0].isdigit() else f"DNS:{host}"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    words += ["-subj", "/CN=test", "-addext", f"subjectAltName={name}", "-keyout", str(key), "-out", str(certificate)]
-    try:
-        subprocess.run(words, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    return certificate, key
 
 
 def test_no_line_of_the_skill_switches_verification_off() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +14,7 @@ from tests.door import Result, run_door
 from tests.engine_process import KEY, RunningEngine
 from tests.faults import gate as faults
 from tests.faults.gate import Act, Exchange, Gate
-from tests.faults.rooms import Desk, Unsynced, batch_count, finished
+from tests.faults.rooms import Desk, Unsynced, batch_count, certificate, finished
 
 NEVER_ARRIVED = [
     faults.reset_before,
@@ -250,3 +252,25 @@ def test_the_job_tells_what_was_about_to_be_asked_before_it_is(desk: Desk, gate:
     gate.on("create", note)
     desk.run("submit", "a.jsonl")
     assert states == ["uploading", "creating"]
+
+
+@pytest.mark.parametrize(
+    "act", [faults.bad_record, faults.reply_closed, faults.reply_lost], ids=lambda act: act.__name__
+)
+@pytest.mark.parametrize("route", ["upload", "create"])
+def test_a_secure_connection_that_breaks_leaves_the_call_in_doubt(
+    desk: Desk, gate: Gate, engine: RunningEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str, act: Act
+) -> None:
+    """An error of TLS after the request was sent is no error of the certificate: the server may have acted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trusted, key = certificate(tmp_path, "server.test")
+    context.load_cert_chain(trusted, key)
+    gate.tls = context
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *rest, **more: resolve("127.0.0.1", *rest, **more))
+    desk.base_url = f"https://server.test:{gate.port}/v1"
+    desk.env = {"REQUESTS_CA_BUNDLE": str(trusted), "NO_PROXY": "*"}
+    desk.batch_file("a.jsonl", ["one"])
+    gate.on(route, act)
+    assert desk.run("submit", "a.jsonl").code == 0
+    assert (gate.calls(route), batch_count(engine)) == (1, 1)
