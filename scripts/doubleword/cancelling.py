@@ -8,7 +8,7 @@ postgres.rs); nothing is called cancelled before the server does.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from doubleword.api import Api
@@ -16,10 +16,11 @@ from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
+from doubleword.exactly_once import LAG_S
 from doubleword.failure import Exit, Failure, plain
-from doubleword.job import resolve
+from doubleword.job import Job, resolve
 from doubleword.outside import Outside
-from doubleword.watch import look
+from doubleword.watch import look, older_than_retry
 
 WAIT_UNTIL_FILLED_S = 60.0
 WAIT_UNTIL_CANCELLED_S = 60.0
@@ -36,20 +37,27 @@ def cancel_named(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         if not ids:
             raise Failure(Exit.NOT_FOUND, "no_batch", "this job has no batch yet", f"{script('submit.py')} --help")
     with connect(args, outside, progress.note, store) as api:
-        return cancel(api, ids, store.job.id if store is not None else "", args.yes, handle, outside)
+        return cancel(api, ids, store.job if store is not None else None, args.yes, handle, outside)
 
 
-def cancel(api: Api, ids: Sequence[str], job_id: str, confirmed: bool, handle: str, outside: Outside) -> dict[str, Any]:
+def cancel(
+    api: Api, ids: Sequence[str], job: Job | None, confirmed: bool, handle: str, outside: Outside
+) -> dict[str, Any]:
     """The keys of `cancel.py`. Raises Failure 8 without confirmation, 7 when the end was not seen in time."""
+    is_old = older_than_retry(job, outside) if job is not None else None
+
+    def seen(*ids: str) -> list[Batch]:
+        return look(api, ids, job.id if job is not None else "", is_old)
+
     try:
-        batches = look(api, ids, job_id)
+        batches = seen(*ids)
         running = [one for one in batches if not one.terminal]
         if running and not confirmed:
             open_requests = sum(one.total - one.completed - one.failed for one in running)
             message = f"{len(running)} batches would be cancelled, {open_requests} requests would not be run"
             hint = f"{script('cancel.py')} {handle} --yes"
             raise Failure(Exit.REFUSED, "not_confirmed", message, hint, {"batches": [_row(one) for one in batches]})
-        ended = [_cancel_one(api, one, outside) for one in batches]
+        ended = [_cancel_one(api, one, lambda one: seen(one.id)[0], outside) for one in batches]
     except ApiError as error:
         raise error.failure("cancelling") from error
     keys = {"batches": [_row(one) for one in ended]}
@@ -59,12 +67,12 @@ def cancel(api: Api, ids: Sequence[str], job_id: str, confirmed: bool, handle: s
     return keys
 
 
-def _cancel_one(api: Api, batch: Batch, outside: Outside) -> Batch:
+def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], outside: Outside) -> Batch:
     """Cancel unless it is over, looking again after each lost reply: a repeated cancel changes nothing."""
     filled_by = outside.monotonic() + WAIT_UNTIL_FILLED_S
     while batch.status == "validating" and outside.monotonic() < filled_by:
         outside.sleep(PAUSE_S)
-        batch = api.batch(batch.id)
+        batch = seen(batch)
     ends = outside.monotonic() + WAIT_UNTIL_CANCELLED_S
     while not batch.terminal:
         if batch.status != "cancelling":
@@ -72,11 +80,15 @@ def _cancel_one(api: Api, batch: Batch, outside: Outside) -> Batch:
                 batch = api.cancel(batch.id)
             except ApiError as error:
                 if not error.may_have_happened and not error.may_pass:
-                    raise
+                    if error.status in (400, 409):  # what has just ended cannot be cancelled at OpenAI
+                        outside.sleep(LAG_S)
+                        batch = seen(batch)
+                    if not batch.terminal:
+                        raise
         if batch.terminal or outside.monotonic() >= ends:
             break
         outside.sleep(PAUSE_S)
-        batch = api.batch(batch.id)
+        batch = seen(batch)
     return batch
 
 
