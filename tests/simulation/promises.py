@@ -194,10 +194,12 @@ class Promises:
                 self.require(well or again, f"a retry is called done, and {custom_id} was not asked again")
 
     def _check_cancel(self, outcome: Outcome) -> None:
+        bad = outcome.code == Exit.BAD_INPUT and not outcome.error.startswith("bad_server")
+        self.require(not bad, f"cancel calls its input bad: {outcome.error}")
         if outcome.code == Exit.DONE:
             for batch in self.mine():
                 named = [one["id"] for one in outcome.answer["batches"]]
-                over = self.server.view(batch, self.world.time).status in TERMINAL
+                over = self._was_over(batch, self._since(outcome))
                 self.require(over or batch.id not in named, "cancelled is said of a batch that is not over")
 
     def _check_poll(self, outcome: Outcome) -> None:
