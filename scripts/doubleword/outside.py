@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from doubleword.failure import Exit, Failure
 
@@ -160,12 +160,21 @@ class Outside:
     def adapter(self) -> BaseAdapter:
         """What carries HTTP requests; it never retries by itself."""
         from requests.adapters import HTTPAdapter
+        from urllib3 import PoolManager
+
+        from doubleword.impatience import make_impatient
 
         class Wide(HTTPAdapter):
             """Sends in blocks of 256 KiB instead of 16, which is several times faster for uploads."""
 
             def init_poolmanager(self, *args: object, **options: object) -> None:
                 super().init_poolmanager(*args, blocksize=1 << 18, **options)  # type: ignore[arg-type]
+                make_impatient(self.poolmanager)
+
+            def proxy_manager_for(self, proxy: str, **options: Any) -> PoolManager:
+                manager: PoolManager = super().proxy_manager_for(proxy, **options)
+                make_impatient(manager)
+                return manager
 
         return Wide()
 

@@ -12,7 +12,7 @@ from tests.clock import Clocked
 from tests.engine_process import KEY, RunningEngine, wait_until
 from tests.faults.crash_driver import Driver, End, driver
 from tests.faults.gate import Gate
-from tests.faults.moods import MOODS, OpenAi
+from tests.faults.moods import OpenAi
 from tests.faults.rooms import Desk, batch_count, finished
 
 MOST_EVENTS = 400
@@ -74,12 +74,8 @@ def test_submit_killed_anywhere_makes_one_batch_for_each_file(desk: Desk, crash:
     assert {"call", "block of an upload", "sync", "write .a.job.json.part", "replace a.job.json"} <= set(killed)
 
 
-@pytest.mark.parametrize("mood", MOODS[::2], ids=lambda mood: mood.__name__)
-def test_retry_killed_anywhere_asks_what_failed_once(
-    desk: Desk, crash: Crash, gate: Gate, engine: RunningEngine, mood: type[OpenAi]
-) -> None:
-    """By the server's own retry, and by a batch of what is owed where there is none."""
-    gate.server = mood(gate).reply
+def test_retry_killed_anywhere_asks_what_failed_once(desk: Desk, crash: Crash, engine: RunningEngine) -> None:
+    """By the server's own retry: what failed is asked once more, what succeeded never."""
     killed: list[str] = []
     shapes: set[str] = set()
     for number in range(1, MOST_EVENTS):
@@ -91,22 +87,56 @@ def test_retry_killed_anywhere_asks_what_failed_once(
         finished(engine)
         before = batch_count(engine)
         end = crash.run(own, number, "retry_failed", "a.job.json")
+        finished(engine)
         if not end.killed:
-            finished(engine)
             break
         killed.append(end.events[-1])
-        finished(engine)  # an attempt that still runs would be exit 7
         again = own.run("retry_failed", "a.job.json")
         assert again.code == 0, (number, end.events, again)
         finished(engine)
         assert [engine.upstream.count(text) for text in texts] == [1, 2], (number, end.events)
-        assert batch_count(engine) - before == (1 if mood is OpenAi else 0), (number, end.events)
+        assert batch_count(engine) == before, (number, end.events)
         shapes.add(_shape(own))
     assert (end.killed, end.code) == (False, 0)
     assert {"call", "sync", "write .a.job.json.part", "replace a.job.json"} <= set(killed)
-    assert shapes == {_shape(own)}, "every kill led to the job that no kill led to"
+    _same_end(own, shapes)
+
+
+def test_a_retry_by_a_new_batch_killed_anywhere_makes_one(
+    desk: Desk, crash: Crash, gate: Gate, engine: RunningEngine
+) -> None:
+    """Where the server has no retry, what is owed becomes one batch file and one batch."""
+    gate.server = OpenAi(gate).reply
+    engine.upstream.fail("two", 400, times=1)
+    desk.batch_file("a.jsonl", ["one", "two"])
+    assert desk.run("submit", "a.jsonl").code == 0
+    finished(engine)
+    killed: list[str] = []
+    shapes: set[str] = set()
+    for number in range(1, MOST_EVENTS):
+        own = fresh(desk, number)
+        _copy(desk, own, [])
+        end = crash.run(own, number, "retry_failed", "a.job.json")
+        finished(engine)
+        if not end.killed:
+            break
+        killed.append(end.events[-1])
+        again = own.run("retry_failed", "a.job.json")
+        assert again.code == 0, (number, end.events, again)
+        finished(engine)
+        assert (engine.upstream.count("two"), batch_count(engine)) == (1 + number, 1 + number), (number, end.events)
+        shapes.add(_shape(own))
+    assert (end.killed, end.code, engine.upstream.count("one")) == (False, 0, 1)
+    assert {"call", "block of an upload", "write .a.attempt-2.jsonl.part", "replace a.attempt-2.jsonl"} <= set(killed)
+    _same_end(own, shapes)
+
+
+def _same_end(own: Desk, shapes: set[str]) -> None:
+    """Every kill led to the job that no kill led to, and that job has every answer."""
+    assert shapes == {_shape(own)}
     assert own.run("fetch_results", "a.job.json", "--output", "x.jsonl").code == 0
-    assert own.rows("x.jsonl") == {"row-1": f"answer to: {texts[0]}", "row-2": f"answer to: {texts[1]}"}
+    answers = own.rows("x.jsonl").values()
+    assert [answer.split()[-1] for answer in answers] == ["one", "two"]
 
 
 def _shape(desk: Desk) -> str:

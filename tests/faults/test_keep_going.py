@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -174,3 +175,22 @@ def test_ctrl_c_leaves_the_job_good_and_says_how_to_go_on(
     finished(engine)
     assert batch_count(engine) == 1
     assert [engine.upstream.count(text) for text in ("one", "two")] == [1, 2 if route == "retry" else 1]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nX: " + b"x" * 500, b"H" * 500], ids=["a header", "a status line"]
+)
+def test_a_head_that_comes_in_drops_is_not_waited_for(desk: Desk, gate: Gate, served: Canned, head: bytes) -> None:
+    """Each drop is in time, the head never whole: given up after twice what one read may take, then asked again."""
+
+    def drops(exchange: Exchange) -> None:
+        for at in range(len(head)):
+            exchange.send_raw(head[at : at + 1])
+            time.sleep(0.2)
+
+    gate.on("batch", drops)
+    began = time.monotonic()
+    assert desk.run("poll", "a.job.json").code == 0
+    assert gate.calls("batch") == 2
+    assert time.monotonic() - began < 30
