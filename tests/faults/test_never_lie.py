@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,6 +172,26 @@ def test_every_refusal_is_one_sentence_and_an_action(
     gate.calm()
     assert desk.run("submit", "a.jsonl").code == 0
     assert batch_count(engine) == 1
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
+def test_an_upload_that_is_refused_half_way_says_why(
+    desk: Desk, gate: Gate, engine: RunningEngine, clock: Clocked, resets: bool
+) -> None:
+    """The server answers at the first bad line and hangs up while the file is still being sent."""
+
+    def early(exchange: Exchange) -> None:
+        exchange.read_body(0.1)
+        exchange.send_raw(b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large")
+        time.sleep(0.2)  # what was sent is on its way before the end
+        exchange.reset() if resets else exchange.close()
+
+    desk.batch_file("a.jsonl", ["x" * 1000] * 5000)
+    gate.on("upload", early, times=100)
+    clock.slept.clear()
+    result = desk.run("submit", "a.jsonl")
+    assert (result.code, result.json["error"]["code"]) == (2, "too_large")
+    assert (gate.calls("upload"), clock.slept, batch_count(engine)) == (1, [], 0)
 
 
 @pytest.mark.parametrize("refusal", [*REFUSALS[1:4], REFUSALS[9]], ids=lambda one: str(one.status))
