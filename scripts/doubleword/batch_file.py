@@ -409,7 +409,9 @@ class Writer:
 
     def _next_file(self) -> None:
         self._parts.append((0, 0))
-        self._file = self._disk.create(self._temporary(len(self._parts)))
+        temporary = self._temporary(len(self._parts))
+        self._disk.remove(temporary)  # it may be a second name of a finished file, after a kill
+        self._file = self._disk.create(temporary)
 
     def _end_file(self) -> None:
         assert self._file is not None

@@ -201,6 +201,8 @@ class WholeFile:
 
     def __enter__(self) -> WholeFile:
         refuse_existing(self.path, self._disk, self._force)
+        # A run killed between link and unlink left both names on one file: emptying it would empty the output.
+        self._disk.remove(self._temporary)
         self._file = self._disk.create(self._temporary, self._mode)
         return self
 
