@@ -161,6 +161,14 @@ def test_a_server_that_drips_is_left(desk: Desk, gate: Gate, served: Canned, clo
     assert desk.names() == ["a.job.json", "a.jsonl"]
 
 
+def test_a_server_that_drips_row_by_row_is_left(desk: Desk, gate: Gate, served: Canned) -> None:
+    """Each attempt brings a row, and a job of thousands would take months."""
+    served.files["output"] = [*LINES, *(row(f"stranger-{n}") for n in range(40))]
+    gate.on("content", drip(70), times=10_000)
+    assert desk.run("fetch_results", "a.job.json").code == 5
+    assert gate.calls("content") < 20
+
+
 def test_a_slow_body_that_moves_is_read_to_its_end(desk: Desk, gate: Gate, served: Canned) -> None:
     """A pause inside a body is no stall."""
     gate.on("content", drip(400))

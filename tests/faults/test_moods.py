@@ -73,6 +73,7 @@ def test_a_lost_reply_is_found_behind_pages_of_others(
 
     def others(exchange: faults.Exchange) -> None:
         exchange.forward()
+        exchange.gate.clock.sleep(5)
         content = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"test-chat"}}'
         remote = engine.call("POST", "/files", files={"file": ("other.jsonl", content)}, data={"purpose": "batch"})
         made = {"input_file_id": remote.json()["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}

@@ -68,6 +68,27 @@ def test_a_retry_that_ends_in_doubt_is_not_paid_twice(desk: Desk, gate: Gate, en
     assert desk.run("poll", "a.job.json").code == 0
 
 
+def test_a_lost_retry_that_failed_again_is_not_asked_a_third_time(
+    desk: Desk, gate: Gate, engine: RunningEngine
+) -> None:
+    """The counts are as before it; that the batch ended later tells that the retry happened."""
+    engine.upstream.fail("two", 400, times=2)
+    desk.batch_file("a.jsonl", ["one", "two"])
+    assert desk.run("submit", "a.jsonl").code == 0
+    finished(engine)
+
+    def lost(exchange: Exchange) -> None:
+        exchange.gate.clock.sleep(3)
+        exchange.forward()
+        finished(engine)
+        exchange.reset()
+
+    gate.on("retry", lost)
+    assert desk.run("retry_failed", "a.job.json").code == 0
+    assert (gate.calls("retry"), engine.upstream.count("two")) == (1, 2)
+    assert desk.run("poll", "a.job.json").code == 6
+
+
 @pytest.mark.parametrize(("route", "seconds"), [("upload", 5), ("create", 5), ("create", 60), ("create", 85)])
 def test_a_call_that_takes_effect_after_the_gateway_gave_up_is_found(
     desk: Desk, gate: Gate, engine: RunningEngine, route: str, seconds: float
@@ -180,9 +201,9 @@ def test_of_two_submits_at_once_one_works_and_the_other_says_so(desk: Desk, gate
     assert batch_count(engine) == 1
 
 
-@pytest.mark.parametrize("edit", [b'{"changed": 1}' * 100, b"", None])
+@pytest.mark.parametrize("edit", [(b"one", b"two"), (b"one", b""), None], ids=["other bytes", "shorter", "gone"])
 def test_a_file_that_changes_while_it_is_sent_becomes_no_batch(
-    desk: Desk, engine: RunningEngine, clock: Clocked, edit: bytes | None
+    desk: Desk, engine: RunningEngine, clock: Clocked, edit: tuple[bytes, bytes] | None
 ) -> None:
     """Other bytes of the same length, fewer bytes, or no file: exit 2, no batch, and the next run starts afresh."""
 
@@ -196,8 +217,8 @@ def test_a_file_that_changes_while_it_is_sent_becomes_no_batch(
                 self.opened += 1
                 if self.opened == 2 and edit is None:
                     path.unlink()
-                elif self.opened == 2:
-                    path.write_bytes(edit[: len(whole)] if edit else b"")
+                elif self.opened == 2 and edit is not None:
+                    path.write_bytes(whole.replace(*edit))
             return super().open(path)
 
     whole = desk.batch_file("a.jsonl", ["one"]).read_bytes()
