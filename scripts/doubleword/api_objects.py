@@ -19,12 +19,16 @@ ENDED = ("completed_at", "failed_at", "cancelled_at")  # expired_at is no end (d
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file object. `bytes` is exact for input files only (dwctl utils.rs estimates it for result files)."""
+    """A file object. `bytes` is exact for input files only (dwctl utils.rs estimates it for result files).
+
+    `created_at` is in seconds since the epoch, by the server's clock.
+    """
 
     id: str
     filename: str
     bytes: int
     purpose: str
+    created_at: int | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def remote_file(value: dict[str, Any]) -> RemoteFile:
         filename=str(value.get("filename") or ""),
         bytes=_whole(value.get("bytes")) or 0,
         purpose=str(value.get("purpose") or ""),
+        created_at=_whole(value.get("created_at")),
     )
 
 

@@ -47,6 +47,7 @@ class Submission:
         self._note = note
         self._sent = sent
         self._uploaded_again: set[str] = set()
+        self._uploaded_at: dict[str, float] = {}
         self.created = 0
 
     def run(self) -> None:
@@ -165,12 +166,24 @@ class Submission:
                 for batch in self._api.batches(search):
                     if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
                         return batch
-                    if search == "" and batch.created_at and batch.created_at < self._store.job.created_at - 172_800:
-                        break  # newest first: what is older than the job by two days of clock skew is not ours
+                    if search == "" and batch.created_at and batch.created_at < self._not_before(one):
+                        break  # newest first (dwctl batches.rs), so ours cannot come any more
             except ApiError as error:
                 if search == "" or error.status not in (400, 422):
                     raise error.failure("looking for a batch whose reply was lost") from error
         return None
+
+    def _not_before(self, one: Intended) -> float:
+        """The server's time before which our batch cannot have been made: that of its input file, less an hour.
+
+        The clock of this machine says nothing about it, for it may be days off. 0 where the file is gone.
+        """
+        if one.key not in self._uploaded_at:
+            try:
+                self._uploaded_at[one.key] = (self._api.file(one.file_id or "").created_at or 0) - 3600.0
+            except ApiError:
+                return 0.0
+        return self._uploaded_at[one.key]
 
     def _upload_again(self, one: Intended, error: ApiError, doing: str) -> None:
         """Our own input file is not found: a replica that lags, or the file is gone and nothing was made of it."""
