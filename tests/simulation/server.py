@@ -120,6 +120,11 @@ class Server:
             return self._list_batches(query, seen)
         if path == "/files":
             return self._list_files(query, seen)
+        if match := re.fullmatch(r"/files/([^/]+)", path):
+            file = self.files.get(match.group(1))
+            if file is None or file.created > seen or file.deleted <= seen:
+                return self._error(404, f"File with ID {match.group(1)} not found")
+            return self._json(200, self._file(file))
         if match := re.fullmatch(r"/batches/([^/]+)", path):
             found = self.batches.get(match.group(1))
             if found is None or found.created > seen:

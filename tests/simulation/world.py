@@ -86,9 +86,9 @@ class World:
         self.edit_batch_file: Callable[[], None] = lambda: None
         self.retry_by_others: Callable[[], None] = lambda: None
         self.disk: SimulatedDisk | None = None
-        self._wall = 0.0
         self._asleep = 0.0
         dice = self.chance
+        self._wall = dice.choice((0.0, 0.0, 0.0, -900_000.0, 900_000.0))  # some clocks are days off
         # Each seed enables some kinds of faults only: rare combinations come together more often that way.
         share = dice.choice((0.0, 0.15, 0.4, 1.0))
         every = (*STEP_FAULTS, *CALL_FAULTS, *POST_FAULTS, *DISK_FAULTS, *CONDITIONS)
