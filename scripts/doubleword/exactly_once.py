@@ -166,7 +166,7 @@ class Submission:
                 for batch in self._api.batches(search):
                     if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
                         return batch
-                    if search == "" and batch.created_at and batch.created_at < self._not_before(one):
+                    if batch.created_at and batch.created_at < self._not_before(one):
                         break  # newest first (dwctl batches.rs), so ours cannot come any more
             except ApiError as error:
                 if search == "" or error.status not in (400, 422):
