@@ -46,7 +46,7 @@ class Server:
         self._late: list[tuple[float, int, Request]] = []
         self._numbers = itertools.count(1)
         for _ in range(dice.choice((0, 0, 0, 6))):
-            self._noise()
+            self._noise(world.time - dice.uniform(10.0, 400_000.0))
 
     # Time
 
@@ -234,6 +234,8 @@ class Server:
             if not broken and delay < NEVER:
                 self._plan(batch, row, batch.populated, self.failing)
         self.batches[batch.id] = batch
+        if dice.random() < 0.2:
+            self._noise(now + dice.uniform(0.0, 60.0))
         self.world.note("  server: batch %s of %s", batch.id, file.id)
         return self._json(self.mood.created, self._batch(batch, now))
 
@@ -431,9 +433,8 @@ class Server:
 
     # The rest of the account
 
-    def _noise(self) -> None:
+    def _noise(self, created: float) -> None:
         """A batch and a file of somebody else."""
-        created = self.world.time - self.world.chance.uniform(10.0, 400_000.0)
         file = File(self.mood.file_prefix + self._uuid(), "other.jsonl", 10, created, [])
         self.files[file.id] = file
         identifier = self.mood.batch_prefix + self._uuid()
