@@ -58,9 +58,11 @@ def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
             refuse_existing(output, disk, args.force)
             api = held.enter_context(connect(args, outside, progress.note, store))
             carry_out(store, api, outside, progress, resumed)
-        except BaseException:
+        except BaseException as error:
             if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
                 _remove(paths, requests, disk)
+            if isinstance(error, Failure) and error.keys:  # what an earlier run delivered, with failures
+                error.keys = {"job": str(job), **error.keys}
             raise
         finally:
             if made_now and args.dry_run:
