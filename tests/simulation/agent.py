@@ -20,12 +20,13 @@ from unittest import mock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.moods import MOODS
 from tests.simulation.network import BASE_URL, KEY, Network
-from tests.simulation.promises import ENDPOINT, FOLDER, JOB, STALE_S, Outcome, Promises
+from tests.simulation.promises import ENDPOINT, FOLDER, STALE_S, Outcome, Promises
 from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedOutside, World
 
-from doubleword import batch_file, cancelling, delivery, retrial, submission, watch
+from doubleword import batch_file, cancelling, creation, delivery, retrial, submission, watch, whole_job
+from doubleword.creation_arguments import add_arguments
 from doubleword.failure import Exit, Failure
 from doubleword.request_line import Checker
 
@@ -51,7 +52,18 @@ ROOMS: dict[str, Callable[..., dict[str, Any]]] = {
     "fetch": delivery.fetch,
     "retry": retrial.retry,
     "cancel": cancelling.cancel_named,
+    "run": whole_job.run,
 }
+
+
+def _creation() -> dict[str, Any]:
+    """What run_batch.py's parser gives where nothing is said."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return vars(parser.parse_args([]))
+
+
+CREATION = _creation()
 
 
 class _Stderr(io.TextIOBase):
@@ -79,15 +91,20 @@ class Life:
         self.world.second_session = self._second_session
         self.world.edit_batch_file = self._edit
         self.world.retry_by_others = self.server.retry_by_others
+        self.window = dice.choice(("24h", "24h", "1h"))
         self.contents: dict[Path, bytes] = {}
         self.ids: list[str] = []
-        count = dice.choice((1, 1, 1, 1, 1, 1, 2, 3))
-        for number in range(1, count + 1):
-            path = FOLDER / ("a.jsonl" if count == 1 else f"a-{number:04d}.jsonl")
-            self._write_batch_file(path, number, dice.randrange(1, 6))
         self.format = dice.choice(("jsonl", "jsonl", "jsonl", "csv"))
-        self.promises = Promises(self.world, self.server, self.disk, self.ids, self.format)
-        self.window = dice.choice(("24h", "24h", "1h"))
+        self.table = FOLDER / "rows.csv" if dice.random() < 0.2 else None  # then one command does it all
+        self.job = FOLDER / ("a.job.json" if self.table is None else "out.requests.job.json")
+        count = dice.choice((1, 1, 1, 1, 1, 1, 2, 3))
+        if self.table is not None:
+            self._write_table(dice.randrange(1, 6))
+        else:
+            for number in range(1, count + 1):
+                path = FOLDER / ("a.jsonl" if count == 1 else f"a-{number:04d}.jsonl")
+                self._write_batch_file(path, number, dice.randrange(1, 6))
+        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, self.format)
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
 
@@ -99,10 +116,32 @@ class Life:
             body = {"model": "some-model", "messages": [message]}
             line = {"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": body}
             lines.append(json.dumps(line, ensure_ascii=index % 2 == 0).encode())
-            self.server.genuine[lines[-1]] = custom_id
+        self.disk.put(path, b"\n".join(lines) + (b"\n" if number % 2 else b""))
+        self._know(path, self.disk)
+
+    def _write_table(self, rows: int) -> None:
+        """A table, and what its batch file will be: made once in a world of its own."""
+        assert self.table is not None
+        text = "".join(f'f1-{index},"question {index}, \u2028é"\n' for index in range(rows))
+        self.disk.put(self.table, f"id,question\n{text}".encode())
+        world = World(0)
+        world.quiet = True
+        world.sessions.append(Session("create"))
+        disk = SimulatedDisk(world, [FOLDER])
+        disk.put(self.table, self.disk.read(self.table) or b"")
+        path = FOLDER / "out.requests.jsonl"
+        args = self._arguments("run", {"output": str(path)})
+        with contextlib.redirect_stderr(_Stderr(world)):
+            creation.create(args, SimulatedOutside(world, disk, Network(world, self.server)))
+        self._know(path, disk)
+
+    def _know(self, path: Path, disk: SimulatedDisk) -> None:
+        """Remember what a batch file holds, for nothing else may ever be sent."""
+        self.contents[path] = disk.read(path) or b""
+        for line in filter(None, self.contents[path].split(b"\n")):
+            custom_id = json.loads(line)["custom_id"]
+            self.server.genuine[line] = custom_id
             self.ids.append(custom_id)
-        self.contents[path] = b"\n".join(lines) + (b"\n" if number % 2 else b"")
-        self.disk.put(path, self.contents[path])
 
     # Running commands
 
@@ -137,7 +176,7 @@ class Life:
         world.note("= %s: exit %s %s", command, outcome.code, outcome.error or outcome.answer)
         world.reach(f"exit: {command} {'killed' if outcome.code is None else int(outcome.code)}")
         self.promises.check(outcome)
-        if self.promises.job() is None:
+        if self.promises.job() is None and self.table is None:
             self._restore()  # what was edited would make another job
         return outcome
 
@@ -152,10 +191,10 @@ class Life:
                 "max_cost": None,
                 "dry_run": False,
             },
-            "poll": {"names": [str(JOB)], "wait": 0.0},
+            "poll": {"names": [str(self.job)], "wait": 0.0},
             "fetch": {
-                "names": [str(JOB)],
-                "output": str(self.promises.output),
+                "names": [str(self.job)],
+                "output": str(FOLDER / f"out.{self.format}"),
                 "format": self.format,
                 "join": None,
                 "id": None,
@@ -163,25 +202,40 @@ class Life:
                 "partial": False,
                 "force": False,
             },
-            "retry": {"job": str(JOB), "dry_run": False, "max_cost": None},
-            "cancel": {"names": [str(JOB)], "yes": True},
+            "retry": {"job": str(self.job), "dry_run": False, "max_cost": None},
+            "cancel": {"names": [str(self.job)], "yes": True},
+            "run": {
+                **CREATION,
+                "output": str(FOLDER / f"out.{self.format}"),
+                "input": str(self.table),
+                "prompt": "Answer {question}",
+                "model": "some-model",
+                "id": "{id}",
+                "window": self.window,
+                "job": None,
+                "metadata": ["team=x"],
+                "max_cost": None,
+                "dry_run": False,
+                "wait": 0.0,
+            },
         }
         return argparse.Namespace(**{**defaults[command], **options}, base_url=BASE_URL, local=False)
 
     def _second_session(self) -> None:
         """Somebody runs another command while one is under way."""
-        command = self.world.chance.choice(("submit", "poll", "fetch", "retry", "partial"))
+        start = "submit" if self.table is None else "run"
+        command = self.world.chance.choice((start, "poll", "fetch", "retry", "partial"))
         if command == "partial":
             self.run("fetch", force=True, partial=True, output=str(self.promises.partial))
         else:
-            self.run(command, **({"force": True} if command == "fetch" else {}))
+            self.run(command, **({"force": True} if command in ("fetch", "run") else {}))
 
     # The agent
 
     def live(self) -> None:
         """From the first submit to results that nobody can doubt, or as near as the server lets it come."""
         dice = self.world.chance
-        command, options = "submit", dict[str, Any]()
+        command, options = ("submit" if self.table is None else "run"), dict[str, Any]()
         faulty = dice.choice((2, 5, 10))
         for number in range(faulty + COMMANDS_WITHOUT_FAULTS):
             if number == faulty:
@@ -198,33 +252,36 @@ class Life:
         else:
             raise self.world.finding(f"the job does not end: {outcome.command} still gives {outcome.code}")
         self._become_quiet()
-        self._end(outcome if quiet and outcome.command == "fetch" else None)
+        self._end(outcome if quiet and outcome.command in ("fetch", "run") else None)
 
     def _next(self, outcome: Outcome) -> tuple[str, dict[str, Any]] | None:
         """The command that an agent runs after `outcome`; None when it is through."""
         command, code = outcome.command, outcome.code
-        poll = "poll", {"wait": self._wait(at_once=command == "retry")}
-        fetch = "fetch", {"force": self.disk.size(self.promises.output) is not None}
-        again = command, poll[1] if command == "poll" else fetch[1] if command == "fetch" else {}
-        if outcome.error.startswith(("batch_file_changed", "no_batch_file", "no_file")):
+        wait: dict[str, Any] = {"wait": self._wait(at_once=command == "retry")}
+        force: dict[str, Any] = {"force": self.disk.size(self.promises.output) is not None}
+        submit, poll, fetch = ("submit", dict[str, Any]()), ("poll", wait), ("fetch", force)
+        if self.table is not None:  # one command submits, waits and fetches
+            submit = poll = fetch = "run", {**wait, **force}
+        again = {"submit": submit, "poll": poll, "fetch": fetch, "run": fetch}.get(command, (command, {}))
+        if outcome.error.startswith(("batch_file_changed", "no_batch_file", "no_file", "other_requests")):
             self._restore()
             return again
-        if outcome.error.startswith("not_submitted") or (outcome.error.startswith("no_job")):
-            return "submit", {}
+        if outcome.error.startswith(("not_submitted", "no_job")):
+            return submit
         if outcome.error.startswith("bad_server"):
             return again
         if code in (None, Exit.UNREACHABLE, Exit.NO_KEY, Exit.REFUSED, Exit.NOT_FOUND):
             return again
         if code == Exit.BAD_INPUT:
             raise self.world.finding(f"{command} calls its input bad: {outcome.error}")
+        if code == Exit.NOT_FINISHED and self.promises.is_stuck() and self.world.quiet and command != "submit":
+            return None
         if command in ("submit", "retry", "cancel"):
             if code == Exit.NOT_FINISHED and not outcome.error.startswith(("not_finished", "cancelling")):
                 return again
             return poll
         if command == "poll":
-            if code != Exit.NOT_FINISHED:
-                return fetch
-            return None if self.promises.is_stuck() and self.world.quiet else poll
+            return poll if code == Exit.NOT_FINISHED else fetch
         if code == Exit.NOT_FINISHED:
             return poll
         if code == Exit.SOME_FAILED and self.retries:
@@ -258,7 +315,7 @@ class Life:
 
     def _edit(self) -> None:
         """Somebody edits a batch file of a job that exists."""
-        if self.disk.size(JOB) is None or any(file.deleted < NEVER for file in self.server.files.values()):
+        if self.disk.size(self.job) is None or any(file.deleted < NEVER for file in self.server.files.values()):
             return  # with both copies gone nobody knows any more what was asked
         path = self.world.chance.choice(list(self.contents))
         if self.world.chance.random() < 0.2:
@@ -303,7 +360,7 @@ class Life:
             fetched = self.run("fetch", force=True)
         promises.check_end(fetched)
         if world.chance.random() < 0.3:
-            again = self.run("fetch")
+            again = self.run(fetched.command)
             same = (again.code, again.answer) == (fetched.code, fetched.answer)
             promises.require(same, "a second fetch says another thing")
 
@@ -316,6 +373,7 @@ def live(seed: int, keep: bool = False) -> Report:
         with (
             mock.patch.dict(os.environ, {"DOUBLEWORD_API_KEY": KEY}),
             mock.patch.object(batch_file, "Checker", lambda: CHECKER),
+            mock.patch.object(creation, "Checker", lambda: CHECKER),
             mock.patch.object(sys, "argv", ["scripts/some.py"]),  # hints name it
         ):
             life = Life(seed)

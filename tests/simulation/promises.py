@@ -22,7 +22,6 @@ from doubleword.failure import Exit, Failure
 from doubleword.job import Job, JobFile
 
 FOLDER = Path("/job")
-JOB = FOLDER / "a.job.json"
 ENDPOINT = "/v1/chat/completions"
 # A read may be as old as the slowest replica, and a finished row as late as the latest.
 STALE_S = 8.0 + LATEST_ROW_S
@@ -46,12 +45,15 @@ class Outcome:
 
 
 class Promises:
-    """The promises of one job: `ids` are its requests in their order, `format` that of its output."""
+    """The promises of the job at `path`: `ids` are its requests in their order, `form` that of its output."""
 
-    def __init__(self, world: World, server: Server, disk: SimulatedDisk, ids: list[str], form: str) -> None:
+    def __init__(
+        self, world: World, server: Server, disk: SimulatedDisk, path: Path, ids: list[str], form: str
+    ) -> None:
         self.world = world
         self.server = server
         self.disk = disk
+        self.path = path
         self.ids = ids
         self.format = form
         self.output = FOLDER / f"out.{form}"
@@ -67,13 +69,13 @@ class Promises:
 
     def job(self) -> Job | None:
         """The job file as it stands; it must be readable at any time."""
-        data = self.disk.read(JOB)
+        data = self.disk.read(self.path)
         if data is None:
             return None
         disk = SimulatedDisk.__new__(SimulatedDisk)
         disk.open = lambda path: io.BytesIO(data)  # type: ignore[method-assign]
         try:
-            return JobFile.load(JOB, disk).job
+            return JobFile.load(self.path, disk).job
         except Failure as failure:
             raise self.world.finding(f"the job file does not load: {failure.message}") from None
 
@@ -146,7 +148,7 @@ class Promises:
         self.require(KEY not in outcome.error + json.dumps(outcome.answer), "the key stands in an answer")
         for path, inode in self.disk.names.items():
             self.require(KEY.encode() not in inode.data, f"the key stands in {path}")
-        self.require(job is None or not self.disk.names[JOB].mode & 0o077, "others may read the job file")
+        self.require(job is None or not self.disk.names[self.path].mode & 0o077, "others may read the job file")
         for path in (self.output, self.partial):
             self._check_output(path)
 
@@ -249,6 +251,9 @@ class Promises:
             kinds = self._kinds(custom_id, since) - {"usable", "alive", "pending"}
             unborn = self._kinds(custom_id, since) <= {"pending"}
             self.require(bool(kinds) or unborn, f"{custom_id} is called failed or missing, and is neither")
+
+    def _check_run(self, outcome: Outcome) -> None:
+        self._check_fetch(outcome)
 
     def _delivered(self) -> tuple[list[str], list[str]]:
         """The ids in the output as answered, and those in the errors file."""
