@@ -423,7 +423,7 @@ def bad_record(exchange: Exchange) -> None:
 def page_instead(exchange: Exchange) -> None:
     """The server acts; a gateway answers 200 with a page of its own."""
     exchange.forward()
-    exchange.send(page(200, b"<html><title>Please sign in</title></html>"))
+    exchange.send(page(200, b"<html>\n<title>Please sign in</title>\n</html>\n"))
 
 
 def half_json(exchange: Exchange) -> None:

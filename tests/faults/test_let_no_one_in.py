@@ -24,7 +24,7 @@ from tests.engine_process import KEY, RunningEngine
 from tests.faults import gate as faults
 from tests.faults.canned import Canned, failed_row, row
 from tests.faults.gate import Act, Asked, Exchange, Gate, Reply, gate_before
-from tests.faults.rooms import ROOMS, Desk, Unsynced, certificate, finished
+from tests.faults.rooms import ROOMS, Desk, Unsynced, batch_count, certificate, finished
 
 from doubleword import local
 
@@ -374,6 +374,21 @@ def _any_batch(evil: str) -> Any:
         return canned.reply(asked)
 
     return answer
+
+
+@pytest.mark.parametrize("route", ["upload", "create"])
+def test_an_id_that_cannot_be_shown_is_no_id(desk: Desk, gate: Gate, engine: RunningEngine, route: str) -> None:
+    """What was made is looked for instead, and found under an id that can be."""
+
+    def escaped(exchange: Exchange) -> None:
+        reply = exchange.forward()
+        exchange.send(reply.with_json({**json.loads(reply.body), "id": f"b{EVIL}"}))
+
+    desk.batch_file("a.jsonl", ["one"])
+    gate.on(route, escaped)
+    assert desk.run("submit", "a.jsonl").code == 0
+    assert (gate.calls(route), batch_count(engine), said_cleanly(desk)) == (1, 1, True)
+    assert not CONTROL.search(str(list(texts(desk.job()))))
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "a/b", "..", "a b", "", "-x", "\x1b[2J"])
