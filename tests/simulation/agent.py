@@ -8,17 +8,18 @@ import gc
 import io
 import json
 import os
+import random
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from tests.simulation.disk import SimulatedDisk
-from tests.simulation.moods import MOODS
+from tests.simulation.moods import MOODS, Mood
 from tests.simulation.network import BASE_URL, KEY, Network
 from tests.simulation.promises import ENDPOINT, FOLDER, STALE_S, Outcome, Promises
 from tests.simulation.records import NEVER, TERMINAL
@@ -79,32 +80,58 @@ class _Stderr(io.TextIOBase):
         return len(text)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What the job is: the server's mood, the number of requests in each batch file, and the form of the output.
+
+    With `table` one command makes the batch file, submits, waits and fetches.
+    """
+
+    mood: Mood
+    files: tuple[int, ...]
+    format: str
+    table: bool = False
+    window: str = "24h"
+
+    @classmethod
+    def drawn(cls, dice: random.Random) -> Setting:
+        """A setting by chance: small, since most of what goes wrong goes wrong with one request."""
+        table = dice.random() < 0.2
+        count = 1 if table else dice.choice((1, 1, 1, 1, 1, 1, 2, 3))
+        return cls(
+            mood=dice.choice(MOODS),
+            files=tuple(dice.randrange(1, 6) for _ in range(count)),
+            format=dice.choice(("jsonl", "jsonl", "jsonl", "csv")),
+            table=table,
+            window=dice.choice(("24h", "24h", "1h")),
+        )
+
+
 class Life:
     """One job from its batch files to its results."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, setting: Setting | None = None) -> None:
         self.world = World(seed)
         dice = self.world.chance
-        self.server = Server(self.world, dice.choice(MOODS))
+        self.setting = setting = setting or Setting.drawn(dice)
+        self.server = Server(self.world, setting.mood)
         self.disk = SimulatedDisk(self.world, [FOLDER])
         self.outside = SimulatedOutside(self.world, self.disk, Network(self.world, self.server))
         self.world.second_session = self._second_session
         self.world.edit_batch_file = self._edit
         self.world.retry_by_others = self.server.retry_by_others
-        self.window = dice.choice(("24h", "24h", "1h"))
         self.contents: dict[Path, bytes] = {}
         self.ids: list[str] = []
-        self.format = dice.choice(("jsonl", "jsonl", "jsonl", "csv"))
-        self.table = FOLDER / "rows.csv" if dice.random() < 0.2 else None  # then one command does it all
-        self.job = FOLDER / ("a.job.json" if self.table is None else "out.requests.job.json")
-        count = dice.choice((1, 1, 1, 1, 1, 1, 2, 3))
-        if self.table is not None:
-            self._write_table(dice.randrange(1, 6))
+        self.table = FOLDER / "rows.csv" if setting.table else None
+        self.job = FOLDER / ("out.requests.job.json" if setting.table else "a.job.json")
+        self.output = FOLDER / f"out.{setting.format}"
+        if setting.table:
+            self._write_table(setting.files[0])
         else:
-            for number in range(1, count + 1):
-                path = FOLDER / ("a.jsonl" if count == 1 else f"a-{number:04d}.jsonl")
-                self._write_batch_file(path, number, dice.randrange(1, 6))
-        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, self.format)
+            for number, requests in enumerate(setting.files, 1):
+                path = FOLDER / ("a.jsonl" if len(setting.files) == 1 else f"a-{number:04d}.jsonl")
+                self._write_batch_file(path, number, requests)
+        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, setting.format)
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
 
@@ -187,15 +214,15 @@ class Life:
                 "files": [str(path) for path in self.contents],
                 "job": None,
                 "metadata": ["team=x"],
-                "window": self.window,
+                "window": self.setting.window,
                 "max_cost": None,
                 "dry_run": False,
             },
             "poll": {"names": [str(self.job)], "wait": 0.0},
             "fetch": {
                 "names": [str(self.job)],
-                "output": str(FOLDER / f"out.{self.format}"),
-                "format": self.format,
+                "output": str(self.output),
+                "format": self.setting.format,
                 "join": None,
                 "id": None,
                 "raw_cells": False,
@@ -206,12 +233,12 @@ class Life:
             "cancel": {"names": [str(self.job)], "yes": True},
             "run": {
                 **CREATION,
-                "output": str(FOLDER / f"out.{self.format}"),
+                "output": str(self.output),
                 "input": str(self.table),
                 "prompt": "Answer {question}",
                 "model": "some-model",
                 "id": "{id}",
-                "window": self.window,
+                "window": self.setting.window,
                 "job": None,
                 "metadata": ["team=x"],
                 "max_cost": None,
@@ -258,7 +285,7 @@ class Life:
         """The command that an agent runs after `outcome`; None when it is through."""
         command, code = outcome.command, outcome.code
         wait: dict[str, Any] = {"wait": self._wait(at_once=command == "retry")}
-        force: dict[str, Any] = {"force": self.disk.size(self.promises.output) is not None}
+        force: dict[str, Any] = {"force": self.disk.size(self.output) is not None}
         submit, poll, fetch = ("submit", dict[str, Any]()), ("poll", wait), ("fetch", force)
         if self.table is not None:  # one command submits, waits and fetches
             submit = poll = fetch = "run", {**wait, **force}
@@ -365,8 +392,9 @@ class Life:
             promises.require(same, "a second fetch says another thing")
 
 
-def live(seed: int, keep: bool = False) -> Report:
-    """Live through `seed`; the report says what was found, and with `keep` or a finding all that happened."""
+@contextlib.contextmanager
+def inside() -> Iterator[None]:
+    """The surroundings of every simulated command, whatever this process was started with."""
     gc_was_on = gc.isenabled()
     gc.disable()  # what is freed when must not depend on what ran before
     try:
@@ -376,15 +404,21 @@ def live(seed: int, keep: bool = False) -> Report:
             mock.patch.object(creation, "Checker", lambda: CHECKER),
             mock.patch.object(sys, "argv", ["scripts/some.py"]),  # hints name it
         ):
-            life = Life(seed)
-            finding = None
-            try:
-                life.live()
-            except Finding as found:
-                finding = str(found)
+            yield
     finally:
         if gc_was_on:
             gc.enable()
+
+
+def live(seed: int, keep: bool = False) -> Report:
+    """Live through `seed`; the report says what was found, and with `keep` or a finding all that happened."""
+    finding = None
+    with inside():
+        life = Life(seed)
+        try:
+            life.live()
+        except Finding as found:
+            finding = str(found)
     world = life.world
     report = Report(seed, life.server.mood.name, finding, world.fired, world.reached)
     if keep or finding is not None:

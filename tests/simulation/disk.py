@@ -30,11 +30,15 @@ class Inode:
 
 
 class SimulatedDisk(Disk):
-    """Folders and files in memory. `names` is what processes see, `_durable` which names survive a power cut."""
+    """Folders and files in memory. `names` is what processes see, `_durable` which names survive a power cut.
+
+    `kill_at` names a step and a file at which the process dies.
+    """
 
     def __init__(self, world: World, folders: list[Path]) -> None:
         self.names: dict[Path, Inode] = {}
         self.recorded: set[str] = set()  # SHA-256 of every output that a job file ever recorded
+        self.kill_at: tuple[str, str] | None = None
         self._world = world
         self._durable: dict[Path, Inode] = {}
         self._folders = set(folders)
@@ -146,6 +150,8 @@ class SimulatedDisk(Disk):
 
     def _step(self, what: str, path: Path) -> None:
         self._world.note("%s %s", what, path.name)
+        if self.kill_at == (what, path.name):
+            self._world.kill()
         self._world.step(what)
 
     def _fail(self, path: Path) -> None:

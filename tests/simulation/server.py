@@ -42,11 +42,12 @@ class Server:
         self.duration = dice.choice((5.0, 60.0, 1_200.0, 20_000.0, 80_000.0, 110_000.0))
         self.failing = dice.choice((0.0, 0.0, 0.2, 0.6, 1.0))
         self.counts_unrun_as_failed = dice.random() < 0.5
+        self.moody = True  # some batches are filled late or never, some answers are of no use
         self.retried_by_others = 0
         self._late: list[tuple[float, int, Request]] = []
         self._numbers = itertools.count(1)
         for _ in range(dice.choice((0, 0, 0, 6))):
-            self._noise(world.time - dice.uniform(10.0, 400_000.0))
+            self.make_noise(world.time - dice.uniform(10.0, 400_000.0))
 
     # Time
 
@@ -215,9 +216,9 @@ class Server:
         file = self.files.get(asked["input_file_id"])
         if file is None or file.created > now - self.world.lag() or file.deleted <= now:
             return self._error(404, f"File with ID {asked['input_file_id']} not found")
-        slow = dice.random()
+        slow = dice.random() if self.moody else 0.0
         delay = dice.uniform(0.0, 5.0) if slow < 0.85 else dice.uniform(20.0, 400.0) if slow < 0.99 else NEVER
-        broken = delay < NEVER and dice.random() < 0.03
+        broken = self.moody and delay < NEVER and dice.random() < 0.03
         batch = Batch(
             self.mood.batch_prefix + self._uuid(),
             file,
@@ -235,7 +236,7 @@ class Server:
                 self._plan(batch, row, batch.populated, self.failing)
         self.batches[batch.id] = batch
         if dice.random() < 0.2:
-            self._noise(now + dice.uniform(0.0, 60.0))
+            self.make_noise(now + dice.uniform(0.0, 60.0))
         self.world.note("  server: batch %s of %s", batch.id, file.id)
         return self._json(self.mood.created, self._batch(batch, now))
 
@@ -269,9 +270,9 @@ class Server:
         stamp = end - dice.uniform(0.0, 6.0)  # the end is stamped before it is written
         shown = end + (dice.uniform(0.0, LATEST_ROW_S) if self.world.condition("late rows", 0.3) else 0.0)
         if dice.random() < failing:
-            return Step(end, "failed", stamp, shown, self._failed_line(row))
-        usable = dice.random() > 0.02
-        return Step(end, "completed", stamp, shown, self._answer_line(row, usable), usable)
+            return Step(end, "failed", stamp, shown, self.failed_line(row))
+        usable = not self.moody or dice.random() > 0.02
+        return Step(end, "completed", stamp, shown, self.answer_line(row, usable), usable)
 
     def _cancel(self, batch: Batch, now: float) -> Reply:
         dice = self.world.chance
@@ -394,7 +395,8 @@ class Server:
 
     # Lines
 
-    def _answer_line(self, row: Row, usable: bool) -> bytes:
+    def answer_line(self, row: Row, usable: bool) -> bytes:
+        """The line of a request that was answered; one that is not usable holds text where an object belongs."""
         dice = self.world.chance
         text = f"{dice.choice(TRICKY)}answer to {row.custom_id}{dice.choice(TRICKY)}"
         if dice.random() < 0.005:
@@ -406,7 +408,8 @@ class Server:
         response = {"status_code": 200, "request_id": None, "body": body if usable else "data: {}"}
         return self._line(row, response, None)
 
-    def _failed_line(self, row: Row) -> bytes:
+    def failed_line(self, row: Row) -> bytes:
+        """The line of a request that failed, for one reason or another."""
         dice = self.world.chance
         upstream = json.dumps({"error": {"message": "told to fail", "code": 400}})
         if self.mood.rows_for_unrun:
@@ -433,7 +436,7 @@ class Server:
 
     # The rest of the account
 
-    def _noise(self, created: float) -> None:
+    def make_noise(self, created: float) -> None:
         """A batch and a file of somebody else."""
         file = File(self.mood.file_prefix + self._uuid(), "other.jsonl", 10, created, [])
         self.files[file.id] = file

@@ -194,6 +194,10 @@ class World:
         """What the wall clock of the client's machine shows."""
         return self.time + self._wall
 
+    def set_clock(self, ahead: float) -> None:
+        """Let the wall clock of the client's machine be so many seconds ahead of the true time."""
+        self._wall = ahead
+
     def monotonic(self) -> float:
         """A clock that stands still while the machine is asleep."""
         return self.time - self._asleep
