@@ -94,6 +94,10 @@ class Retrial:
         """
         last = one.retries[-1]
         dead = earlier and self._store.job.local is not None
+        if last.state == "asking" and not dead:
+            # A replica may still show how the batch ran before it last ended, which looks like a retry of it.
+            self._outside.sleep(LAG_S)
+            batch = self._api.batch(batch.id)
         pause = LOOK_AGAIN_S
         now = self._outside.monotonic()
         ends = now + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)

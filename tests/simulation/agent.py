@@ -290,7 +290,9 @@ class Life:
         if self.table is not None:  # one command submits, waits and fetches
             submit = poll = fetch = "run", {**wait, **force}
         again = {"submit": submit, "poll": poll, "fetch": fetch, "run": fetch}.get(command, (command, {}))
-        if outcome.error.startswith(("batch_file_changed", "no_batch_file", "no_file", "other_requests")):
+        # "Exists already" is said of the batch file where others put one there while it was made.
+        put_there = self.table is not None and ".requests.jsonl exists" in outcome.error
+        if put_there or outcome.error.startswith(("batch_file_changed", "no_batch_file", "no_file", "other_requests")):
             self._restore()
             return again
         if outcome.error.startswith(("not_submitted", "no_job")):

@@ -163,6 +163,19 @@ def test_a_second_retry_is_not_taken_for_the_first(on_source: Staged) -> None:
     assert on_source.server.retries(batch) == 2
 
 
+def test_what_ran_before_it_was_cancelled_is_not_taken_for_a_retry(on_source: Staged) -> None:
+    """The call never arrives, and a replica still shows how the batch ran a moment ago (simulation seed 16071)."""
+    batch = on_source.over(f1_0="failed")
+    on_source.server.duration = 600.0
+    assert on_source.run("retry").code == Exit.DONE
+    on_source.world.time += 20.0
+    assert on_source.run("cancel").code == Exit.DONE
+    on_source.stage("/retry", "reset before")
+    on_source.world.lag = lambda: 0.0 if on_source._plan else 8.0  # type: ignore[method-assign]
+    assert on_source.run("retry").code == Exit.DONE
+    assert on_source.server.retries(batch) == 2
+
+
 def test_what_others_retry_is_not_asked_again_as_an_attempt(on_source: Staged) -> None:
     """The server has nothing to retry, and a replica still shows the failure: wait, and see that it runs."""
     on_source.over(f1_0="failed")
