@@ -33,14 +33,14 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
     from pathlib import Path
 
-    from doubleword import batch_file
+    from doubleword import file_check
     from doubleword.failure import Exit, Failure, plain
     from doubleword.outside import Outside
 
     outside = Outside()
     progress = command.Progress(outside.monotonic)
     paths = [Path(name) for name in args.files]
-    found = batch_file.check(paths, outside.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
+    found = file_check.check(paths, outside.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
     progress.close()
     keys = {
         "valid": not found.error_count,

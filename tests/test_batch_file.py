@@ -17,10 +17,8 @@ from tests.request_lines import chat, line
 
 from doubleword import batch_file
 from doubleword.batch_file import (
-    BatchFile,
     Source,
     Writer,
-    check,
     custom_ids,
     numbered,
     read_source,
@@ -28,6 +26,7 @@ from doubleword.batch_file import (
     source_path,
 )
 from doubleword.failure import Exit, Failure
+from doubleword.file_check import BatchFile, check
 from doubleword.outside import Disk
 from doubleword.request_line import to_line
 

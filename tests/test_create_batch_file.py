@@ -17,10 +17,11 @@ from tests.door import Result, call_door, run_door
 from tests.request_lines import chat, line
 from vega_datasets import data
 
-from doubleword.batch_file import check, read_source
+from doubleword.batch_file import read_source
 from doubleword.command import Parser
 from doubleword.creation import requests_from
 from doubleword.creation_arguments import add_arguments
+from doubleword.file_check import check
 from doubleword.outside import Disk, Outside
 
 AIRPORTS = Path(data.airports.filepath)  # CSV, 3,376 rows

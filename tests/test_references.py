@@ -18,7 +18,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from tests.door import run_door
 
-from doubleword.batch_file import check
+from doubleword.file_check import check
 from doubleword.outside import Disk
 
 ROOT = Path(__file__).resolve().parent.parent

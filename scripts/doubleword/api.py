@@ -56,27 +56,62 @@ class Content:
 
     def blocks(self) -> Iterator[bytes]:
         """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, drips, breaks or is cut."""
+        import zlib
+
         import urllib3
 
-        raw = self._response.raw
-        read = getattr(raw, "read1", raw.read)
-        waited, got = 0.0, 0
+        encoding = self._response.headers.get("Content-Encoding", "").strip().lower()
         try:
-            while True:
-                asked = self._monotonic()
-                block = read(BLOCK, decode_content=True)
-                waited, got = waited + self._monotonic() - asked, got + len(block)
-                if not block:
-                    return
-                yield block
-                if got >= PACE_BYTES:
-                    waited, got = 0.0, 0
-                elif waited > PACE_S:
-                    raise TooSlow(None, "the answer came too slowly")
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if encoding in ("", "identity"):
+                yield from self._received()
+            elif encoding in ("gzip", "x-gzip", "deflate"):
+                yield from _inflated(self._received())
+            else:
+                raise ApiError(None, f"the answer came as {plain(encoding, 20)}, which was not asked for")
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, zlib.error) as error:
             raise error_from_exception(error) from error
         finally:
             self._response.close()
+
+    def _received(self) -> Iterator[bytes]:
+        """What arrives, as it arrives: nothing waits here for more than came, so that no drip goes unnoticed."""
+        raw = self._response.raw
+        read = getattr(raw, "read1", raw.read)
+        waited, got = 0.0, 0
+        while True:
+            asked = self._monotonic()
+            block = read(BLOCK, decode_content=False)
+            waited, got = waited + self._monotonic() - asked, got + len(block)
+            if not block:
+                return
+            yield block
+            if got >= PACE_BYTES:
+                waited, got = 0.0, 0
+            elif waited > PACE_S:
+                raise TooSlow(None, "the answer came too slowly")
+
+
+def _inflated(received: Iterator[bytes]) -> Iterator[bytes]:
+    """The content of a gzip or zlib stream, never more than a block at a time, whatever it swells to.
+
+    An empty block is yielded where one came that holds nothing whole yet. Raises zlib.error or ApiError where the
+    stream is broken or cut.
+    """
+    import zlib
+
+    ended, inflate = True, zlib.decompressobj(wbits=47)  # the head says which of the two it is
+    for piece in received:
+        left = piece
+        while True:
+            block = inflate.decompress(left, BLOCK)
+            yield block
+            ended, left = inflate.eof, inflate.unconsumed_tail
+            if ended:
+                left, inflate = inflate.unused_data, zlib.decompressobj(wbits=47)
+            if not left and len(block) < BLOCK:
+                break
+    if not ended:
+        raise ApiError(None, "the connection broke before the answer was whole")
 
 
 class FileChanged(ApiError):
@@ -300,7 +335,11 @@ class Api:
         import requests
 
         url = self.base_url + path
-        sent_headers = {"Accept": "application/json, application/x-ndjson", "User-Agent": "doubleword-api-skill"}
+        sent_headers = {
+            "Accept": "application/json, application/x-ndjson",
+            "Accept-Encoding": "gzip",  # what `Content` can read
+            "User-Agent": "doubleword-api-skill",
+        }
         if isinstance(body, bytes):
             sent_headers["Content-Type"] = "application/json"
         sent_headers.update(headers or {})

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from doubleword import batch_file
+from doubleword import batch_file, file_check
 from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
@@ -177,7 +177,7 @@ class Retrial:
                 if custom_id in owed:
                     file.write(line + b"\n")
         self._require_unchanged(original, asked_first)
-        made = batch_file.check([path], disk).files[0]
+        made = file_check.check([path], disk).files[0]
         part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
         job.batches.append(Intended(self._outside.new_key(), one.file, part, attempt=one.attempt + 1))
         self._store.save()

@@ -7,9 +7,10 @@ of ids are kept, so that two ids may look the same; a second reading, told which
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 BUCKETS = 1024
+HASHED = 0x3FFFFFFFFFF  # 42 bits: the bucket, and what is kept there
 
 
 class SeenIds:
@@ -19,7 +20,7 @@ class SeenIds:
     """
 
     def __init__(self, suspects: frozenset[int] | None = frozenset()) -> None:
-        # A hash of 42 bits: its bucket and what is kept there. Equal hashes are rare; they cost a reading, no more.
+        # Equal hashes are rare; they cost a reading, no more.
         self._buckets = [array("I") for _ in range(BUCKETS)]
         self._suspects = suspects
         self._known: set[str] = set()
@@ -27,14 +28,28 @@ class SeenIds:
     def is_used(self, custom_id: str) -> bool:
         """Note `custom_id`; whether it was noted before, so far as it is one of the suspects."""
         if self._suspects is not None:
-            hashed = hash(custom_id)
-            self._buckets[hashed & (BUCKETS - 1)].append((hashed >> 10) & 0xFFFFFFFF)
-            if not self._suspects or hashed & 0x3FFFFFFFFFF not in self._suspects:
+            self.note([custom_id])
+            if not self._suspects or hash(custom_id) & HASHED not in self._suspects:
                 return False
         if custom_id in self._known:
             return True
         self._known.add(custom_id)
         return False
+
+    def note(self, custom_ids: Iterable[str]) -> None:
+        """Note many, whichever were noted before; `repeated` tells."""
+        buckets = self._buckets
+        for hashed in map(hash, custom_ids):
+            buckets[hashed & (BUCKETS - 1)].append((hashed >> 10) & 0xFFFFFFFF)
+
+    def kept(self) -> list[bytes]:
+        """What is kept of all ids, for another instance in a process of the same origin to `take`."""
+        return [bucket.tobytes() for bucket in self._buckets]
+
+    def take(self, kept: list[bytes]) -> None:
+        """Note what another instance noted."""
+        for bucket, more in zip(self._buckets, kept, strict=True):
+            bucket.frombytes(more)
 
     def repeated(self) -> frozenset[int]:
         """The hashes that were noted more than once: of every id that was, and perhaps of a few others."""

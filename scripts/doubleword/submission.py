@@ -11,7 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from doubleword import batch_file
+from doubleword import file_check
 from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.command import Progress, quoted, script
@@ -45,7 +45,7 @@ def submit(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
 
 
 def opened(
-    args: argparse.Namespace, check: batch_file.Check, path: Path, metadata: dict[str, str], outside: Outside
+    args: argparse.Namespace, check: file_check.Check, path: Path, metadata: dict[str, str], outside: Outside
 ) -> tuple[JobFile, bool]:
     """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on."""
     resumed = outside.disk.size(path) is not None
@@ -67,9 +67,9 @@ def opened(
     return store, resumed
 
 
-def checked(paths: list[Path], outside: Outside) -> batch_file.Check:
+def checked(paths: list[Path], outside: Outside) -> file_check.Check:
     """The batch files of one job, all of them valid; raises Failure (2) that names the first error."""
-    check = batch_file.check(paths, outside.disk)
+    check = file_check.check(paths, outside.disk)
     if check.error_count:
         first = check.errors[0]
         place = f"{plain(first.file, 120)}, line {first.line}{', ' if first.path else ''}{first.path}"
@@ -108,7 +108,7 @@ def require_cost(paths: list[Path], window: str, limit: float, outside: Outside)
 
 
 def plan(
-    check: batch_file.Check,
+    check: file_check.Check,
     job_path: Path,
     *,
     base_url: str | None,
@@ -144,7 +144,7 @@ def relative(path: Path, folder: Path) -> str:
         return str(whole)
 
 
-def require_same(store: JobFile, check: batch_file.Check, window: str | None, metadata: dict[str, str]) -> None:
+def require_same(store: JobFile, check: file_check.Check, window: str | None, metadata: dict[str, str]) -> None:
     """Raise Failure (2) unless the job in `store` is the one that these files and options ask for."""
     job = store.job
     asked = [(relative(one.path, store.folder), one.sha256) for one in check.files]

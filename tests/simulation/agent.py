@@ -26,7 +26,7 @@ from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedOutside, World
 
-from doubleword import batch_file, cancelling, creation, delivery, retrial, submission, watch, whole_job
+from doubleword import cancelling, creation, delivery, file_check, retrial, submission, watch, whole_job
 from doubleword.creation_arguments import add_arguments
 from doubleword.failure import Exit, Failure
 from doubleword.request_line import Checker
@@ -402,7 +402,7 @@ def inside() -> Iterator[None]:
     try:
         with (
             mock.patch.dict(os.environ, {"DOUBLEWORD_API_KEY": KEY}),
-            mock.patch.object(batch_file, "Checker", lambda: CHECKER),
+            mock.patch.object(file_check, "Checker", lambda: CHECKER),
             mock.patch.object(creation, "Checker", lambda: CHECKER),
             mock.patch.object(sys, "argv", ["scripts/some.py"]),  # hints name it
         ):

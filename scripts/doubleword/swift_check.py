@@ -1,0 +1,167 @@
+"""A swift look over large batch files, by two processes at once; each reads one half of all bytes.
+
+Promises: what it answers is what the check line by line would find in files without a flaw; wherever there may be one
+(a line refused, two custom_ids that may be the same, a limit, a file that changed meanwhile) it answers nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from doubleword.line_shapes import Shapes
+from doubleword.outside import Disk
+from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker
+from doubleword.seen_ids import SeenIds
+from doubleword.sources import BLOCK_BYTES, open_input
+
+
+class Part(NamedTuple):
+    """The lines of file number `file` that begin from byte `start` on and before byte `end`."""
+
+    file: int
+    start: int
+    end: int
+
+
+class _Doubt(Exception):
+    """There may be something wrong; the check line by line will say what."""
+
+
+@dataclass
+class Seen:
+    """What is known of one file after a look; `endpoint` is empty until its first request."""
+
+    bytes: int
+    requests: int = 0
+    sha256: str = ""
+    endpoint: str = ""
+    models: dict[str, None] = field(default_factory=dict)
+
+    def add(self, requests: int, endpoint: str, models: Sequence[str]) -> None:
+        """Count requests that follow those counted so far."""
+        self.requests += requests
+        self.endpoint = self.endpoint or endpoint
+        if requests and endpoint != self.endpoint:
+            raise _Doubt
+        self.models.update(dict.fromkeys(models))
+
+
+def look(paths: Sequence[Path], disk: Disk, hashed: bool, progress: Callable[[int], None] | None) -> list[Seen] | None:
+    """Each file as it was seen, in the order of `paths`; None where the files have to be checked line by line."""
+    versions = [disk.version(path) for path in paths]
+    sizes = [disk.size(path) or 0 for path in paths]
+    first, second = halves(sizes)
+    seen = [Seen(size) for size in sizes]
+    with contextlib.ExitStack() as ends, contextlib.suppress(_Doubt):
+        hashing = ends.enter_context(disk.beside(lambda: [_sha256(path, disk) for path in paths])) if hashed else None
+        other = ends.enter_context(disk.beside(lambda: _look_at(second, paths, disk, None)))
+        if other is None or (hashed and hashing is None):
+            return None
+        ids = SeenIds()
+        for found in (_look_at(first, paths, disk, progress), other()):
+            if found is None:
+                return None
+            counted, kept = found
+            for number, *facts in counted:
+                seen[number].add(*facts)
+            ids.take(kept)
+        digests = hashing() if hashing is not None else [""] * len(paths)
+        if ids.repeated() or digests is None or versions != [disk.version(path) for path in paths]:
+            return None
+        for one, digest in zip(seen, digests, strict=True):
+            one.sha256 = digest
+        return seen
+    return None
+
+
+def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
+    """The bytes of all files, in two parts of the same size."""
+    parts: tuple[list[Part], list[Part]] = [], []
+    middle, before = sum(sizes) // 2, 0
+    for number, size in enumerate(sizes):
+        cut = min(max(middle - before, 0), size)
+        for part, start, end in ((parts[0], 0, cut), (parts[1], cut, size)):
+            if start < end:
+                part.append(Part(number, start, end))
+        before += size
+    return parts
+
+
+_Found = tuple[list[tuple[int, int, str, list[str]]], list[bytes]]
+
+
+def _look_at(
+    parts: Sequence[Part], paths: Sequence[Path], disk: Disk, progress: Callable[[int], None] | None
+) -> _Found | None:
+    """The requests of `parts`, as (file, requests, endpoint, models), and their custom_ids as SeenIds keeps them."""
+    shapes, ids = Shapes(Checker()), SeenIds()
+    counted: list[tuple[int, int, str, list[str]]] = []
+    with contextlib.suppress(_Doubt):
+        for part in parts:
+            one = Seen(0)
+            with open_input(paths[part.file], disk) as file:
+                for lines in lines_in(file, part):
+                    _count(lines, shapes, ids, one)
+                    if progress is not None:
+                        progress(2 * (one.requests + sum(requests for _, requests, _, _ in counted)))
+            counted.append((part.file, one.requests, one.endpoint, list(one.models)))
+        return counted, ids.kept()
+    return None
+
+
+def _count(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen) -> None:
+    """Count the requests in `lines`; the first of all is looked at alone, since it shows the shape of the others."""
+    if not one.requests and lines:
+        _count_each(lines[:1], shapes, ids, one)
+        lines = lines[1:]
+    accepted = shapes.accepts_all(lines)
+    if accepted is None:
+        _count_each(lines, shapes, ids, one)
+    else:
+        one.add(len(lines), accepted.url, [accepted.model])
+        ids.note(accepted.custom_ids)
+
+
+def _count_each(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen) -> None:
+    for raw in lines:
+        line = raw.strip(BLANK)
+        if line:
+            accepted = shapes.accepts(line)
+            if accepted is None:
+                raise _Doubt
+            one.add(1, accepted.url, [accepted.model])
+            ids.note(accepted.custom_ids)
+
+
+def lines_in(file: BinaryIO, part: Part) -> Iterator[list[bytes]]:
+    """The lines of `part`, without their line feeds, many at a time; raises _Doubt where one may be too long."""
+    at = part.start
+    if at:  # a line that began before is not of this part
+        file.seek(at - 1)
+        at += len(file.readline(MAX_LINE_BYTES + 2)) - 1
+    rest = b""
+    while at < part.end:
+        block = file.read(min(BLOCK_BYTES, part.end - at))
+        at += len(block)
+        lines = block.split(b"\n")
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        if not block or len(rest) > MAX_LINE_BYTES:
+            raise _Doubt
+        yield lines
+    if rest:
+        yield [(rest + file.readline(MAX_LINE_BYTES + 2)).removesuffix(b"\n")]
+
+
+def _sha256(path: Path, disk: Disk) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    with open_input(path, disk) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
