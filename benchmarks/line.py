@@ -54,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     """The few endpoints that a job needs, and /sink and /results for other clients."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer leaves in one piece, and does not wait for the client's acknowledgement of its head
     server: Server
 
     def do_POST(self) -> None:
@@ -62,6 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(100)
             self.end_headers()
+            self.wfile.flush()
         if self.path == "/v1/files":
             beginning = self._take(length)
             name = re.search(rb'filename="([^"]*)"', beginning)
@@ -135,6 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
 
 @functools.cache

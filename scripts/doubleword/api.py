@@ -185,10 +185,10 @@ class Api:
         self.base_url = checked_base_url(base_url)
         self.patience_s = patience_s
         self.until: float | None = None
-        self.calls = 0
         self._outside = outside
         self._key = key
         self._open: requests.Session | None = None
+        self._opening = outside.lock()
 
     # Files
 
@@ -344,7 +344,6 @@ class Api:
             sent_headers["Content-Type"] = "application/json"
         sent_headers.update(headers or {})
         for _ in range(5):
-            self.calls += 1
             try:
                 response = self._session().request(
                     method,
@@ -404,16 +403,18 @@ class Api:
         return min(CONNECT_TIMEOUT_S, left), min(READ_TIMEOUT_S, left)
 
     def _session(self) -> requests.Session:
-        if self._open is None:
-            import requests
+        with self._opening:
+            if self._open is None:
+                import requests
 
-            self._open = requests.Session()
-            # A proxy of the environment has no business between this process and its own machine.
-            self._open.trust_env = not _is_loopback(urlsplit(self.base_url).hostname or "")
-            adapter = self._outside.adapter()
-            self._open.mount("https://", adapter)
-            self._open.mount("http://", adapter)
-        return self._open
+                session = requests.Session()
+                # A proxy of the environment has no business between this process and its own machine.
+                session.trust_env = not _is_loopback(urlsplit(self.base_url).hostname or "")
+                adapter = self._outside.adapter()
+                session.mount("https://", adapter)
+                session.mount("http://", adapter)
+                self._open = session
+            return self._open
 
 
 class _Bearer:

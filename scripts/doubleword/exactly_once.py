@@ -9,9 +9,11 @@ The server knows no idempotency: a repeated POST makes a second, paid batch (con
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from doubleword.api import Api, FileChanged, Upload
 from doubleword.api_error import ApiError
@@ -26,10 +28,12 @@ SETTLE_S = 90.0
 LAG_S = 10.0
 LOOK_AGAIN_S = 5.0
 TRIES = 4
+AT_ONCE = 4  # batches on their way; a server that wants fewer says 429, and is waited for
 KEY_NAME = "doubleword_batch_key"
 JOB_NAME = "doubleword_job"
 
 Found = TypeVar("Found")
+Said = TypeVar("Said")
 
 
 class Submission:
@@ -44,21 +48,30 @@ class Submission:
         self._store = store
         self._api = api
         self._outside = outside
-        self._note = note
-        self._sent = sent
+        self._saving = outside.lock()  # the job file is written by one at a time, and shows each batch as it stands
+        self._note = _in_turn(note, self._saving)
+        self._sent = _in_turn(sent, self._saving)
         self._uploaded_again: set[str] = set()
         self._uploaded_at: dict[str, float] = {}
-        self.created = 0
 
     def run(self) -> None:
-        """Go on from wherever the job stands; raises Failure when the server refuses or stays away."""
-        for one in self._store.job.batches:
-            one.tries = 0
-            while one.state != "created":
-                if one.state in ("planned", "uploading"):
-                    self._upload(one)
-                else:
-                    self._create(one)
+        """Go on from wherever the job stands, with some batches at once; raises Failure when the server refuses or
+        stays away. What is under way then for other batches is brought to its end, and no other is begun.
+        """
+        waiting = [one for one in self._store.job.batches if one.state != "created"]
+        try:
+            self._outside.together([functools.partial(self._bring, one) for one in waiting], AT_ONCE)
+        except KeyboardInterrupt:
+            self._saving.__enter__()  # for good: nothing is written any more, and so nothing is begun
+            raise
+
+    def _bring(self, one: Intended) -> None:
+        one.tries = 0
+        while one.state != "created":
+            if one.state in ("planned", "uploading"):
+                self._upload(one)
+            else:
+                self._create(one)
 
     # Uploading
 
@@ -121,9 +134,10 @@ class Submission:
         return None
 
     def _uploaded(self, one: Intended, remote: RemoteFile) -> None:
-        one.file_id = remote.id
-        one.tries = 0
-        self._finish(one, "uploaded")
+        with self._saving:
+            one.file_id = remote.id
+            one.tries = 0
+            self._finish(one, "uploaded")
 
     # Creating
 
@@ -195,27 +209,30 @@ class Submission:
             raise error.failure(doing) from error
         self._uploaded_again.add(one.key)
         self._note(f"{doing}: the server has no input file any more; uploading it again")
-        one.file_id = None
-        one.tries = 0
-        self._finish(one, "planned")
+        with self._saving:
+            one.file_id = None
+            one.tries = 0
+            self._finish(one, "planned")
 
     def _created(self, one: Intended, batch: Batch) -> None:
-        one.batch_id = batch.id
-        self._finish(one, "created")
-        self.created += 1
+        with self._saving:
+            one.batch_id = batch.id
+            self._finish(one, "created")
 
     # What both share
 
     def _begin(self, one: Intended, state: str) -> None:
-        one.state = state
-        one.since = self._outside.now()
-        one.tries += 1
-        self._store.save()
+        with self._saving:
+            one.state = state
+            one.since = self._outside.now()
+            one.tries += 1
+            self._store.save()
 
     def _finish(self, one: Intended, state: str) -> None:
-        one.state = state
-        one.since = None
-        self._store.save()
+        with self._saving:
+            one.state = state
+            one.since = None
+            self._store.save()
 
     def _look(
         self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, earlier: bool
@@ -243,3 +260,13 @@ class Submission:
         if not error.may_pass or one.tries >= TRIES:
             raise error.failure(doing) from error
         self._outside.sleep(self._api.pause(one.tries, error))
+
+
+def _in_turn(told: Callable[[Said], None], lock: contextlib.AbstractContextManager[Any]) -> Callable[[Said], None]:
+    """`told`, by one thread at a time."""
+
+    def tell(what: Said) -> None:
+        with lock:
+            told(what)
+
+    return tell

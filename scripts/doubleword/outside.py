@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -206,6 +206,45 @@ class Outside:
     def new_key(self) -> str:
         """32 hexadecimal digits that nobody else will ever draw."""
         return os.urandom(16).hex()
+
+    def lock(self) -> contextlib.AbstractContextManager[Any]:
+        """A lock between the works of `together`; who holds it may take it again."""
+        return threading.RLock()
+
+    def together(self, works: Sequence[Callable[[], None]], at_once: int) -> None:
+        """Do `works`, so many at once, and begin them in their order.
+
+        Once one has raised, none is begun any more; those under way go on to their end. Then the first exception, in
+        the order of `works`, is raised. Ctrl-C ends the waiting, not the works: the process may end under them.
+        """
+        left = iter(list(enumerate(works)))
+        raised: dict[int, BaseException] = {}
+        taking = threading.Lock()
+
+        def go_on() -> None:
+            while True:
+                with taking:
+                    number, work = next(left, (0, None)) if not raised else (0, None)
+                if work is None:
+                    return
+                try:
+                    work()
+                except BaseException as error:  # raised again below, in the thread that waits
+                    raised[number] = error
+
+        if len(works) < 2 or at_once < 2:
+            go_on()
+        else:
+            threads = [threading.Thread(target=go_on, daemon=True) for _ in range(min(at_once, len(works)))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        try:
+            if raised:
+                raise raised[min(raised)]
+        finally:
+            raised.clear()  # or what was raised holds on to itself, and to its connections
 
     def adapter(self) -> BaseAdapter:
         """What carries HTTP requests; it never retries by itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from tests.engine_process import KEY, RunningEngine
 from tests.faults import gate as faults
 from tests.faults.gate import Act, Exchange, Gate
 from tests.faults.rooms import Desk, Unsynced, batch_count, certificate, finished
+
+from doubleword.outside import Outside
 
 NEVER_ARRIVED = [
     faults.reset_before,
@@ -183,6 +186,52 @@ def test_another_job_of_the_same_requests_is_not_adopted(desk: Desk, gate: Gate,
     assert batch_count(engine) == 2
     ids = {desk.job(name)["batches"][0]["batch_id"] for name in ("a.job.json", "b.job.json")}
     assert len(ids) == 2
+
+
+class Together(Clocked):
+    """A clock that moves on sleep, and works that are done at once by real threads."""
+
+    def together(self, works: Sequence[Callable[[], None]], at_once: int) -> None:
+        Outside.together(self, works, at_once)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("act", [faults.reply_lost, faults.reset_before, faults.gateway(502, acts=True)])
+def test_files_that_go_up_at_once_become_one_batch_each(
+    desk: Desk, gate: Gate, engine: RunningEngine, clock: Clocked, act: Act
+) -> None:
+    """Nine files, several calls in doubt at a time: the job names nine batches, and each request is asked once."""
+    names = [f"a-{number:04d}.jsonl" for number in range(1, 10)]
+    for number, name in enumerate(names):
+        desk.batch_file(name, [f"text {number}"], stem=f"f{number}")
+    for route, nth in (("upload", 2), ("upload", 5), ("create", 1), ("create", 4)):
+        gate.on(route, act, nth=nth)
+    outside = Together(Unsynced())
+    outside.time = clock.time
+    result = Desk(desk.folder, desk.base_url, outside).run("submit", *names)
+    assert result.code == 0
+    assert batch_count(engine) == len(names) == len({one["batch_id"] for one in desk.job()["batches"]})
+    finished(engine)
+    assert [engine.upstream.count(f"text {number}") for number in range(9)] == [1] * 9
+
+
+def test_a_refused_file_ends_the_submission_when_the_others_under_way_are_done(
+    desk: Desk, gate: Gate, engine: RunningEngine, clock: Clocked
+) -> None:
+    """What the server took stands in the job; the second run makes the rest, and no batch twice."""
+    names = [f"a-{number:04d}.jsonl" for number in range(1, 10)]
+    for number, name in enumerate(names):
+        desk.batch_file(name, [f"text {number}"], stem=f"f{number}")
+    gate.on("create", faults.gateway(402, acts=False), nth=2)
+    outside = Together(Unsynced())
+    outside.time = clock.time
+    first = Desk(desk.folder, desk.base_url, outside).run("submit", *names)
+    assert (first.code, first.json["error"]["code"]) == (8, "payment_required")
+    made = batch_count(engine)
+    assert made == sum(1 for one in desk.job()["batches"] if one["state"] == "created") < len(names)
+    assert all(one["state"] in ("planned", "uploaded", "created") for one in desk.job()["batches"])
+    assert desk.run("submit", *names).code == 0
+    assert batch_count(engine) == len(names)
 
 
 def test_of_two_submits_at_once_one_works_and_the_other_says_so(desk: Desk, gate: Gate, engine: RunningEngine) -> None:

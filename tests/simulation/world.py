@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.turns import TurnLock, Turns
+
 from doubleword.outside import Outside
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class Session:
         self.over = False
         self.steps = 0
         self.calls = 0
+        self.turns: Turns | None = None
 
 
 class World:
@@ -147,6 +150,10 @@ class World:
         session.steps += 1
         if session.steps > STEPS_OF_ONE_COMMAND:
             raise self.finding(f"{session.name} does not end: {STEPS_OF_ONE_COMMAND} steps")
+        if session.turns is not None:
+            session.turns.step()
+            if session.dead:
+                raise Killed
         kind = self.fault("step", STEP_FAULTS)
         if kind is None:
             return
@@ -227,6 +234,21 @@ class SimulatedOutside(Outside):
 
     def new_key(self) -> str:
         return f"{self._world.chance.getrandbits(128):032x}"
+
+    def lock(self) -> TurnLock:
+        session = self._world.session
+        return TurnLock(lambda: session.turns)
+
+    def together(self, works: Sequence[Callable[[], None]], at_once: int) -> None:
+        session = self._world.session
+        if len(works) < 2:
+            super().together(works, 1)
+            return
+        session.turns = Turns(works, at_once, self._world.chance)
+        try:
+            session.turns.run()
+        finally:
+            session.turns = None
 
     def adapter(self) -> BaseAdapter:
         return self._network
