@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from vega_datasets import data
 
-from doubleword import sources
+from doubleword import json_array, sources
 from doubleword.failure import Exit, Failure
 from doubleword.outside import Disk
 from doubleword.sources import BadRow, Row, blocks, columns, read
@@ -77,7 +77,7 @@ def test_a_real_json_array_is_read_whole() -> None:
 @pytest.mark.parametrize("block", [1, 7, 64])
 def test_a_json_array_is_read_the_same_in_small_pieces(table: Any, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """Where a piece ends, inside a number, a string, an escape or a character, makes no difference."""
-    monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+    monkeypatch.setattr(json_array, "BLOCK_BYTES", block)
     content = [{"a": 123456, "b": 'é日\U0001f600 "\\ \n', "c": [1.5e3, {"d": None}]}, {}, {"a": "]"}]
     assert rows(table("t.json", " \n" + json.dumps(content, ensure_ascii=False, indent=1) + "\n ")) == content
     assert rows(table("u.json", json.dumps(content))) == content
@@ -173,7 +173,9 @@ def test_a_quote_that_never_closes_does_not_swallow_the_table(table: Any) -> Non
         ("t.csv", b"", "is empty"),
         ("t.csv", b"a,b,a\n1,2,3\n", "names the column a twice"),
         ("t.csv", b"a,\xff\n", "header"),
-        ("t.csv", "a\n1\n".encode("utf-16"), "UTF-16"),
+        ("t.csv", "a\n1\n".encode("utf-16-le"), "NUL"),
+        ("t.json", '[{"a": 1}]'.encode("utf-16"), "is UTF-16, and JSON is always UTF-8"),
+        ("t.jsonl", '{"a": 1}'.encode("utf-32"), "is UTF-32, and JSON is always UTF-8"),
         ("t.json", b"", "is empty"),
         ("t.json", b'"x"', "not a JSON array"),
         ("t.json", b"[1]", "row 1 that is not a JSON object"),
@@ -186,7 +188,7 @@ def test_a_quote_that_never_closes_does_not_swallow_the_table(table: Any) -> Non
         ("t.json", b'[{"a":' + b"[" * 100_000, "nested too deep"),
         ("t.parquet", b"PAR1 no", "not Parquet"),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_what_is_no_table_ends_with_its_cause(table: Any, name: str, content: bytes, part: str) -> None:
     """Exit 2, the name of the file and what is wrong with it."""
@@ -205,11 +207,11 @@ def test_bad_json_lines_are_bad_rows(table: Any) -> None:
         assert row.problem is None if part is None else part in str(row.problem), row
 
 
-def test_a_missing_file_a_folder_and_an_unknown_encoding_are_bad_input(table: Any, tmp_path: Path) -> None:
+def test_a_missing_file_an_empty_folder_and_an_unknown_encoding_are_bad_input(table: Any, tmp_path: Path) -> None:
     """Exit 2, as nothing was sent; a disk error would say that running again may help."""
     assert refused(tmp_path / "none.csv").code == "no_file"
     (tmp_path / "folder.csv").mkdir()
-    assert refused(tmp_path / "folder.csv").code == "no_file"
+    assert refused(tmp_path / "folder.csv").code == "no_rows"
     assert "no encoding" in refused(table("t.csv", "a\n"), encoding="utf-99").message
     assert "always UTF-8" in refused(table("t.jsonl", "{}"), encoding="cp1252").message
 

@@ -29,6 +29,7 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
 SHOWN_ERRORS = 20
 SIDECAR_VERSION = 1
+IDS_HEADER = b"custom_id,original\n"
 
 
 # --- checking -------------------------------------------------------------------------------------------------
@@ -271,7 +272,8 @@ def _numbered(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:
 class Source:
     """Where a batch file's rows came from, so that each row's custom_id can be computed again.
 
-    `rows` is the number of rows read, from the first on; `path` is `-` for standard input.
+    `rows` is the number of rows read, from the first on; `path` is `-` for standard input; `repair_ids` says that
+    ids which the server would refuse were repaired.
     """
 
     path: str
@@ -279,11 +281,17 @@ class Source:
     encoding: str
     id_template: str | None
     rows: int
+    repair_ids: bool = False  # source files of earlier releases do not say
 
 
 def source_path(batch_file: Path) -> Path:
     """Where the source of the batch file named to create_batch_file.py is written: `<stem>.source.json` beside it."""
     return batch_file.with_name(f"{batch_file.stem}.source.json")
+
+
+def ids_path(batch_file: Path) -> Path:
+    """Where repaired ids are written with their originals: `<stem>.ids.csv` beside the batch file."""
+    return batch_file.with_name(f"{batch_file.stem}.ids.csv")
 
 
 def read_source(batch_file: Path, disk: Disk) -> Source | None:
@@ -296,7 +304,9 @@ def read_source(batch_file: Path, disk: Disk) -> Source | None:
     for place in dict.fromkeys([source_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
         content = _sidecar(place, disk)
         if content is not None and batch_file.name in content["files"]:
-            fields = {name: content["source"][name] for name in Source.__dataclass_fields__}
+            fields = {
+                name: content["source"][name] for name in Source.__dataclass_fields__ if name in content["source"]
+            }
             if fields["path"] != "-":
                 fields["path"] = str(batch_file.parent / fields["path"])
             return Source(**fields)
@@ -311,9 +321,10 @@ def _sidecar(place: Path, disk: Disk) -> dict[str, Any] | None:
     try:
         content = json.loads(raw)
         version = content["version"]
-        if version == SIDECAR_VERSION and all(name in content["source"] for name in Source.__dataclass_fields__):
+        required = Source.__dataclass_fields__.keys() - {"repair_ids"}
+        if version == SIDECAR_VERSION and content["source"].keys() >= required:
             return {"files": list(content["files"]), "source": content["source"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         version = None
     said = "is damaged" if version in (None, SIDECAR_VERSION) else f"has the unknown version {plain(version, 20)}"
     hint = "use the version of this skill that wrote it, or create the batch file again with --force"
@@ -338,12 +349,15 @@ class Writer:
     Used as a context manager; the files and the source file appear when it is left, all of them or, after an
     exception, none. Existing ones are refused with exit 2; with `force` they are replaced, and files of an earlier,
     longer set removed. What is to be the source file is set as `source` meanwhile; `files` is filled at the end.
+    Where ids were repaired, the file of them appears with the others; `repaired` counts them.
     """
 
     def __init__(self, output: Path, disk: Disk, force: bool = False) -> None:
         self.output = output
         self.source: Source | None = None
         self.files: list[Written] = []
+        self.repaired = 0
+        self._ids: BinaryIO | None = None
         self._disk = disk
         self._force = force
         self._file: BinaryIO | None = None
@@ -391,6 +405,22 @@ class Writer:
         self._file.write(b"\n".join([*lines, b""]))
         self._parts[-1] = (requests + len(lines), size + more)
 
+    def note_repaired(self, ids: Sequence[tuple[str, str]]) -> None:
+        """Append to the file of repaired ids: pairs of the id that stands in a line, and its original."""
+        if not ids:
+            return
+        import csv
+        import io
+
+        if self._ids is None:
+            self._disk.remove(self._ids_temporary)
+            self._ids = self._disk.create(self._ids_temporary)
+            self._ids.write(IDS_HEADER)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(ids)
+        self._ids.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        self.repaired += len(ids)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -403,6 +433,10 @@ class Writer:
                 with contextlib.suppress(OSError):  # on a full disk closing fails too, and hides nothing new
                     if self._file is not None:
                         self._file.close()
+                with contextlib.suppress(OSError):
+                    if self._ids is not None:
+                        self._ids.close()
+                        self._disk.remove(self._ids_temporary)
                 for number in range(len(self._parts) + 1):
                     with contextlib.suppress(OSError):
                         self._disk.remove(self._temporary(number))
@@ -425,11 +459,15 @@ class Writer:
         moves = [(self._temporary(number), place) for number, place in enumerate(places, 1)]
         if self.source is not None:
             moves.append((self._write_source(places), source_path(self.output)))
+        if self._ids is not None:
+            self._disk.sync(self._ids)
+            self._ids.close()
+            moves.append((self._ids_temporary, ids_path(self.output)))
         done: list[Path] = []
         try:
             self._remove_earlier(places)
             for temporary, place in reversed(moves):
-                known = self._force or (place not in places and self._disk.size(place) is not None)
+                known = self._force or (place == source_path(self.output) and self._disk.size(place) is not None)
                 if known:
                     self._disk.replace(temporary, place)
                 else:
@@ -456,6 +494,15 @@ class Writer:
             self._disk.remove(path)
         if self.source is None:
             self._disk.remove(source_path(self.output))
+        if not self.repaired and self._force and self._is_ids_file(ids_path(self.output)):
+            self._disk.remove(ids_path(self.output))
+
+    def _is_ids_file(self, path: Path) -> bool:
+        """Whether `path` is a file of repaired ids, and not somebody's table of the same name."""
+        if self._disk.size(path) is None:
+            return False
+        with open_input(path, self._disk) as file:
+            return file.read(len(IDS_HEADER)) == IDS_HEADER
 
     def _undo(self, done: list[Path]) -> None:
         for place in done:
@@ -488,6 +535,10 @@ class Writer:
             self._disk.remove(temporary)
             paths.append(place)
             number += 1
+
+    @property
+    def _ids_temporary(self) -> Path:
+        return self.output.with_name(f".{self.output.name}.ids.part")
 
     def _temporary(self, number: int) -> Path:
         """Where file `number` is written, 0 being the source file; fixed, so that a run after a kill reuses it."""

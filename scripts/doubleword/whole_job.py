@@ -13,7 +13,7 @@ from typing import Any
 
 from doubleword import creation, pricing
 from doubleword.api_error import ApiError
-from doubleword.batch_file import numbered, source_path
+from doubleword.batch_file import ids_path, numbered, source_path
 from doubleword.command import Progress, again, quoted
 from doubleword.connection import connect
 from doubleword.delivery import Delivery
@@ -125,7 +125,7 @@ def _set_of(place: Path, disk: Disk) -> list[Path]:
 
 
 def _remove(paths: list[Path], place: Path, disk: Disk) -> None:
-    for path in (*paths, source_path(place)):
+    for path in (*paths, source_path(place), ids_path(place)):
         disk.remove(path)
 
 
