@@ -141,6 +141,48 @@ def test_other_encodings_can_be_told(table: Any) -> None:
         assert rows(table("t.csv", "a\nAmélie\n".encode(encoding)), encoding=encoding) == [{"a": "Amélie"}]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(table: Any, encoding: str) -> None:
+    """What spreadsheets save as "Unicode text" is read without being told; however it is read."""
+    path = table("t.csv", "a;b\nAmélie;\u20ac\n".encode(encoding))
+    assert rows(path) == [{"a": "Amélie", "b": "€"}]
+    assert columns(path, DISK) == ["a", "b"]
+    cells = sources.read_cells(path, DISK)
+    assert cells is not None and [block.cells for block in cells] == [[["a", "b"]], [["Amélie", "€"]]]
+    assert rows(table("t.txt", "é\nx".encode(encoding))) == [{"text": "é"}, {"text": "x"}]
+    assert rows(table("t.tsv", "a\tb\né\tx".encode(encoding))) == [{"a": "é", "b": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "cells"),
+    [
+        ("a;b\n1,5;2\n", ["a", "b"], ["1,5", "2"]),
+        ('\r\n"a,x";b\r\n1;"2;3"\r\n', ["a,x", "b"], ["1", "2;3"]),
+        ('"a\n,";b\n1;2\n', ["a\n,", "b"], ["1", "2"]),
+        ("a,b;c\n1,2;3\n", ["a", "b;c"], ["1", "2;3"]),
+        ('"a;b"\n1\n', ["a;b"], ["1"]),
+        ("a\n1;2\n", ["a"], ["1;2"]),
+    ],
+)
+def test_semicolons_separate_where_the_header_has_no_comma(
+    table: Any, content: str, header: list[str], cells: list[str]
+) -> None:
+    """As spreadsheets write CSV where the comma is the decimal sign; what is in quotes does not count."""
+    assert rows(table("t.csv", content)) == [dict(zip(header, cells, strict=True))]
+
+
+def test_a_folder_is_read_as_a_table(tmp_path: Path) -> None:
+    """With its kind in the columns; a format that is given for it is refused."""
+    (tmp_path / "b.txt").write_text("two")
+    (tmp_path / "a.txt").write_text("one")
+    assert rows(tmp_path) == [{"path": f"{n}.txt", "name": n, "text": text} for n, text in (("a", "one"), ("b", "two"))]
+    assert columns(tmp_path, DISK) == ["path", "name", "text"]
+    assert sources.format_of(tmp_path, DISK) == "folder"
+    assert sources.read_cells(tmp_path, DISK) is None
+    assert refused(tmp_path, format="csv").code == "bad_arguments"
+    assert rows(tmp_path, format="folder") == rows(tmp_path)
+
+
 # What is wrong with a table
 
 
@@ -316,6 +358,40 @@ ROW = Row(
 def test_a_template_is_filled_from_the_row(template: str, text: str) -> None:
     """Texts stand as they are, other values as JSON, doubled braces as one."""
     assert fill(template, ROW) == text
+
+
+NESTED = Row(
+    3,
+    {"author": {"name": "Kim", "first.name": "x"}, "tags": ["a", {"b": 2}], "a.b": "dot", "a": {"b": 1}, "none": None},
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [("{author.name}", "Kim"), ("{tags.0}{tags.1.b}", "a2"), ("{a.b}", "dot"), ("{tags.1}", '{"b": 2}')],
+)
+def test_dots_lead_into_nested_values(template: str, text: str) -> None:
+    """By name or by number from 0; a column of that very name comes first."""
+    assert fill(template, NESTED) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "code"),
+    [
+        ("{author.age}", "missing_column"),
+        ("{author.name.x}", "missing_column"),
+        ("{tags.x}", "missing_column"),
+        ("{nobody.name}", "missing_column"),
+        ("{tags.2}", "empty_value"),
+        ("{none.name}", "empty_value"),
+    ],
+)
+def test_dots_that_lead_nowhere_are_refused(template: str, code: str) -> None:
+    """A null on the way, or a list that ends before, is an empty value; a name that is not there a missing column."""
+    with pytest.raises(BadRow) as caught:
+        fill(template, NESTED)
+    assert (caught.value.number, caught.value.code) == (3, code)
+    assert fill(template, NESTED, {template[1:-1]: "?"}) == "?"
 
 
 def test_a_value_is_never_read_as_a_template() -> None:

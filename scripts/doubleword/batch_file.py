@@ -467,8 +467,7 @@ class Writer:
         try:
             self._remove_earlier(places)
             for temporary, place in reversed(moves):
-                known = self._force or (place == source_path(self.output) and self._disk.size(place) is not None)
-                if known:
+                if self._force or self._is_left_alone(place):
                     self._disk.replace(temporary, place)
                 else:
                     self._disk.add(temporary, place)
@@ -494,13 +493,15 @@ class Writer:
             self._disk.remove(path)
         if self.source is None:
             self._disk.remove(source_path(self.output))
-        if not self.repaired and self._force and self._is_ids_file(ids_path(self.output)):
+        if not self.repaired and self._force and self._is_left_alone(ids_path(self.output)):
             self._disk.remove(ids_path(self.output))
 
-    def _is_ids_file(self, path: Path) -> bool:
-        """Whether `path` is a file of repaired ids, and not somebody's table of the same name."""
-        if self._disk.size(path) is None:
+    def _is_left_alone(self, path: Path) -> bool:
+        """Whether `path` is a source file, or a file of repaired ids, whose batch file is gone."""
+        if path not in (source_path(self.output), ids_path(self.output)) or self._disk.size(path) is None:
             return False
+        if path == source_path(self.output):
+            return True
         with open_input(path, self._disk) as file:
             return file.read(len(IDS_HEADER)) == IDS_HEADER
 

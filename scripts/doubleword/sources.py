@@ -45,6 +45,8 @@ MAX_ROW_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 1 << 20
 BLOCK_CHARACTERS = 1 << 16
 ROWS_AT_ONCE = 100
+PARQUET_ROWS = 1024
+PARQUET_BUFFER_BYTES = 1 << 16
 
 
 class BadRow(Failure):
@@ -407,14 +409,15 @@ def _parquet(table: _Table) -> Any:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(table.file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        return ParquetFile(table.file, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES)
     except ArrowInvalid as error:
         raise table.failure(f"is not Parquet: {plain(error, 120)}") from None
 
 
 def _parquet_rows(table: _Table) -> Iterator[Row]:
     number = 0
-    for batch in _parquet(table).iter_batches(batch_size=1024):
+    # Threads would read columns ahead, for a row group of any size.
+    for batch in _parquet(table).iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
         for values in batch.to_pylist():
             number += 1
             yield Row(number, values)
