@@ -528,7 +528,7 @@ def test_the_map_of_repaired_ids_appears_with_the_set_or_not_at_all(tmp_path: Pa
         with Writer(tmp_path / "out.jsonl", disk) as writer:
             fill(writer, 1)
             writer.source = Source("t.csv", "csv", "utf-8", "{a}", 1, True)
-            writer.note_repaired([("e-1", "é"), ("x-2", 'x"\n,y')])
+            writer.repaired.note([("e-1", "é"), ("x-2", 'x"\n,y')])
 
     for bad in ("out.jsonl", "out.source.json", "out.ids.csv"):
         with pytest.raises(OSError, match="No space"):

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, refuse_existing
+from doubleword.repaired_ids import RepairedIds, is_ids_file
 from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker, Problem
 from doubleword.seen_ids import SeenIds
 from doubleword.sources import blocks, open_input
@@ -29,7 +30,6 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
 SHOWN_ERRORS = 20
 SIDECAR_VERSION = 1
-IDS_HEADER = b"custom_id,original\n"
 
 
 # --- checking -------------------------------------------------------------------------------------------------
@@ -289,11 +289,6 @@ def source_path(batch_file: Path) -> Path:
     return batch_file.with_name(f"{batch_file.stem}.source.json")
 
 
-def ids_path(batch_file: Path) -> Path:
-    """Where repaired ids are written with their originals: `<stem>.ids.csv` beside the batch file."""
-    return batch_file.with_name(f"{batch_file.stem}.ids.csv")
-
-
 def read_source(batch_file: Path, disk: Disk) -> Source | None:
     """The source of `batch_file`, which may be one of several (`<stem>-0001.jsonl`); None where it is not known.
 
@@ -349,15 +344,14 @@ class Writer:
     Used as a context manager; the files and the source file appear when it is left, all of them or, after an
     exception, none. Existing ones are refused with exit 2; with `force` they are replaced, and files of an earlier,
     longer set removed. What is to be the source file is set as `source` meanwhile; `files` is filled at the end.
-    Where ids were repaired, the file of them appears with the others; `repaired` counts them.
+    Where ids are noted in `repaired`, the file of them appears with the others.
     """
 
     def __init__(self, output: Path, disk: Disk, force: bool = False) -> None:
         self.output = output
         self.source: Source | None = None
         self.files: list[Written] = []
-        self.repaired = 0
-        self._ids: BinaryIO | None = None
+        self.repaired = RepairedIds(output, disk)
         self._disk = disk
         self._force = force
         self._file: BinaryIO | None = None
@@ -405,22 +399,6 @@ class Writer:
         self._file.write(b"\n".join([*lines, b""]))
         self._parts[-1] = (requests + len(lines), size + more)
 
-    def note_repaired(self, ids: Sequence[tuple[str, str]]) -> None:
-        """Append to the file of repaired ids: pairs of the id that stands in a line, and its original."""
-        if not ids:
-            return
-        import csv
-        import io
-
-        if self._ids is None:
-            self._disk.remove(self._ids_temporary)
-            self._ids = self._disk.create(self._ids_temporary)
-            self._ids.write(IDS_HEADER)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(ids)
-        self._ids.write(text.getvalue().encode("utf-8", "backslashreplace"))
-        self.repaired += len(ids)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -433,10 +411,7 @@ class Writer:
                 with contextlib.suppress(OSError):  # on a full disk closing fails too, and hides nothing new
                     if self._file is not None:
                         self._file.close()
-                with contextlib.suppress(OSError):
-                    if self._ids is not None:
-                        self._ids.close()
-                        self._disk.remove(self._ids_temporary)
+                self.repaired.abandon()
                 for number in range(len(self._parts) + 1):
                     with contextlib.suppress(OSError):
                         self._disk.remove(self._temporary(number))
@@ -459,10 +434,9 @@ class Writer:
         moves = [(self._temporary(number), place) for number, place in enumerate(places, 1)]
         if self.source is not None:
             moves.append((self._write_source(places), source_path(self.output)))
-        if self._ids is not None:
-            self._disk.sync(self._ids)
-            self._ids.close()
-            moves.append((self._ids_temporary, ids_path(self.output)))
+        if self.repaired.count:
+            self.repaired.finish()
+            moves.append((self.repaired.temporary, self.repaired.path))
         done: list[Path] = []
         try:
             self._remove_earlier(places)
@@ -493,17 +467,14 @@ class Writer:
             self._disk.remove(path)
         if self.source is None:
             self._disk.remove(source_path(self.output))
-        if not self.repaired and self._force and self._is_left_alone(ids_path(self.output)):
-            self._disk.remove(ids_path(self.output))
+        if self._force and not self.repaired.count and self._is_left_alone(self.repaired.path):
+            self._disk.remove(self.repaired.path)
 
     def _is_left_alone(self, path: Path) -> bool:
         """Whether `path` is a source file, or a file of repaired ids, whose batch file is gone."""
-        if path not in (source_path(self.output), ids_path(self.output)) or self._disk.size(path) is None:
-            return False
-        if path == source_path(self.output):
-            return True
-        with open_input(path, self._disk) as file:
-            return file.read(len(IDS_HEADER)) == IDS_HEADER
+        if path == self.repaired.path:
+            return is_ids_file(path, self._disk)
+        return path == source_path(self.output) and self._disk.size(path) is not None
 
     def _undo(self, done: list[Path]) -> None:
         for place in done:
@@ -536,10 +507,6 @@ class Writer:
             self._disk.remove(temporary)
             paths.append(place)
             number += 1
-
-    @property
-    def _ids_temporary(self) -> Path:
-        return self.output.with_name(f".{self.output.name}.ids.part")
 
     def _temporary(self, number: int) -> Path:
         """Where file `number` is written, 0 being the source file; fixed, so that a run after a kill reuses it."""

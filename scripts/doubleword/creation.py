@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from doubleword import sources, templates
-from doubleword.batch_file import Source, Writer, ids_path, numbered, source_path
+from doubleword.batch_file import Source, Writer, numbered, source_path
 from doubleword.command import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, Outside
+from doubleword.repaired_ids import ids_path
 from doubleword.request_form import REQUESTS, RequestForm, bad_arguments
 from doubleword.request_line import MAX_LINE_BYTES, Checker, cautions, to_line
 from doubleword.seen_ids import SeenIds
@@ -48,7 +49,7 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         with contextlib.suppress(_Suspicious), Writer(output, outside.disk, args.force) as writer:
             for lines in making.lines():
                 writer.write_lines(lines)
-                writer.note_repaired(making.newly_repaired())
+                writer.repaired.note(making.newly_repaired())
                 if making.made >= 1000:
                     progress.show(f"{making.made:,} requests written")
             suspects = making.new_suspects()
@@ -62,7 +63,7 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         "requests": sum(one.requests for one in writer.files),
         "bytes": sum(one.bytes for one in writer.files),
         "models": list(making.models),
-        **({"ids": str(ids_path(output))} if writer.repaired else {}),
+        **({"ids": str(ids_path(output))} if writer.repaired.count else {}),
         "warnings": making.warnings(),
     }
 

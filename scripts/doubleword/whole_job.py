@@ -13,13 +13,14 @@ from typing import Any
 
 from doubleword import creation, pricing
 from doubleword.api_error import ApiError
-from doubleword.batch_file import ids_path, numbered, source_path
+from doubleword.batch_file import numbered, source_path
 from doubleword.command import Progress, again, quoted
 from doubleword.connection import connect
 from doubleword.delivery import Delivery
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import JobFile, job_path, locked
 from doubleword.outside import Disk, Outside, refuse_existing
+from doubleword.repaired_ids import ids_path
 from doubleword.submission import carry_out, checked, metadata_of, opened
 from doubleword.tables import sha256_of
 from doubleword.watch import older_than_retry, watch
