@@ -36,9 +36,9 @@ def read(
             line = to_line(build("-", endpoint, "-", None, before=messages))
         except (BadRow, ValueError) as error:
             raise _bad(path, row, error.cause if isinstance(error, BadRow) else str(error)) from None
-        if problems := checker.explain(line):
-            place = problems[0].path.removeprefix("body.")
-            raise _bad(path, row, f"{place}: {problems[0].message}")
+        if checker.accepts(line) is None:
+            problem = checker.explain(line)[0]
+            raise _bad(path, row, f"{problem.path.removeprefix('body.')}: {problem.message}")
         size += len(line)
         if size > MAX_LINE_BYTES:
             raise _bad(path, row, f"the examples up to here are longer than a request, {MAX_LINE_BYTES:,} bytes")

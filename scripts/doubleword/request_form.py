@@ -177,9 +177,9 @@ class RequestForm:
         if self.model is None:
             raise bad_arguments("--model is missing", "--model ID; list_models.py shows which there are")
         probe = build("-", self.endpoint, self.model, "-", self.system and "-", self._parameters)
-        problem = next(iter(self._checker.explain_value(probe)), None)
-        if problem is None:
+        if self._checker.accepts_value(probe):
             return
+        problem = self._checker.explain_value(probe)[0]
         tool = re.fullmatch(r"body\.tools\[(\d+)\]\.?(.*)", problem.path)
         if tool and self._args.tools is not None:
             one = self._parameters["tools"][int(tool[1])]

@@ -32,7 +32,10 @@ def custom_id(template: str | None, row: Row, repair: bool = False) -> str:
     """
     if template is None:
         return default_id(row.number)
-    filled = fill(template, row)
+    try:
+        filled = fill(template, row)
+    except BadRow as bad:
+        raise BadRow(bad.number, bad.cause, bad.code, "mend the row, or make --id of other columns") from None
     return repaired(filled) if repair else filled
 
 
