@@ -235,6 +235,7 @@ def test_tools_come_from_a_file_in_the_form_of_their_endpoint(tmp_path: Path, en
         (json.dumps([TOOL, {"type": "function", "function": {"name": "f", "parameters": 1}}]),
          ("tool 2 (f): function.parameters: expected object",)),
         (json.dumps([{"type": "function", "function": {}}]), ("tool 1: function.name: is missing",)),
+        (json.dumps([{"type": "function", "function": 1}]), ("tool 1: function: expected object",)),
     ],
 )  # fmt: skip
 def test_a_wrong_tool_is_named(tmp_path: Path, content: str, parts: tuple[str, ...]) -> None:
@@ -454,6 +455,8 @@ def test_ids_of_request_lines_are_repaired_too(tmp_path: Path) -> None:
     assert create(tmp_path, rows, "--repair-ids").code == 0
     assert ids(tmp_path) == [repaired("é"), "b"]
     refused(create(tmp_path, [{**chat(), "custom_id": ""}], "--repair-ids", "--force"), "bad_row", "row 1: custom_id")
+    for bad in ({"method": "POST"}, {**chat(), "custom_id": 7}):
+        refused(create(tmp_path, [chat(), bad], "--repair-ids", "--force"), "bad_row", "row 2: custom_id")
 
 
 @pytest.mark.parametrize(

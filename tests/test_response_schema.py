@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.door import call_door
 
 from doubleword.failure import Exit, Failure
@@ -15,6 +18,16 @@ from doubleword.outside import Disk
 from doubleword.response_schema import UNSUPPORTED, load
 
 CLOSED: dict[str, Any] = {"type": "object", "additionalProperties": False}
+
+
+class InMemory(Disk):
+    """A disk that holds only these files."""
+
+    def __init__(self, files: dict[Path, bytes]) -> None:
+        self._files = files
+
+    def open(self, path: Path) -> BinaryIO:
+        return io.BytesIO(self._files[path])
 
 
 def closed(**properties: Any) -> dict[str, Any]:
@@ -168,3 +181,27 @@ def test_a_schema_where_none_has_a_place_is_refused(
     assert (made.code, made.json["error"]["code"]) == (2, "bad_arguments")
     assert part in made.json["error"]["message"]
     assert not (tmp_path / "o.jsonl").exists()
+
+
+KEYWORDS = [*UNSUPPORTED, "type", "properties", "required", "items", "anyOf", "$ref", "$defs", "definitions", "enum",
+            "const", "additionalProperties", "a"]  # fmt: skip
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.sampled_from(["object", "array", "string", "a", "#", "#/a"])
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYWORDS), inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYWORDS), ANYTHING, max_size=4))
+@settings(deadline=None)
+def test_any_json_is_a_schema_or_a_bad_one(content: dict[str, Any]) -> None:
+    """Whatever the file holds, the check ends with a verdict."""
+    for whole in (content, closed(a=content)):
+        path = Path("s.json")
+        try:
+            assert load(path, InMemory({path: json.dumps(whole).encode()})) == whole
+        except Failure as failure:
+            assert failure.code == "bad_schema" and failure.hint

@@ -103,7 +103,7 @@ class RequestForm:
         if self.kind is None:
             self._learn(row)
         if self.kind == REQUESTS:
-            return {**row.values, "custom_id": self._own_id(row)}
+            return self._own(row)
         custom_id = templates.custom_id(self.id, row, self.repair)
         system = None if self.system is None else templates.fill(self.system, row, self._defaults)
         if self.kind == CONVERSATIONS:
@@ -125,11 +125,13 @@ class RequestForm:
     ) -> dict[str, Any]:
         return build(custom_id, self.endpoint, self.model, prompt, system, self._parameters, before, urls or ())
 
-    def _own_id(self, row: Row) -> Any:
-        """The custom_id of a row that is a request; one that is no text, or empty, is for the check to refuse."""
-        given = row.values["custom_id"]
-        repairs = self.repair and isinstance(given, str) and bool(given.strip())
-        return templates.repaired(given) if repairs else given
+    def _own(self, row: Row) -> dict[str, Any]:
+        """The request that a row is; an id that is missing, empty or no text is for the check to refuse."""
+        request = dict(row.values)
+        given = request.get("custom_id")
+        if self.repair and isinstance(given, str) and given.strip():
+            request["custom_id"] = templates.repaired(given)
+        return request
 
     def _image(self, template: str, row: Row) -> str:
         try:
@@ -182,8 +184,9 @@ class RequestForm:
         problem = self._checker.explain_value(probe)[0]
         tool = re.fullmatch(r"body\.tools\[(\d+)\]\.?(.*)", problem.path)
         if tool and self._args.tools is not None:
-            one = self._parameters["tools"][int(tool[1])]
-            called = one.get("function", one).get("name") if isinstance(one, dict) else None
+            one: Any = self._parameters["tools"][int(tool[1])]
+            inner = one.get("function", one) if isinstance(one, dict) else None
+            called = inner.get("name") if isinstance(inner, dict) else None
             which = f"tool {int(tool[1]) + 1}" + (f" ({plain(called, 60)})" if isinstance(called, str) else "")
             where = f"{tool[2]}: " if tool[2] else ""
             said = f"--tools {plain(self._args.tools, 80)}, {which}: {where}{problem.message}"
