@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made = command.Parser(__doc__ or "", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="batch file to write, for example movies.jsonl")
     add_arguments(made)
+    made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     return made
 
 

@@ -29,6 +29,7 @@ def parser() -> command.Parser:
     made = command.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="results: .csv, .parquet (joined to the input) or .jsonl")
     add_arguments(made)
+    made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.requests.job.json)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch")

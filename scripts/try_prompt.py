@@ -27,6 +27,7 @@ def parser() -> command.Parser:
     """The arguments of this script."""
     made = command.Parser("Ask a few rows at once, and project the cost of all.", EXAMPLES)
     add_arguments(made)
+    made.usage = "%(prog)s [options]"  # argparse would list every option here as well
     made.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to ask (default 3)")
     command.add_server(made)
     return made

@@ -501,3 +501,40 @@ def test_a_source_left_alone_does_not_stand_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").unlink()
     _run(tmp_path, DISK, 2)
     assert json.loads((tmp_path / "out.source.json").read_bytes())["source"]["rows"] == 2
+
+
+def test_a_source_file_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    """It does not say whether ids were repaired: none were, as that could not be asked for."""
+    fields = {"path": "t.csv", "format": "csv", "encoding": "utf-8", "id_template": "{a}", "rows": 3}
+    content = {"version": 1, "files": ["a.jsonl"], "source": fields}
+    write(tmp_path / "a.source.json", json.dumps(content).encode())
+    assert read_source(tmp_path / "a.jsonl", DISK) == Source(str(tmp_path / "t.csv"), "csv", "utf-8", "{a}", 3, False)
+
+
+def test_the_map_of_repaired_ids_appears_with_the_set_or_not_at_all(tmp_path: Path) -> None:
+    """Whichever rename fails, neither the map nor its temporary file stays alone."""
+
+    class Failing(Disk):
+        def __init__(self, bad: str) -> None:
+            self.bad = bad
+
+        def add(self, source: Path, target: Path) -> None:
+            if target.name == self.bad:
+                raise OSError(28, "No space left on device")
+            super().add(source, target)
+
+    def make(disk: Disk) -> None:
+        with Writer(tmp_path / "out.jsonl", disk) as writer:
+            fill(writer, 1)
+            writer.source = Source("t.csv", "csv", "utf-8", "{a}", 1, True)
+            writer.repaired.note([("e-1", "é"), ("x-2", 'x"\n,y')])
+
+    for bad in ("out.jsonl", "out.source.json", "out.ids.csv"):
+        with pytest.raises(OSError, match="No space"):
+            make(Failing(bad))
+        assert list(tmp_path.iterdir()) == [], bad
+    make(DISK)
+    assert (tmp_path / "out.ids.csv").read_text(encoding="utf-8") == 'custom_id,original\ne-1,é\nx-2,"x""\n,y"\n'
+    assert {path.name for path in tmp_path.iterdir()} == {"out.jsonl", "out.source.json", "out.ids.csv"}
+    (tmp_path / "out.jsonl").unlink()  # as a run that is killed between the renames leaves it
+    make(DISK)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from vega_datasets import data
 
-from doubleword import sources
+from doubleword import json_array, sources
 from doubleword.failure import Exit, Failure
 from doubleword.outside import Disk
 from doubleword.sources import BadRow, Row, blocks, columns, read
@@ -77,7 +77,7 @@ def test_a_real_json_array_is_read_whole() -> None:
 @pytest.mark.parametrize("block", [1, 7, 64])
 def test_a_json_array_is_read_the_same_in_small_pieces(table: Any, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """Where a piece ends, inside a number, a string, an escape or a character, makes no difference."""
-    monkeypatch.setattr(sources, "BLOCK_BYTES", block)
+    monkeypatch.setattr(json_array, "BLOCK_BYTES", block)
     content = [{"a": 123456, "b": 'é日\U0001f600 "\\ \n', "c": [1.5e3, {"d": None}]}, {}, {"a": "]"}]
     assert rows(table("t.json", " \n" + json.dumps(content, ensure_ascii=False, indent=1) + "\n ")) == content
     assert rows(table("u.json", json.dumps(content))) == content
@@ -141,6 +141,48 @@ def test_other_encodings_can_be_told(table: Any) -> None:
         assert rows(table("t.csv", "a\nAmélie\n".encode(encoding)), encoding=encoding) == [{"a": "Amélie"}]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(table: Any, encoding: str) -> None:
+    """What spreadsheets save as "Unicode text" is read without being told; however it is read."""
+    path = table("t.csv", "a;b\nAmélie;\u20ac\n".encode(encoding))
+    assert rows(path) == [{"a": "Amélie", "b": "€"}]
+    assert columns(path, DISK) == ["a", "b"]
+    cells = sources.read_cells(path, DISK)
+    assert cells is not None and [block.cells for block in cells] == [[["a", "b"]], [["Amélie", "€"]]]
+    assert rows(table("t.txt", "é\nx".encode(encoding))) == [{"text": "é"}, {"text": "x"}]
+    assert rows(table("t.tsv", "a\tb\né\tx".encode(encoding))) == [{"a": "é", "b": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "cells"),
+    [
+        ("a;b\n1,5;2\n", ["a", "b"], ["1,5", "2"]),
+        ('\r\n"a,x";b\r\n1;"2;3"\r\n', ["a,x", "b"], ["1", "2;3"]),
+        ('"a\n,";b\n1;2\n', ["a\n,", "b"], ["1", "2"]),
+        ("a,b;c\n1,2;3\n", ["a", "b;c"], ["1", "2;3"]),
+        ('"a;b"\n1\n', ["a;b"], ["1"]),
+        ("a\n1;2\n", ["a"], ["1;2"]),
+    ],
+)
+def test_semicolons_separate_where_the_header_has_no_comma(
+    table: Any, content: str, header: list[str], cells: list[str]
+) -> None:
+    """As spreadsheets write CSV where the comma is the decimal sign; what is in quotes does not count."""
+    assert rows(table("t.csv", content)) == [dict(zip(header, cells, strict=True))]
+
+
+def test_a_folder_is_read_as_a_table(tmp_path: Path) -> None:
+    """With its kind in the columns; a format that is given for it is refused."""
+    (tmp_path / "b.txt").write_text("two")
+    (tmp_path / "a.txt").write_text("one")
+    assert rows(tmp_path) == [{"path": f"{n}.txt", "name": n, "text": text} for n, text in (("a", "one"), ("b", "two"))]
+    assert columns(tmp_path, DISK) == ["path", "name", "text"]
+    assert sources.format_of(tmp_path, DISK) == "folder"
+    assert sources.read_cells(tmp_path, DISK) is None
+    assert refused(tmp_path, format="csv").code == "bad_arguments"
+    assert rows(tmp_path, format="folder") == rows(tmp_path)
+
+
 # What is wrong with a table
 
 
@@ -173,7 +215,9 @@ def test_a_quote_that_never_closes_does_not_swallow_the_table(table: Any) -> Non
         ("t.csv", b"", "is empty"),
         ("t.csv", b"a,b,a\n1,2,3\n", "names the column a twice"),
         ("t.csv", b"a,\xff\n", "header"),
-        ("t.csv", "a\n1\n".encode("utf-16"), "UTF-16"),
+        ("t.csv", "a\n1\n".encode("utf-16-le"), "NUL"),
+        ("t.json", '[{"a": 1}]'.encode("utf-16"), "is UTF-16, and JSON is always UTF-8"),
+        ("t.jsonl", '{"a": 1}'.encode("utf-32"), "is UTF-32, and JSON is always UTF-8"),
         ("t.json", b"", "is empty"),
         ("t.json", b'"x"', "not a JSON array"),
         ("t.json", b"[1]", "row 1 that is not a JSON object"),
@@ -186,7 +230,7 @@ def test_a_quote_that_never_closes_does_not_swallow_the_table(table: Any) -> Non
         ("t.json", b'[{"a":' + b"[" * 100_000, "nested too deep"),
         ("t.parquet", b"PAR1 no", "not Parquet"),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_what_is_no_table_ends_with_its_cause(table: Any, name: str, content: bytes, part: str) -> None:
     """Exit 2, the name of the file and what is wrong with it."""
@@ -205,11 +249,11 @@ def test_bad_json_lines_are_bad_rows(table: Any) -> None:
         assert row.problem is None if part is None else part in str(row.problem), row
 
 
-def test_a_missing_file_a_folder_and_an_unknown_encoding_are_bad_input(table: Any, tmp_path: Path) -> None:
+def test_a_missing_file_an_empty_folder_and_an_unknown_encoding_are_bad_input(table: Any, tmp_path: Path) -> None:
     """Exit 2, as nothing was sent; a disk error would say that running again may help."""
     assert refused(tmp_path / "none.csv").code == "no_file"
     (tmp_path / "folder.csv").mkdir()
-    assert refused(tmp_path / "folder.csv").code == "no_file"
+    assert refused(tmp_path / "folder.csv").code == "no_rows"
     assert "no encoding" in refused(table("t.csv", "a\n"), encoding="utf-99").message
     assert "always UTF-8" in refused(table("t.jsonl", "{}"), encoding="cp1252").message
 
@@ -314,6 +358,40 @@ ROW = Row(
 def test_a_template_is_filled_from_the_row(template: str, text: str) -> None:
     """Texts stand as they are, other values as JSON, doubled braces as one."""
     assert fill(template, ROW) == text
+
+
+NESTED = Row(
+    3,
+    {"author": {"name": "Kim", "first.name": "x"}, "tags": ["a", {"b": 2}], "a.b": "dot", "a": {"b": 1}, "none": None},
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [("{author.name}", "Kim"), ("{tags.0}{tags.1.b}", "a2"), ("{a.b}", "dot"), ("{tags.1}", '{"b": 2}')],
+)
+def test_dots_lead_into_nested_values(template: str, text: str) -> None:
+    """By name or by number from 0; a column of that very name comes first."""
+    assert fill(template, NESTED) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "code"),
+    [
+        ("{author.age}", "missing_column"),
+        ("{author.name.x}", "missing_column"),
+        ("{tags.x}", "missing_column"),
+        ("{nobody.name}", "missing_column"),
+        ("{tags.2}", "empty_value"),
+        ("{none.name}", "empty_value"),
+    ],
+)
+def test_dots_that_lead_nowhere_are_refused(template: str, code: str) -> None:
+    """A null on the way, or a list that ends before, is an empty value; a name that is not there a missing column."""
+    with pytest.raises(BadRow) as caught:
+        fill(template, NESTED)
+    assert (caught.value.number, caught.value.code) == (3, code)
+    assert fill(template, NESTED, {template[1:-1]: "?"}) == "?"
 
 
 def test_a_value_is_never_read_as_a_template() -> None:

@@ -50,6 +50,7 @@ HEADER = ["a", "b", "%s", ""]
     endpoint=st.sampled_from(ENDPOINTS),
     system=st.one_of(st.none(), st.text("abc%é", min_size=1)),
     parameters=st.dictionaries(st.sampled_from(["temperature", "seed", "user"]), st.none(), max_size=2),
+    before=st.lists(st.builds(dict, role=st.just("user"), content=st.text("ab%é", min_size=1)), max_size=2),
     literals=st.lists(LITERALS, min_size=2, max_size=4),
     places=st.lists(st.sampled_from(HEADER), min_size=3, max_size=3),
     rows=st.lists(st.lists(CELLS, min_size=4, max_size=4), min_size=1, max_size=4),
@@ -60,6 +61,7 @@ def test_spliced_lines_are_those_that_are_made_one_by_one(
     endpoint: str,
     system: str | None,
     parameters: dict[str, Any],
+    before: list[dict[str, Any]],
     literals: list[str],
     places: list[str],
     rows: list[list[str]],
@@ -72,7 +74,9 @@ def test_spliced_lines_are_those_that_are_made_one_by_one(
     assert maker is not None
 
     def made(identifier: str, text: str) -> dict[str, Any]:
-        return build(identifier, endpoint, "m", text, system if endpoint != "/v1/embeddings" else None, parameters)
+        shown = before if endpoint in ("/v1/chat/completions", "/v1/responses") else []
+        told = system if endpoint != "/v1/embeddings" else None
+        return build(identifier, endpoint, "m", text, told, parameters, shown)
 
     splice = splicing.splicer(made, maker, CHECKER)
     assert splice is not None
@@ -107,6 +111,28 @@ def test_a_request_that_is_refused_whatever_its_prompt_is_not_spliced() -> None:
     assert maker is not None
     assert splicing.splicer(lambda id, text: build(id, "/nowhere", "m", text), maker, CHECKER) is None
     assert splicing.splicer(lambda id, text: {"custom_id": id, "x": text, "y": text}, maker, CHECKER) is None
+
+
+def test_what_stands_in_every_request_is_spliced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples, a schema and tools come out the same either way, and are not looked at row by row."""
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{n},x\n" for n in range(300)))
+    (tmp_path / "e.csv").write_text("a,b,answer\n1,2,3\n")
+    (tmp_path / "f.json").write_text('{"type": "function", "function": {"name": "f"}}')
+    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    words = ["--examples", str(tmp_path / "e.csv"), "--tools", str(tmp_path / "f.json"), "--response-schema",
+             str(tmp_path / "s.json"), "--system", "Be brief."]  # fmt: skip
+    plain = lines_of(tmp_path / "t.csv", monkeypatch, True, *words)
+    asked: list[Row] = []
+    attempt = Making._attempt
+
+    def watched(making: Making, row: Row) -> Any:
+        asked.append(row)
+        return attempt(making, row)
+
+    monkeypatch.setattr(Making, "_attempt", watched)
+    assert lines_of(tmp_path / "t.csv", monkeypatch, False, *words) == plain
+    assert len(plain[0]) == 300 and len(asked) <= 100
 
 
 def lines_of(table: Path, monkeypatch: pytest.MonkeyPatch, plain: bool, *words: str) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.door import Result, run_door
+from tests.door import Result, call_door, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 
 ASK = ["--input", "t.csv", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Genre of {title}?"]
@@ -29,8 +29,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def door(engine: RunningEngine, name: str, *args: str, cwd: Path) -> Result:
-    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
-    return run_door(name, *args, cwd=cwd, env=env)
+    return run_door(name, *args, cwd=cwd, env=settings(engine))
+
+
+def settings(engine: RunningEngine) -> dict[str, str]:
+    return {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -51,6 +54,27 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     assert (folder / "out.csv").read_bytes() == before
     assert len(engine.call("GET", "/batches").json()["data"]) == 1
     assert engine.upstream.count() == 3
+
+
+def test_a_folder_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
+    """Under ids made of its paths, with their map; run again it goes on, and leaves nothing beside."""
+    (folder / "notes").mkdir()
+    for name in ("Ä.txt", "b.txt"):
+        (folder / "notes" / name).write_text(f"I am {name[0]}.")
+    ask = ["--input", "notes", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Who? {text}"]
+    first = call_door("run_batch", "out.csv", *ask, cwd=folder, env=settings(engine))
+    assert first.code == 0, first.json
+    found = rows(folder / "out.csv")
+    assert [(row["path"], row["answer"]) for row in found] == [
+        ("b.txt", "answer to: Who? I am b."), ("Ä.txt", "answer to: Who? I am Ä.")
+    ]  # fmt: skip
+    with (folder / "out.requests.ids.csv").open(encoding="utf-8", newline="") as file:
+        (only,) = csv.DictReader(file)
+    assert (only["original"], only["custom_id"]) == ("Ä.txt", found[1]["custom_id"])
+    before = sorted(folder.iterdir())
+    assert call_door("run_batch", "out.csv", *ask, cwd=folder, env=settings(engine)).json == first.json
+    assert sorted(folder.iterdir()) == before
+    assert engine.upstream.count() == 2
 
 
 def test_it_goes_on_where_it_stopped(engine: RunningEngine, folder: Path) -> None:
@@ -87,6 +111,7 @@ def test_failures_are_in_the_table_with_their_cause(engine: RunningEngine, folde
     ("args", "code"),
     [
         (["out.csv", *ASK, "--dry-run"], 0),
+        (["out.csv", *ASK, "--dry-run", "--id", "é{id}", "--repair-ids"], 0),
         (["out.csv", *ASK, "--max-cost", "1"], 8),
         (["out.csv", *ASK, "--max-cost", "nan"], 2),
         (["out.txt", *ASK], 2),

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, refuse_existing
+from doubleword.repaired_ids import RepairedIds, is_ids_file
 from doubleword.request_line import BLANK, MAX_LINE_BYTES
 from doubleword.sources import blocks, open_input
 
@@ -90,7 +91,8 @@ def numbered_lines(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:
 class Source:
     """Where a batch file's rows came from, so that each row's custom_id can be computed again.
 
-    `rows` is the number of rows read, from the first on; `path` is `-` for standard input.
+    `rows` is the number of rows read, from the first on; `path` is `-` for standard input; `repair_ids` says that
+    ids which the server would refuse were repaired.
     """
 
     path: str
@@ -98,6 +100,7 @@ class Source:
     encoding: str
     id_template: str | None
     rows: int
+    repair_ids: bool = False  # source files of earlier releases do not say
 
 
 def source_path(batch_file: Path) -> Path:
@@ -115,7 +118,9 @@ def read_source(batch_file: Path, disk: Disk) -> Source | None:
     for place in dict.fromkeys([source_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
         content = _sidecar(place, disk)
         if content is not None and batch_file.name in content["files"]:
-            fields = {name: content["source"][name] for name in Source.__dataclass_fields__}
+            fields = {
+                name: content["source"][name] for name in Source.__dataclass_fields__ if name in content["source"]
+            }
             if fields["path"] != "-":
                 fields["path"] = str(batch_file.parent / fields["path"])
             return Source(**fields)
@@ -130,9 +135,10 @@ def _sidecar(place: Path, disk: Disk) -> dict[str, Any] | None:
     try:
         content = json.loads(raw)
         version = content["version"]
-        if version == SIDECAR_VERSION and all(name in content["source"] for name in Source.__dataclass_fields__):
+        required = Source.__dataclass_fields__.keys() - {"repair_ids"}
+        if version == SIDECAR_VERSION and content["source"].keys() >= required:
             return {"files": list(content["files"]), "source": content["source"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         version = None
     said = "is damaged" if version in (None, SIDECAR_VERSION) else f"has the unknown version {plain(version, 20)}"
     hint = "use the version of this skill that wrote it, or create the batch file again with --force"
@@ -157,12 +163,14 @@ class Writer:
     Used as a context manager; the files and the source file appear when it is left, all of them or, after an
     exception, none. Existing ones are refused with exit 2; with `force` they are replaced, and files of an earlier,
     longer set removed. What is to be the source file is set as `source` meanwhile; `files` is filled at the end.
+    Where ids are noted in `repaired`, the file of them appears with the others.
     """
 
     def __init__(self, output: Path, disk: Disk, force: bool = False) -> None:
         self.output = output
         self.source: Source | None = None
         self.files: list[Written] = []
+        self.repaired = RepairedIds(output, disk)
         self._disk = disk
         self._force = force
         self._file: BinaryIO | None = None
@@ -222,6 +230,7 @@ class Writer:
                 with contextlib.suppress(OSError):  # on a full disk closing fails too, and hides nothing new
                     if self._file is not None:
                         self._file.close()
+                self.repaired.abandon()
                 for number in range(len(self._parts) + 1):
                     with contextlib.suppress(OSError):
                         self._disk.remove(self._temporary(number))
@@ -244,12 +253,14 @@ class Writer:
         moves = [(self._temporary(number), place) for number, place in enumerate(places, 1)]
         if self.source is not None:
             moves.append((self._write_source(places), source_path(self.output)))
+        if self.repaired.count:
+            self.repaired.finish()
+            moves.append((self.repaired.temporary, self.repaired.path))
         done: list[Path] = []
         try:
             self._remove_earlier(places)
             for temporary, place in reversed(moves):
-                known = self._force or (place not in places and self._disk.size(place) is not None)
-                if known:
+                if self._force or self._is_left_alone(place):
                     self._disk.replace(temporary, place)
                 else:
                     self._disk.add(temporary, place)
@@ -275,6 +286,14 @@ class Writer:
             self._disk.remove(path)
         if self.source is None:
             self._disk.remove(source_path(self.output))
+        if self._force and not self.repaired.count and self._is_left_alone(self.repaired.path):
+            self._disk.remove(self.repaired.path)
+
+    def _is_left_alone(self, path: Path) -> bool:
+        """Whether `path` is a source file, or a file of repaired ids, whose batch file is gone."""
+        if path == self.repaired.path:
+            return is_ids_file(path, self._disk)
+        return path == source_path(self.output) and self._disk.size(path) is not None
 
     def _undo(self, done: list[Path]) -> None:
         for place in done:

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,18 @@ from doubleword.batch_file import Source, Writer, numbered, source_path
 from doubleword.command import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, Outside
-from doubleword.request_line import (
-    CHAT,
-    COMPLETIONS,
-    EMBEDDINGS,
-    MAX_LINE_BYTES,
-    RESPONSES,
-    TOKEN_LIMIT,
-    Checker,
-    build,
-    cautions,
-    read,
-    to_line,
-)
+from doubleword.repaired_ids import ids_path
+from doubleword.request_form import REQUESTS, RequestForm, bad_arguments
+from doubleword.request_line import MAX_LINE_BYTES, Checker, cautions, to_line
 from doubleword.seen_ids import SeenIds
 from doubleword.sources import BadRow, Cells, Row
-from doubleword.splicing import splicer
 
 SHOWN_ROWS = 20
-EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
-EXAMPLE_TOKENS = 48
 EXAMPLE_TEXTS = (
     "Name three colours of the rainbow.",
     "Write one sentence about the sea.",
     "Translate 'good morning' into French.",
 )
-REQUEST_KEYS = {"custom_id", "method", "url", "body"}
-# Flags that have no place in the body of an endpoint's requests.
-WITHOUT = {
-    CHAT: (),
-    COMPLETIONS: ("system",),
-    EMBEDDINGS: ("system", "max_tokens", "temperature", "top_p", "stop"),
-    RESPONSES: (),
-}
 
 
 def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -62,7 +41,7 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     output that exists.
     """
     output = Path(args.output)
-    _refuse_input_as_output(args.input, output)
+    _refuse_input_as_output(args.input, output, outside.disk)
     suspects = None if args.example or args.input == sources.STDIN else frozenset[int]()
     progress = Progress(outside.monotonic)
     while True:
@@ -70,6 +49,7 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         with contextlib.suppress(_Suspicious), Writer(output, outside.disk, args.force) as writer:
             for lines in making.lines():
                 writer.write_lines(lines)
+                writer.repaired.note(making.newly_repaired())
                 if making.made >= 1000:
                     progress.show(f"{making.made:,} requests written")
             suspects = making.new_suspects()
@@ -83,6 +63,7 @@ def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         "requests": sum(one.requests for one in writer.files),
         "bytes": sum(one.bytes for one in writer.files),
         "models": list(making.models),
+        **({"ids": str(ids_path(output))} if writer.repaired.count else {}),
         "warnings": making.warnings(),
     }
 
@@ -124,21 +105,13 @@ class Making:
         self._skips = 0
         self._rows = 0
         self._cautions: dict[str, None] = {}
-        self._passing: bool | None = None  # whether the rows are request lines already; the first row tells
+        self._repaired: list[tuple[str, str]] = []
         self._url = ""
         self._seen = SeenIds(self.suspects)
         self._checker = Checker()
-        self._prompt = _prompt(args, self.disk)
-        self._system = _text("--system", args.system)
-        self._id = _text("--id", args.id)
-        self._parameters = _parameters(args)
-        self._model: Any = self._parameters.pop("model", EXAMPLE_MODEL if args.example else None)
         if not args.example and args.input is None:
-            raise _bad("there are no rows", "name a table with --input PATH, or write an --example")
-        if self._prompt is not None and self._model is None:
-            raise _bad("--model is missing", "--model ID; list_models.py shows which there are")
-        if self._prompt is not None:
-            self._refuse_bad_parameters()
+            raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
+        self._form = RequestForm(args, self.disk, self._checker)
 
     def lines(self) -> Iterator[list[bytes]]:
         """Yield the lines of all rows, some at a time: spliced where that can be done, else as `requests` does."""
@@ -146,7 +119,7 @@ class Making:
         if blocks is None:
             yield from ([line] for _, _, line in self.requests())
             return
-        splice = self._splice(next(blocks).cells[0])
+        splice = self._form.splice(next(blocks).cells[0])
         for block in blocks:
             lines = splice(block.first, block.cells) if splice is not None and block.sound and self.made else None
             if lines is None:
@@ -179,7 +152,7 @@ class Making:
             return None
         self.made += 1
         self.models[request["body"]["model"]] = None
-        if self.made == 1 or self._passing:
+        if self.made == 1 or self._form.kind == REQUESTS:
             self._cautions.update(dict.fromkeys(cautions(request["body"])))
         return request, line
 
@@ -191,22 +164,16 @@ class Making:
             raise Failure(Exit.BAD_INPUT, "no_rows", message, "check the table and the flags; nothing was written")
 
     def _cells(self) -> Iterator[Cells] | None:
-        """The rows as bare cells; None where requests are not made of cells by a prompt and the default ids."""
+        """The rows as bare cells; None where more than cells goes into requests."""
         args = self.args
-        if self._prompt is None or self._id is not None or args.input is None:
+        if not self._form.takes_cells or args.input is None:
             return None
         return sources.read_cells(Path(args.input), self.disk, args.input_format, args.encoding, args.limit)
 
-    def _splice(self, header: list[str]) -> Callable[[int, list[list[str]]], list[bytes] | None] | None:
-        """What splices the lines of rows under `header`; None where the templates are not as plain as that needs."""
-        assert self._prompt is not None
-        fill, system = templates.filler(self._prompt, header), self._system
-        if fill is None or (system is not None and templates.places(system)):
-            return None
-        if system is not None:
-            system = templates.fill(system, Row(0, {}))
-        args, model, parameters = self.args, self._model, self._parameters
-        return splicer(lambda id, text: build(id, args.endpoint, model, text, system, parameters), fill, self._checker)
+    def newly_repaired(self) -> list[tuple[str, str]]:
+        """The ids that were repaired since this was last asked, each with its original."""
+        found, self._repaired = self._repaired, []
+        return found
 
     def new_suspects(self) -> frozenset[int]:
         """The suspects of another making, which this one gave reason for; none where all ids are surely unlike."""
@@ -221,7 +188,8 @@ class Making:
             found.extend(self._skipped)
             if self._skips > len(self._skipped):
                 found.append(f"and {self._skips - len(self._skipped):,} more skipped rows")
-        if self._prompt is not None and not self.args.example and not templates.places(self._prompt):
+        form = self._form
+        if form.prompt is not None and not any(map(templates.places, [form.prompt, *form.images])):
             found.append("the prompt has no {column}, so every row asks the same")
         return [*found, *self._cautions]
 
@@ -231,8 +199,7 @@ class Making:
             return None
         path = Path(self.args.input)
         kind = sources.format_of(path, self.disk, self.args.input_format)
-        template = "{custom_id}" if self._passing else self._id
-        return Source(str(path), kind, self.args.encoding, template, self._rows)
+        return Source(str(path), kind, self.args.encoding, self._form.id, self._rows, self._form.repair)
 
     def _read(self) -> Iterator[Row]:
         if self.args.example:
@@ -241,153 +208,59 @@ class Making:
 
     def _make(self, row: Row) -> tuple[dict[str, Any], bytes]:
         """The request of `row` and its line; raises BadRow."""
-        if row.problem is not None:
-            raise BadRow(row.number, row.problem)
-        if self._passing is None:
-            self._passing = self._prompt is None and row.values.keys() >= REQUEST_KEYS
-            self._refuse_flags()
-        if self._passing:
-            request = dict(row.values)
-        else:
-            assert self._prompt is not None
-            prompt = templates.fill(self._prompt, row)
-            system = None if self._system is None else templates.fill(self._system, row)
-            custom_id = templates.custom_id(self._id, row)
-            request = build(custom_id, self.args.endpoint, self._model, prompt, system, self._parameters)
+        request = self._form.request(row)
         try:
             line = to_line(request)
         except ValueError as error:
             raise BadRow(row.number, str(error)) from None
         if len(line) > MAX_LINE_BYTES:
             raise BadRow(row.number, f"the request has {len(line):,} bytes, and may have {MAX_LINE_BYTES:,}")
-        if self._passing:  # as it will be read, whatever types the table had
+        if self._form.kind == REQUESTS:  # as it will be read, whatever types the table had
             accepted = self._checker.accepts(line)
         else:
             accepted = request if self._checker.accepts_value(request) else None
         if accepted is None:
-            raise BadRow(row.number, self._why(line))
+            raise self._refused(row, line)
         self._require_new(row, accepted)
+        original = self._form.original_id(row, accepted["custom_id"])
+        if original is not None:
+            self._repaired.append((accepted["custom_id"], original))
         return accepted, line
 
-    def _why(self, line: bytes) -> str:
+    def _refused(self, row: Row, line: bytes) -> BadRow:
         if len(self._skipped) >= SHOWN_ROWS:
-            return "is refused"  # it will not be shown, and the explanation takes its time
-        problems = self._checker.explain(line)
-        return f"{problems[0].path}: {problems[0].message}" if problems else "is refused"
+            return BadRow(row.number, "is refused")  # it will not be shown, and the explanation takes its time
+        problem = next(iter(self._checker.explain(line)), None)
+        if problem is None:
+            return BadRow(row.number, "is refused")
+        said = f"{problem.path}: {problem.message}" if problem.path else problem.message
+        if problem.path == "custom_id" and not self._form.repair:
+            return BadRow(row.number, said, hint="mend the row, add --repair-ids to make such ids fit")
+        return BadRow(row.number, said)
 
     def _require_new(self, row: Row, request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]
-        given = self._id is not None or self._passing  # the default ids cannot meet
-        if given and self._seen.is_used(custom_id):
+        if self._form.id is not None and self._seen.is_used(custom_id):
             hint = "make --id of columns that differ in every row, or leave it out"
             raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id", hint)
-        if self._passing:
+        if self._form.kind == REQUESTS:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
                 said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
                 raise BadRow(row.number, said)
 
-    def _refuse_bad_parameters(self) -> None:
-        """What is wrong with the flags is no row's fault."""
-        probe = build("-", self.args.endpoint, self._model, "-", self._system and "-", self._parameters)
-        if not self._checker.accepts_value(probe):
-            problem = self._checker.explain_value(probe)[0]
-            raise _bad(f"{problem.path}: {problem.message}", "change the flag, or the key of --body, that sets it")
 
-    def _refuse_flags(self) -> None:
-        """Rows that are requests take no prompt, and other rows need one."""
-        args = self.args
-        if not self._passing:
-            if self._prompt is None:
-                raise _bad(
-                    "--prompt is missing", '--prompt "… {column} …", or rows that hold custom_id, method, url, body'
-                )
-            return
-        given = [name for name in ("system", "model", "id", "body", *_FLAGS) if getattr(args, name) is not None]
-        if given or args.endpoint != CHAT:
-            name = (given[0] if given else "endpoint").replace("_", "-")
-            raise _bad(f"the rows are request lines already, so --{name} has no place", f"leave --{name} out")
-
-
-_FLAGS = ("max_tokens", "temperature", "top_p", "stop")
-
-
-def _prompt(args: argparse.Namespace, disk: Disk) -> str | None:
-    """The prompt template; None where the rows have to be request lines."""
-    if args.example:
-        for name in ("input", "prompt", "prompt_file", "id"):
-            if getattr(args, name) is not None:
-                raise _bad(f"--example takes no --{name.replace('_', '-')}", "leave one of them out")
-        if args.endpoint == EMBEDDINGS and not args.model:
-            raise _bad("an example for embeddings needs --model", "list_models.py shows which there are")
-        return "{text}"
-    if args.prompt is not None and args.prompt_file is not None:
-        raise _bad("--prompt and --prompt-file exclude each other", "leave one of them out")
-    if args.prompt_file is None:
-        return _text("--prompt", args.prompt)
-    with sources.open_input(Path(args.prompt_file), disk) as file:
-        raw = file.read(MAX_LINE_BYTES + 1)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _bad(f"{plain(args.prompt_file)}: byte {error.start + 1} is not UTF-8", "save it as UTF-8") from None
-    return _text("--prompt-file", text.removesuffix("\n").removesuffix("\r"))
-
-
-def _text(name: str, text: str | None) -> str | None:
-    if text is not None:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise _bad(f"{name} is not UTF-8 text", "write it in UTF-8") from None
-        if not text.strip():
-            raise _bad(f"{name} is empty", f"{name} TEXT")
-        templates.places(text)  # raises where a brace stands alone
-    return text
-
-
-def _parameters(args: argparse.Namespace) -> dict[str, Any]:
-    """What the flags put into the body beside the prompt, the model among it."""
-    for name in WITHOUT[args.endpoint]:
-        if getattr(args, name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise _bad(f"{args.endpoint} takes no {flag}", f"leave {flag} out, or choose another --endpoint")
-    parameters: dict[str, Any] = {} if args.model is None else {"model": args.model}
-    if args.max_tokens is not None:
-        parameters[TOKEN_LIMIT[args.endpoint]] = args.max_tokens
-    for name in ("temperature", "top_p"):
-        if getattr(args, name) is not None:
-            parameters[name] = getattr(args, name)
-    if args.example and args.max_tokens is None and args.endpoint in TOKEN_LIMIT:
-        parameters[TOKEN_LIMIT[args.endpoint]] = EXAMPLE_TOKENS
-    if args.stop:
-        parameters["stop"] = args.stop[0] if len(args.stop) == 1 else args.stop
-    if args.body is None:
-        return parameters
-    try:
-        body = read(args.body.encode("utf-8", "surrogateescape"))
-    except ValueError as error:
-        raise _bad(f"--body {error}", "--body '{\"seed\": 7}'") from None
-    if not isinstance(body, dict):
-        raise _bad("--body is not a JSON object", "--body '{\"seed\": 7}'")
-    made = build("", args.endpoint, "", "", args.system)["body"].keys() - {"model"}
-    twice = [name for name in body if name in parameters or name in made]
-    if twice:
-        raise _bad(f"--body holds {plain(twice[0], 40)}, which a flag sets already", "say it in one place")
-    return {**parameters, **body}
-
-
-def _refuse_input_as_output(source: str | None, output: Path) -> None:
-    """The output must not replace, or with --force remove, the very table it is made from."""
+def _refuse_input_as_output(source: str | None, output: Path, disk: Disk) -> None:
+    """The output must not replace, or with --force remove, the very table it is made from, nor become a row of it."""
     if source in (None, sources.STDIN):
         return
-    taken, number = [output, source_path(output)], 1
+    table = Path(os.path.realpath(str(source)))
+    if disk.is_folder(table) and table in Path(os.path.realpath(output)).parents:
+        message = f"the output {plain(output)} would become a file of the input folder {plain(source)}"
+        raise bad_arguments(message, "write it to another folder")
+    taken, number = [output, source_path(output), ids_path(output)], 1
     while numbered(output, number).exists():
         taken.append(numbered(output, number))
         number += 1
-    if os.path.realpath(str(source)) in {os.path.realpath(path) for path in taken}:
-        raise _bad(f"the output {plain(output)} would take the place of the input", "choose another name")
-
-
-def _bad(message: str, hint: str) -> Failure:
-    return Failure(Exit.BAD_INPUT, "bad_arguments", message, hint)
+    if table in {Path(os.path.realpath(path)) for path in taken}:
+        raise bad_arguments(f"the output {plain(output)} would take the place of the input", "choose another name")

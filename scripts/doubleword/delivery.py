@@ -200,7 +200,7 @@ class Delivery:
         def rows() -> Iterator[tuple[str, list[Any]]]:
             for row in sources.read(path, disk, kind, encoding):
                 try:
-                    custom_id = templates.custom_id(template, row)
+                    custom_id = templates.custom_id(template, row, known is not None and known.repair_ids)
                 except sources.BadRow:
                     continue  # no request was made of it: --skip-invalid left it out
                 yield custom_id, [row.values.get(name) for name in columns]

@@ -126,6 +126,20 @@ class Disk:
         """Whether `path` is a folder."""
         return path.is_dir()
 
+    def files(self, folder: Path) -> list[str]:
+        """All files under `folder`, as sorted paths from there with /; raises OSError where a folder cannot be read.
+
+        Left out are hidden files and folders, links to folders, links that lead out, and what is no regular file.
+        """
+        root = folder.resolve()
+        found = []
+        for place, folders, names in os.walk(root, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(place, name) for name in names if not name.startswith(".")):
+                if path.is_file() and (not path.is_symlink() or root in path.resolve().parents):
+                    found.append(path.relative_to(root).as_posix())
+        return sorted(found)
+
     @contextlib.contextmanager
     def lock(self, path: Path) -> Iterator[None]:
         """Hold `path` as a lock that ends with the process at the latest; raises BlockingIOError if held.
@@ -163,6 +177,10 @@ class Disk:
             pass  # some network file systems cannot; the rename stands all the same
         finally:
             os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _lock_or_raise(descriptor: int) -> None:

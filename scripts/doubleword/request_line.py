@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ DROPPED = ("priority", "service_tier", "background")
 
 TOKEN_LIMIT = {CHAT: "max_tokens", COMPLETIONS: "max_tokens", RESPONSES: "max_output_tokens"}
 BLANK = b" \t\r\n"
+# As the schema says it of a custom_id.
+MAX_ID = 64
+_NO_ID = re.compile(r"[^ -~]|^ | $")
 
 _SCHEMA = Path(__file__).with_name("request_line.schema.json")
 
@@ -53,31 +57,49 @@ class _Refused(ValueError):
 # --- building -------------------------------------------------------------------------------------------------
 
 
+def is_id(custom_id: str) -> bool:
+    """Whether the server takes `custom_id`."""
+    return 1 <= len(custom_id) <= MAX_ID and not _NO_ID.search(custom_id)
+
+
 def build(
     custom_id: str,
     endpoint: str,
     model: str,
-    prompt: str,
+    prompt: str | None,
     system: str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    before: Sequence[Mapping[str, Any]] = (),
+    images: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The request line that asks `model` for `prompt` at `endpoint`, with `parameters` beside it in the body.
 
     The prompt becomes a user message (chat), `prompt` (completions) or `input` (embeddings, responses); the
-    system text a system message (chat) or `instructions` (responses), and there is no other place for one.
+    system text a system message (chat) or `instructions` (responses), and there is no other place for one. `images`
+    are URLs that stand in the user message after the prompt, `before` messages that stand between it and the system
+    text, or without a prompt at the end; only chat and responses take them.
     """
     body: dict[str, Any] = {"model": model}
+    asked: list[Mapping[str, Any]] = [*before]
+    if prompt is not None:
+        asked.append({"role": "user", "content": _parts(endpoint, prompt, images) if images else prompt})
     if endpoint == CHAT:
         messages = [] if system is None else [{"role": "system", "content": system}]
-        body["messages"] = [*messages, {"role": "user", "content": prompt}]
+        body["messages"] = [*messages, *asked]
     elif endpoint == COMPLETIONS:
         body["prompt"] = prompt
     else:
-        body["input"] = prompt
+        body["input"] = asked if before or images else prompt
         if endpoint == RESPONSES and system is not None:
             body["instructions"] = system
     body.update(parameters or {})
     return {"custom_id": custom_id, "method": "POST", "url": endpoint, "body": body}
+
+
+def _parts(endpoint: str, prompt: str, images: Sequence[str]) -> list[dict[str, Any]]:
+    if endpoint == RESPONSES:
+        return [{"type": "input_text", "text": prompt}, *({"type": "input_image", "image_url": url} for url in images)]
+    return [{"type": "text", "text": prompt}, *({"type": "image_url", "image_url": {"url": url}} for url in images)]
 
 
 def to_line(request: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,5 @@
-"""Rows out of a table: CSV, TSV, a JSON array, JSON lines, Parquet or plain text, from a file or standard input.
+"""Rows out of a table: CSV, TSV, a JSON array, JSON lines, Parquet or plain text, from a file or standard input;
+or out of a folder of files.
 
 Promises: rows come in the order of the table and in constant memory, numbered from 1; a row that cannot be read
 is named and never silently left out, a table that cannot be read ends with exit 2.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import codecs
 import functools
 import itertools
-import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from doubleword import folders, json_array
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk
-from doubleword.request_line import BLANK, refuse_flaws, strict_decoder
+from doubleword.request_line import BLANK
 from doubleword.request_line import read as strict_json
+from doubleword.text_encoding import MARK_BYTES, encoding_of, undecodable
 
 STDIN = "-"
+FOLDER = "folder"
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "text")
 ENDINGS = {
     ".csv": "csv",
@@ -41,6 +45,8 @@ MAX_ROW_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 1 << 20
 BLOCK_CHARACTERS = 1 << 16
 ROWS_AT_ONCE = 100
+PARQUET_ROWS = 1024
+PARQUET_BUFFER_BYTES = 1 << 16
 
 
 class BadRow(Failure):
@@ -69,8 +75,13 @@ def read(path: Path, disk: Disk, format: str | None = None, encoding: str = "utf
     """Yield the rows of `path` (`-` is standard input), one at a time.
 
     `format` is one of `FORMATS` or None: then the ending tells, and for JSON and standard input the first
-    character. Raises Failure (exit 2) for a file that is not there or not such a table.
+    character; a folder has the format `FOLDER`. Raises Failure (exit 2) for a file that is not there or not such
+    a table.
     """
+    if is_folder(path, disk, format):
+        for number, (values, problem) in enumerate(folders.entries(path, disk, encoding), 1):
+            yield Row(number, values, problem)
+        return
     with _opened(path, disk) as file:
         kind = _format(path, format, file)
         yield from _READERS[kind](_Table(path, file, encoding))
@@ -84,7 +95,7 @@ def read_cells(
     The first item holds only the header, as row 0. None for what is not CSV or TSV, and for standard input. Raises
     Failure as `read` does, once the first item is asked for.
     """
-    if str(path) == STDIN:
+    if str(path) == STDIN or is_folder(path, disk, format):
         return None
     with _opened(path, disk) as file:
         kind = _format(path, format, file)
@@ -93,6 +104,8 @@ def read_cells(
 
 def columns(path: Path, disk: Disk, format: str | None = None, encoding: str = "utf-8") -> list[str]:
     """The column names of `path`: the header, the schema, or for JSON the keys of the first row."""
+    if is_folder(path, disk, format):
+        return folders.columns(path, disk, encoding)
     with _opened(path, disk) as file:
         table = _Table(path, file, encoding)
         kind = _format(path, format, file)
@@ -108,7 +121,9 @@ def columns(path: Path, disk: Disk, format: str | None = None, encoding: str = "
 
 
 def format_of(path: Path, disk: Disk, format: str | None = None) -> str:
-    """The format in which `read` would read `path`, one of `FORMATS`; looks into the file where it must."""
+    """The format in which `read` would read `path`, one of `FORMATS` or `FOLDER`."""
+    if is_folder(path, disk, format):
+        return FOLDER
     if format or str(path) != STDIN:
         with _opened(path, disk) as file:
             return _format(path, format, file)
@@ -154,21 +169,30 @@ class _Table:
         import io
 
         try:
-            name = codecs.lookup(self.encoding).name
+            self.encoding = encoding_of(self.encoding, _peek(self.file)[:MARK_BYTES])
         except LookupError:
             hint = "for example --encoding utf-8, cp1252, latin-1 or utf-16"
             raise self.failure(
                 f"cannot be read: there is no encoding {plain(self.encoding, 40)}", hint, "bad_arguments"
             ) from None
-        mark = _peek(self.file)[:3]
-        if name == "utf-8" and mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise self.failure("is UTF-16, not UTF-8", "add --encoding utf-16")
-        encoding = "utf-8-sig" if name == "utf-8" else name
-        return io.TextIOWrapper(self.file, encoding=encoding, errors="surrogateescape", newline=newline)
+        return io.TextIOWrapper(self.file, encoding=self.encoding, errors="surrogateescape", newline=newline)
 
     def require_utf8(self) -> None:
-        if codecs.lookup(self.encoding).name != "utf-8":
+        start = _peek(self.file)[:MARK_BYTES]
+        if codecs.lookup(self.encoding).name not in ("utf-8", "utf-8-sig"):
             raise self.failure("is JSON, which is always UTF-8", "leave --encoding out", "bad_arguments")
+        if not (found := encoding_of("utf-8", start)).startswith("utf-8"):
+            raise self.failure(f"is {found.upper()}, and JSON is always UTF-8", "save the file as UTF-8")
+
+
+def is_folder(path: Path, disk: Disk, format: str | None = None) -> bool:
+    """Whether `path` is a folder to be read as a table; raises Failure (exit 2) where `format` says that it is not."""
+    if str(path) == STDIN or not disk.is_folder(path):
+        return False
+    if format not in (None, FOLDER):
+        message = f"{plain(path)} is a folder, not {format}"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "leave --input-format out, or name a file in it")
+    return True
 
 
 @contextmanager
@@ -225,9 +249,11 @@ def _csv_reader(table: _Table, kind: str) -> Iterator[Iterator[list[str]]]:
     import csv
 
     csv.field_size_limit(MAX_ROW_BYTES)
+    start = _peek(table.file)
     with table.text(newline="") as text:
+        header = start.decode(table.encoding, "ignore")
         lines = itertools.chain.from_iterable(_line_blocks(table, text))
-        reader = csv.reader(lines, "excel" if kind == "csv" else "excel-tab", strict=True)
+        reader = csv.reader(lines, delimiter=_delimiter(header) if kind == "csv" else "\t", strict=True)
         try:
             yield filter(None, reader)
         except csv.Error as error:
@@ -235,14 +261,24 @@ def _csv_reader(table: _Table, kind: str) -> Iterator[Iterator[list[str]]]:
             raise table.failure(f"cannot be read at line {reader.line_num}: {error}", hint) from None
 
 
+def _delimiter(start: str) -> str:
+    """What separates the cells of a CSV table that begins with `start`: the comma, or a semicolon, as spreadsheets
+    write it where the comma is the decimal sign, if the header has semicolons and no comma outside of quotes.
+    """
+    header = re.split(r"[\r\n]", re.sub(r'"[^"]*("|$)', "", start).lstrip(), maxsplit=1)[0]
+    return ";" if ";" in header and "," not in header else ","
+
+
 def _header(table: _Table, rows: Iterator[list[str]]) -> list[str]:
     header = next(rows, None)
     if header is None:
         raise table.failure("is empty", "the first line must name the columns", "no_rows")
+    if "\0" in "".join(header):
+        raise table.failure("has a header with NUL characters", "if it is UTF-16 add --encoding utf-16-le or utf-16-be")
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise table.failure(f"names the column {plain(twice[0], 60)} twice", "give columns unlike names")
-    if bad := _undecodable("".join(header), table.encoding):
+    if bad := undecodable("".join(header), table.encoding):
         raise table.failure(f"has a header that {bad}", "add --encoding NAME, often cp1252")
     return header
 
@@ -257,7 +293,7 @@ def _separated(table: _Table, kind: str) -> Iterator[Row]:
 def _row(table: _Table, header: list[str], number: int, cells: list[str]) -> Row:
     if len(cells) != len(header):
         return Row(number, {}, f"has {len(cells)} cells, and the header {len(header)}")
-    if table.doubtful and (bad := _undecodable("".join(cells), table.encoding)):
+    if table.doubtful and (bad := undecodable("".join(cells), table.encoding)):
         return Row(number, {}, f"{bad}; name the file's encoding with --encoding, often cp1252")
     return Row(number, dict(zip(header, cells, strict=True)))
 
@@ -294,18 +330,6 @@ def _read_cells(path: Path, disk: Disk, kind: str, encoding: str, limit: int | N
                 first += len(cells)
 
 
-def _undecodable(text: str, encoding: str) -> str | None:
-    """What is wrong with decoded `text`, None for nothing."""
-    if text.isascii():
-        return None
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) - 0xDC00
-        return f"holds the byte 0x{byte & 0xFF:02x}, which is not {plain(encoding, 20)}"
-    return None
-
-
 # Text and JSON lines
 
 
@@ -313,7 +337,7 @@ def _text(table: _Table) -> Iterator[Row]:
     with table.text(newline="\n") as text:
         for number, line in enumerate(itertools.chain.from_iterable(_line_blocks(table, text, "\n")), 1):
             line = line.rstrip("\r\n")  # noqa: PLW2901
-            bad = _undecodable(line, table.encoding) if table.doubtful else None
+            bad = undecodable(line, table.encoding) if table.doubtful else None
             yield Row(number, {} if bad else {"text": line}, bad and f"{bad}; name the encoding with --encoding")
 
 
@@ -326,7 +350,7 @@ def _line_blocks(table: _Table, text: TextIO, newline: str = "") -> Iterator[Ite
     number, rest = 0, ""
     try:
         while block := text.read(BLOCK_CHARACTERS):
-            if not table.doubtful and _undecodable(block, table.encoding):
+            if not table.doubtful and undecodable(block, table.encoding):
                 table.doubtful = True
             end = block.rfind("\n") + 1
             if not newline:  # a bare CR ends a line too, but one at the end may be half of CR LF
@@ -371,75 +395,10 @@ def _object(number: int, line: bytes) -> Row:
     return Row(number, value) if isinstance(value, dict) else Row(number, {}, "is not a JSON object")
 
 
-# JSON arrays
-
-
 def _json_array(table: _Table) -> Iterator[Row]:
-    """The objects of one JSON array, decoded one at a time while the file is read."""
     table.require_utf8()
-    decode, utf8 = strict_decoder().raw_decode, codecs.getincrementaldecoder("utf-8-sig")()
-    text, at, number, ended = "", 0, 0, False
-
-    def more() -> bool:
-        """Read on, twice as much as is pending; whether there was anything."""
-        nonlocal text, at, ended
-        block = b"" if ended else table.file.read(max(BLOCK_BYTES, len(text) - at))
-        ended = not block
-        try:
-            text, at = text[at:] + utf8.decode(block, ended), 0
-        except UnicodeDecodeError as error:
-            raise table.failure(
-                f"cannot be read after row {number}: {plain(error)}", "save the file as UTF-8"
-            ) from None
-        if len(text) > MAX_ROW_BYTES + BLOCK_BYTES:
-            raise table.failure(f"has a row {number + 1} longer than {MAX_ROW_BYTES:,} characters")
-        return not ended
-
-    def peek() -> str:
-        """The next character that is no white space, empty at the end."""
-        nonlocal at
-        while True:
-            while at < len(text) and text[at] in " \t\r\n":
-                at += 1
-            if at < len(text) or not more():
-                return text[at : at + 1]
-
-    if peek() != "[":
-        hint = "rows are a JSON array [{…}, {…}], or one {…} a line"
-        raise table.failure("is not a JSON array" if peek() else "is empty", hint, "bad_table" if peek() else "no_rows")
-    at += 1
-    if peek() == "]":
-        return
-    while True:
-        number += 1
-        if peek() != "{":
-            raise table.failure(f"has a row {number} that is not a JSON object", "every row must be {column: value, …}")
-        while True:
-            try:
-                value, end = decode(text, at)
-            except json.JSONDecodeError as error:
-                if more():
-                    continue
-                raise table.failure(f"has a row {number} that is not JSON: {error.msg}", "mend the file") from None
-            except (ValueError, RecursionError) as error:
-                cause = "is nested too deep" if isinstance(error, RecursionError) else str(error)
-                raise table.failure(f"has a row {number} that {cause}", "mend the file") from None
-            break
-        at = end
-        try:
-            refuse_flaws(value)
-        except ValueError as error:
-            yield Row(number, {}, str(error))
-        else:
-            yield Row(number, value)
-        mark = peek()
-        at += 1
-        if mark == "]":
-            if peek():
-                raise table.failure(f"goes on after the array of {number} rows", "one array a file")
-            return
-        if mark != ",":
-            raise table.failure(f"has neither , nor ] after row {number}", "the file may be cut short")
+    for number, (values, problem) in enumerate(json_array.objects(table.file, MAX_ROW_BYTES, table.failure), 1):
+        yield Row(number, values, problem)
 
 
 # Parquet
@@ -450,14 +409,15 @@ def _parquet(table: _Table) -> Any:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(table.file, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        return ParquetFile(table.file, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES)
     except ArrowInvalid as error:
         raise table.failure(f"is not Parquet: {plain(error, 120)}") from None
 
 
 def _parquet_rows(table: _Table) -> Iterator[Row]:
     number = 0
-    for batch in _parquet(table).iter_batches(batch_size=1024):
+    # Threads would read columns ahead, for a row group of any size.
+    for batch in _parquet(table).iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
         for values in batch.to_pylist():
             number += 1
             yield Row(number, values)

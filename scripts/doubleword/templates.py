@@ -1,6 +1,7 @@
 """Texts with `{column}` places, filled from rows: prompts, system texts and custom_ids.
 
-Promises: every place is filled or the row is refused, and filling many rows at once gives what filling each would.
+Promises: every place is filled or the row is refused, and filling many rows at once gives what filling each would;
+a repaired id follows from the original alone.
 """
 
 from __future__ import annotations
@@ -9,21 +10,33 @@ import functools
 import itertools
 import json
 import operator
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.request_line import MAX_ID, is_id
 from doubleword.sources import BadRow, Row
 
 DEFAULT_ID = "row-%07d"
+EMPTY_HINT = "fill it, or say with --default COLUMN=TEXT what stands for it"
+NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
 
-def custom_id(template: str | None, row: Row) -> str:
+def custom_id(template: str | None, row: Row, repair: bool = False) -> str:
     """The custom_id of `row`: `template` filled, or without one `row-0000001`, which sorts as the table stands.
 
-    Raises BadRow as `fill` does. Whether the server takes the id is for the request line's check to say.
+    With `repair` an id that the server would refuse is `repaired`; otherwise that is for the request line's check to
+    say. Raises BadRow as `fill` does.
     """
-    return default_id(row.number) if template is None else fill(template, row)
+    if template is None:
+        return default_id(row.number)
+    try:
+        filled = fill(template, row)
+    except BadRow as bad:
+        raise BadRow(bad.number, bad.cause, bad.code, "mend the row, or make --id of other columns") from None
+    return repaired(filled) if repair else filled
 
 
 def default_id(number: int) -> str:
@@ -31,11 +44,29 @@ def default_id(number: int) -> str:
     return DEFAULT_ID % number
 
 
-def fill(template: str, row: Row) -> str:
+def repaired(original: str) -> str:
+    """`original` where the server would take it, else a readable id: its beginning in the letters that an id may
+    have, and 12 hexadecimal digits of its SHA-256, so that unlike originals get unlike ids.
+    """
+    if is_id(original):
+        return original
+    import hashlib
+    import unicodedata
+
+    digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    # A little more than is kept is looked at, so that an original of megabytes costs no more than its hash.
+    letters = unicodedata.normalize("NFKD", original[: 4 * MAX_ID]).encode("ascii", "ignore").decode()
+    start = re.sub(r"[^A-Za-z0-9._]+", "-", letters)[: MAX_ID - len(digest) - 1].strip("-")
+    return f"{start or 'id'}-{digest}"
+
+
+def fill(template: str, row: Row, defaults: Mapping[str, str] = NO_DEFAULTS) -> str:
     """`template` with every `{column}` replaced by the row's value, `{{` and `}}` by single braces.
 
-    Texts stand as they are, other values as JSON. Raises BadRow for a row without values, without such a column,
-    or with nothing in it; Failure (exit 2) for a template with a lone brace.
+    A place may lead into a nested value by dots, such as `{author.name}` or `{tags.0}`, unless there is a column of
+    that very name. Texts stand as they are, other values as JSON. What is missing or empty is taken from `defaults`,
+    by the place's name. Raises BadRow for a row without values, without such a column, or with nothing in it;
+    Failure (exit 2) for a template with a lone brace.
     """
     if row.problem is not None:
         raise BadRow(row.number, row.problem)
@@ -43,7 +74,7 @@ def fill(template: str, row: Row) -> str:
     for literal, column in _parts(template):
         parts.append(literal)
         if column is not None:
-            parts.append(_cell(template, column, row))
+            parts.append(_cell(template, column, row, defaults))
     return "".join(parts)
 
 
@@ -74,27 +105,48 @@ def places(template: str) -> list[str]:
     return [column for _, column in _parts(template) if column is not None]
 
 
-def _cell(template: str, column: str, row: Row) -> str:
-    try:
-        value = row.values[column]
-    except KeyError:
-        known = ", ".join(plain(name, 40) for name in list(row.values)[:30])
-        shown = plain(template, 60)
-        cause = f"the template {shown!r} names the column {plain(column, 60)}, but there are only: {known}"
-        hint = "name one of these columns, write {{ and }} for braces that are part of the text"
-        raise BadRow(row.number, cause, "missing_column", hint) from None
-    text = value if isinstance(value, str) else _as_text(value)
-    if not text or text.isspace():
-        raise BadRow(row.number, f"the column {plain(column, 60)} is empty", "empty_value")
-    return text
-
-
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """`value` as it stands in a text: empty for what means that there is no value, JSON for what is no text."""
+    if isinstance(value, str):
+        return value
     if value is None or value != value:  # noqa: PLR0124  a NaN is how tables say that there is no value
         return ""
     if isinstance(value, (bool, int, float, list, dict)):
         return json.dumps(value, ensure_ascii=False, default=str)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _cell(template: str, column: str, row: Row, defaults: Mapping[str, str]) -> str:
+    try:
+        value = row.values[column] if column in row.values else _nested(row.values, column)
+    except LookupError:
+        if column in defaults:
+            return defaults[column]
+        known = ", ".join(plain(name, 40) for name in list(row.values)[:30])
+        shown = plain(template, 60)
+        cause = f"the template {shown!r} names the column {plain(column, 60)}, but there are only: {known}"
+        hint = "name one of these columns, or give a --default; write {{ and }} for braces that are part of the text"
+        raise BadRow(row.number, cause, "missing_column", hint) from None
+    text = as_text(value)
+    if not text or text.isspace():
+        if column in defaults:
+            return defaults[column]
+        raise BadRow(row.number, f"the column {plain(column, 60)} is empty", "empty_value", EMPTY_HINT)
+    return text
+
+
+def _nested(values: Any, path: str) -> Any:
+    """What `path` leads to within `values`, None where a value on the way is null; raises LookupError for nowhere."""
+    for name in path.split("."):
+        if values is None:
+            return None
+        if isinstance(values, list) and name.isdecimal():
+            values = values[int(name)] if int(name) < len(values) else None
+        elif isinstance(values, Mapping):
+            values = values[name]
+        else:
+            raise LookupError(name)
+    return values
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,6 +20,7 @@ from doubleword.delivery import Delivery
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import JobFile, job_path, locked
 from doubleword.outside import Disk, Outside, refuse_existing
+from doubleword.repaired_ids import ids_path
 from doubleword.submission import carry_out, checked, metadata_of, opened
 from doubleword.tables import sha256_of
 from doubleword.watch import older_than_retry, watch
@@ -125,7 +126,7 @@ def _set_of(place: Path, disk: Disk) -> list[Path]:
 
 
 def _remove(paths: list[Path], place: Path, disk: Disk) -> None:
-    for path in (*paths, source_path(place)):
+    for path in (*paths, source_path(place), ids_path(place)):
         disk.remove(path)
 
 
