@@ -28,6 +28,9 @@ WINDOWS = ("24h", "1h")
 def submit(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     """The work of `submit.py`: check, plan or resume, submit; answers its output keys."""
     paths = [Path(name) for name in args.files]
+    if not paths:
+        hint = f"{script('create_batch_file.py')} makes one"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "no batch file is named", hint)
     progress = Progress(outside.monotonic)
     check = checked(paths, outside)
     metadata = metadata_of(args.metadata)
