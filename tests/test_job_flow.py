@@ -214,9 +214,12 @@ def test_a_cancelled_batch_gives_what_it_has(engine: RunningEngine, folder: Path
         wait_until(lambda: batches(engine)[0]["request_counts"]["completed"] == 1, "the quick one")
         asked = door(engine, "cancel", "a.job.json", cwd=folder)
         assert (asked.code, asked.json["batches"][0]["not_run"]) == (8, 2)
+        assert (asked.json["kept"], asked.json["not_run"]) == (1, 2)
         assert batches(engine)[0]["status"] == "in_progress"
         cancelled = door(engine, "cancel", "a.job.json", "--yes", cwd=folder)
         assert (cancelled.code, cancelled.json["batches"][0]["status"]) == (0, "cancelled")
+        assert (cancelled.json["kept"], cancelled.json["failed"], cancelled.json["not_run"]) == (1, 0, 2)
+        assert "fetch_results.py a.job.json" in cancelled.json["hint"]
         fetched = door(engine, "fetch_results", "a.job.json", "--output", "x.csv", "--format", "csv", cwd=folder)
     assert (fetched.code, fetched.json["complete"]) == (6, True)
     assert fetched.json["counts"] == {"total": 3, "succeeded": 1, "failed": 0, "missing": 2}
