@@ -39,7 +39,8 @@ def list_batches(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     known = {store.job.id for _, store in stores if store is not None}
     with connect(args, outside, progress.note) as api:
         try:
-            found = list(itertools.islice(api.batches(status=args.status or ""), limit))
+            every = (one for one in api.batches(status=args.status or "") if is_in(one, args.status, outside.now()))
+            found = list(itertools.islice(every, limit))
             shown = found if args.all else found[: args.limit]
             jobs = [
                 _job(path, store, api, args.local, found)
@@ -56,6 +57,17 @@ def list_batches(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     if lost:
         keys["hint"] = f"{adopt_command(lost[0])} makes the lost job file anew; or name its folder with --folder"
     return keys
+
+
+def is_in(batch: Batch, status: str | None, now: float) -> bool:
+    """Whether `--status` asks for this batch, as the server reads it (dwctl batches.rs); OpenAI does not read it."""
+    if status == "in_progress":
+        return not batch.terminal
+    if status == "cancelled":
+        return batch.status in ("cancelled", "cancelling")
+    if status == "expired" and batch.expires_at and (batch.ended_at or now) > batch.expires_at:
+        return True
+    return status is None or batch.status == status
 
 
 def _jobs(folder: Path, disk: Disk) -> list[tuple[Path, JobFile | None]]:
