@@ -28,7 +28,7 @@ def parser() -> command.Parser:
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Cancel; the key is batches."""
+    """Cancel; the keys are batches, kept, failed, not_run, hint."""
     from doubleword.cancelling import cancel_named
     from doubleword.outside import Outside
 

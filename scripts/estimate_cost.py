@@ -16,12 +16,13 @@ from doubleword import command
 
 EXAMPLES = """\
   python3 estimate_cost.py reviews.jsonl
-  python3 estimate_cost.py job-0001.jsonl job-0002.jsonl --window 1h
+  python3 estimate_cost.py job-0001.jsonl job-0002.jsonl --window 1h     that window alone
   python3 estimate_cost.py reviews.jsonl --prices my_prices.json
 
 cost_usd       prompts counted from their text (about 10 % off for English), answers assumed to be 1.1 times their
                prompt, at most max_tokens; null when a price is not known (unknown_prices names the models)
 ceiling_usd    the most that one run of every request can cost; null when a request sets no max_tokens
+windows        both windows side by side, where --window names none
 prices         USD per million tokens, each with its source and the date when that was read; they change: compare
                them with https://docs.doubleword.ai/inference-api/models, or give your own with --prices"""
 
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments."""
     made = command.Parser("Say what batch files would cost. Needs neither a key nor the network.", EXAMPLES)
     made.add_argument("files", nargs="+", metavar="FILE", type=Path, help="batch file, as create_batch_file.py writes")
-    made.add_argument("--window", choices=("24h", "1h"), default="24h", help="completion window (default: 24h)")
+    made.add_argument("--window", choices=("24h", "1h"), help="completion window (default: 24h, and both compared)")
     made.add_argument("--prices", metavar="FILE", type=Path, help="price table whose prices replace the bundled ones")
     return made
 
@@ -38,16 +39,21 @@ def parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """The script's answer."""
     from doubleword.outside import Disk
-    from doubleword.pricing import estimate, load_prices
+    from doubleword.pricing import METHOD, WINDOWS, estimates, load_prices
 
     disk = Disk()
-    found = estimate(args.files, args.window, disk, load_prices(args.prices, disk))
+    both = estimates(args.files, disk, load_prices(args.prices, disk))
+    asked = [both[window] for window in ([args.window] if args.window else WINDOWS)]
+    found = asked[0]
+    compared = {window: {"cost_usd": one.cost_usd, "ceiling_usd": one.ceiling_usd} for window, one in both.items()}
     return {
         "requests": found.requests,
         "prompt_tokens": found.prompt_tokens,
         "assumed_completion_tokens": found.completion_tokens,
         "cost_usd": found.cost_usd,
         "ceiling_usd": found.ceiling_usd,
+        **({} if args.window else {"windows": compared}),
+        "method": METHOD,
         "unknown_prices": list(found.unknown_models),
         "prices": [
             {
@@ -60,7 +66,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
             }
             for price in found.prices
         ],
-        "warnings": list(found.warnings),
+        "warnings": list(dict.fromkeys(warning for one in asked for warning in one.warnings)),
     }
 
 

@@ -4,7 +4,7 @@
 #     "requests>=2.32,<3",
 # ]
 # ///
-"""List the account's batches, newest first."""
+"""List the account's batches, newest first, beside the jobs of a folder; say which job files are lost."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from doubleword import command
 EXAMPLES = """\
   list_batches.py
   list_batches.py --status in_progress --limit 50
-  list_batches.py --all"""
+  list_batches.py --all
+  list_batches.py --folder ~/campaign     with the jobs of another folder than this one"""
 
 
 def parser() -> command.Parser:
     """The arguments of this script."""
-    made = command.Parser("List batches, newest first.", EXAMPLES)
+    made = command.Parser("List batches, newest first, and the jobs of a folder beside them.", EXAMPLES)
     made.add_argument("--limit", type=int, default=10, metavar="N", help="how many (default 10)")
     made.add_argument("--status", metavar="S", help="only those in this state, such as in_progress or completed")
-    made.add_argument("--all", action="store_true", help="every batch, whatever --limit says")
+    made.add_argument("--all", action="store_true", help="every batch and job, whatever --limit says")
+    made.add_argument("--folder", default=".", metavar="DIR", help="where job files are looked for (default .)")
     command.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
-    """List; the keys are batches, has_more."""
+    """List; the keys are jobs, batches, has_more."""
     from doubleword.listing import list_batches
     from doubleword.outside import Outside
 

@@ -4,7 +4,7 @@
 #     "requests>=2.32,<3",
 # ]
 # ///
-"""List the models that the key may use."""
+"""List the models that the key may use, with their prices where known."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from doubleword import command
 
 EXAMPLES = """\
   list_models.py
-  list_models.py --local     the models of the embedded engine"""
+  list_models.py --local     the models of the embedded engine
+Prices are USD per million tokens, [input, output] for each completion window; null where not known."""
 
 
 def parser() -> command.Parser:
     """The arguments of this script."""
-    made = command.Parser("List the models that the key may use.", EXAMPLES)
+    made = command.Parser("List the models that the key may use, with their prices where known.", EXAMPLES)
     command.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
-    """List; the key is models."""
+    """List; the keys are models, price_sources."""
     from doubleword.listing import list_models
     from doubleword.outside import Outside
 

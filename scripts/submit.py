@@ -21,16 +21,18 @@ EXAMPLES = """\
   submit.py movies.jsonl --window 1h --max-cost 2.50
   submit.py movies.jsonl --local                 on the embedded engine: no key, no network, no cost
   submit.py movies.jsonl --dry-run               what would be sent; nothing is
+  submit.py --adopt JOB_ID                       make a lost job file anew; list_batches.py shows the id
 Run again after any interruption, it goes on where it stopped and never pays twice."""
 
 
 def parser() -> command.Parser:
     """The arguments of this script."""
     made = command.Parser("Check batch files, upload them and create a batch for each, exactly once.", EXAMPLES)
-    made.add_argument("files", nargs="+", metavar="FILE", help="the batch files of one job")
+    made.add_argument("files", nargs="*", metavar="FILE", help="the batch files of one job")
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.job.json beside the first FILE)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch; repeatable")
+    made.add_argument("--adopt", metavar="JOB_ID", help="make the lost job file of these batches anew; sends nothing")
     command.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and plan only: no network, no job file")
     command.add_server(made)
@@ -40,6 +42,11 @@ def parser() -> command.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Submit; the keys are job, batches, resumed."""
     from doubleword.outside import Outside
+
+    if args.adopt is not None:
+        from doubleword.adoption import adopt
+
+        return adopt(args, Outside())
     from doubleword.submission import submit
 
     return submit(args, Outside())

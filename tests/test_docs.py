@@ -49,7 +49,7 @@ def arguments(door: str) -> dict[str, argparse.Action]:
     """The arguments of a script by the name that documents use: the flag, or the place's name."""
     actions = [one for one in parser_of(door)._actions if one.dest != "help"]
     return {
-        one.option_strings[0] if one.option_strings else f"{one.metavar}{'…' * (one.nargs == '+')}": one
+        one.option_strings[0] if one.option_strings else f"{one.metavar}{'…' * (one.nargs in ('+', '*'))}": one
         for one in actions
     }
 

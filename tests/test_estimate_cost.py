@@ -46,6 +46,29 @@ def test_the_window_chooses_the_price(tmp_path: Path) -> None:
     assert fast["ceiling_usd"] > slow["ceiling_usd"]
 
 
+def test_both_windows_are_compared_where_none_is_named(tmp_path: Path) -> None:
+    """Side by side, each as `--window` alone would say it; the first keys stay those of 24h."""
+    path = batch(tmp_path, 1000, max_tokens=50)
+    both = run_door("estimate_cost", path).json
+    for window in ("24h", "1h"):
+        one = run_door("estimate_cost", path, "--window", window).json
+        assert "windows" not in one
+        assert both["windows"][window] == {name: one[name] for name in ("cost_usd", "ceiling_usd")}
+    assert both["cost_usd"] == both["windows"]["24h"]["cost_usd"]
+    assert "15 %" in both["method"]
+
+
+def test_a_price_that_only_one_window_has_is_said(tmp_path: Path) -> None:
+    """The other window's cost is null, with the reason."""
+    prices = tmp_path / "prices.json"
+    table = {"sources": {"me": {"page": "https://example.org", "date": "2026-11-22"}}}
+    prices.write_text(json.dumps(table | {"models": {"nobody/knows": {"source": "me", "24h": [1000, 1000]}}}))
+    found = run_door("estimate_cost", batch(tmp_path, model="nobody/knows", max_tokens=5), "--prices", prices).json
+    assert found["windows"]["1h"] == {"cost_usd": None, "ceiling_usd": None}
+    assert found["windows"]["24h"]["cost_usd"] > 0
+    assert found["warnings"] == ["the price of 1 model(s) at 1h is not known, so neither is the cost"]
+
+
 def test_an_unknown_price_and_a_missing_limit_are_told_apart(tmp_path: Path) -> None:
     """Null for the cost only where the price is not known; null for the ceiling in both cases, with a reason."""
     unlimited = run_door("estimate_cost", batch(tmp_path)).json

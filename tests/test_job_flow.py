@@ -214,9 +214,12 @@ def test_a_cancelled_batch_gives_what_it_has(engine: RunningEngine, folder: Path
         wait_until(lambda: batches(engine)[0]["request_counts"]["completed"] == 1, "the quick one")
         asked = door(engine, "cancel", "a.job.json", cwd=folder)
         assert (asked.code, asked.json["batches"][0]["not_run"]) == (8, 2)
+        assert (asked.json["kept"], asked.json["not_run"]) == (1, 2)
         assert batches(engine)[0]["status"] == "in_progress"
         cancelled = door(engine, "cancel", "a.job.json", "--yes", cwd=folder)
         assert (cancelled.code, cancelled.json["batches"][0]["status"]) == (0, "cancelled")
+        assert (cancelled.json["kept"], cancelled.json["failed"], cancelled.json["not_run"]) == (1, 0, 2)
+        assert "fetch_results.py a.job.json" in cancelled.json["hint"]
         fetched = door(engine, "fetch_results", "a.job.json", "--output", "x.csv", "--format", "csv", cwd=folder)
     assert (fetched.code, fetched.json["complete"]) == (6, True)
     assert fetched.json["counts"] == {"total": 3, "succeeded": 1, "failed": 0, "missing": 2}
@@ -328,7 +331,12 @@ def test_batches_and_models_are_listed(engine: RunningEngine, folder: Path) -> N
     assert listed.json["has_more"] is True
     assert listed.json["batches"][0]["job"] == json.loads((folder / "b.job.json").read_text())["id"]
     assert len(door(engine, "list_batches", "--all", cwd=folder).json["batches"]) == 2
-    assert door(engine, "list_models", cwd=folder).json["models"] == ["test-chat", "test-embedding"]
+    engine.upstream.models.append("openai/gpt-oss-20b")
+    models = door(engine, "list_models", cwd=folder).json
+    assert [one["id"] for one in models["models"]] == ["openai/gpt-oss-20b", "test-chat", "test-embedding"]
+    prices = {"24h": [0.02, 0.15], "1h": [0.03, 0.2]}
+    assert [one["usd_per_million_tokens"] for one in models["models"]] == [prices, None, None]
+    assert [one["date"] for one in models["price_sources"]] == ["2026-11-22"]
 
 
 def test_a_job_does_not_send_the_key_to_a_server_nobody_named(engine: RunningEngine, folder: Path) -> None:

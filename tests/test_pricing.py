@@ -8,19 +8,20 @@ import json
 import pydoc_data.topics
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doubleword.engine.model import BundledModels, _weights
 from doubleword.failure import Exit, Failure
 from doubleword.image_tokens import image_tokens
 from doubleword.outside import Disk
-from doubleword.pricing import Estimate, Price, Prices, estimate, load_prices
+from doubleword.pricing import METHOD, Estimate, Price, Prices, Total, estimate, load_prices
 from doubleword.prompt_tokens import Prompt, Template, text_tokens
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -114,7 +115,10 @@ def prompts(table: str) -> list[str]:
     return ["Sort this row and say why.\n\n" + "\n".join(f"{k}: {v}" for k, v in row.items()) for row in rows]
 
 
-@pytest.mark.parametrize("table", ["reviews.csv", "leads.csv", "catalogue.csv", "survey.csv", "tickets.csv", "ads.csv"])
+TABLES = sorted(path.name for path in EXAMPLES.glob("*.csv"))
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_prompts_of_a_table_are_counted_within_15_percent(model: SmolLM2, table: str) -> None:
     """The sum over a real table, with the chat template around each prompt, is what the bill is made of."""
     template = load_prices(None, DISK).templates["SmolLM2-135M-Instruct"]
@@ -127,6 +131,102 @@ def test_prompts_of_a_table_are_counted_within_15_percent(model: SmolLM2, table:
         counted += model.chat_tokens(messages)
     assert counted > 300
     assert abs(estimated / counted - 1) < 0.15, f"{estimated:.0f} estimated, {counted} counted"
+
+
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "row",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "a_reason": {"type": "string"},
+                "b_topic": {"type": "string"},
+                "c_urgent": {"type": "boolean"},
+            },
+            "required": ["a_reason", "b_topic", "c_urgent"],
+            "additionalProperties": False,
+        },
+    },
+}
+# What a table is asked, beyond a bare prompt: each gives the messages and the other parameters of one row's request.
+KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "structured": lambda text: {
+        "messages": [{"role": "system", "content": "Answer in JSON."}, {"role": "user", "content": text}],
+        "response_format": SCHEMA,
+    },
+    "few-shot": lambda text: {
+        "messages": [
+            {"role": "system", "content": "You name the topic of a text in one word."},
+            {"role": "user", "content": "The parcel came two weeks late, and nobody answered my mails."},
+            {"role": "assistant", "content": "delivery"},
+            {"role": "user", "content": "Three of four plates were broken when I opened the box."},
+            {"role": "assistant", "content": "damage"},
+            {"role": "user", "content": text},
+        ]
+    },
+    "several lines": lambda text: {
+        "messages": [
+            {
+                "role": "user",
+                "content": "# Task\n\n1. Read the row.\n2. Decide:\n   - is it a complaint?\n   - is it urgent?\n\n"
+                f"# Row\n\n```\n{text}\n```\n\n# Answer\n\nOne line, nothing else.\n",
+            }
+        ]
+    },
+    "parts": lambda text: {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("table", TABLES)
+def test_requests_of_every_kind_are_counted_within_15_percent(model: SmolLM2, table: str, kind: str) -> None:
+    """Structured answers, examples before the question, prompts of many lines: what the model is billed for."""
+    template = load_prices(None, DISK).templates["SmolLM2-135M-Instruct"]
+    bodies = [KINDS[kind](prompt) for prompt in prompts(table)]
+    estimated = sum(tokens(body, template=template) for body in bodies)
+    counted = sum(model.chat_tokens(body["messages"]) for body in bodies)
+    assert abs(estimated / counted - 1) < 0.15, f"{estimated:.0f} estimated, {counted} counted"
+
+
+def test_a_schema_for_the_answer_is_not_part_of_the_prompt(model: SmolLM2) -> None:
+    """The model is billed for the same prompt with and without; the ceiling allows for models that are shown it."""
+    body: dict[str, Any] = KINDS["structured"]("Is this urgent? My mixer smokes.")
+    answer = model.server.handle_chat_completions({"model": "m", **body, "max_tokens": 40})
+    assert answer["usage"]["prompt_tokens"] == model.chat_tokens(body["messages"])
+    with_schema, without = (Prompt(CHAT, one, Template()) for one in (body, {"messages": body["messages"]}))
+    assert with_schema.tokens == without.tokens
+    assert with_schema.most is not None and without.most is not None
+    assert with_schema.most - without.most == len(json.dumps(SCHEMA))
+
+
+# The same notice of a shop, as a translator would write it; text that a tokenizer for many languages was made for.
+NOTICES = {
+    "German": "Ihre Bestellung ist heute angekommen. Bitte prüfen Sie die Ware innerhalb von vierzehn Tagen und "
+    "schreiben Sie uns, falls etwas fehlt oder beschädigt ist. Die Rücksendung ist für Sie kostenlos.",
+    "French": "Votre commande est arrivée aujourd'hui. Veuillez vérifier les articles dans les quatorze jours et nous "
+    "écrire s'il manque quelque chose ou si un article est abîmé. Le retour est gratuit pour vous.",
+    "Spanish": "Su pedido ha llegado hoy. Por favor, revise los artículos en un plazo de catorce días y escríbanos si "
+    "falta algo o si algo está dañado. La devolución es gratuita para usted.",
+    "Italian": "Il suo ordine è arrivato oggi. La preghiamo di controllare gli articoli entro quattordici giorni e di "
+    "scriverci se manca qualcosa o se qualcosa è danneggiato. Il reso è gratuito.",
+    "Portuguese": "A sua encomenda chegou hoje. Por favor, verifique os artigos no prazo de catorze dias e escreva-nos "
+    "se faltar alguma coisa ou se algo estiver danificado. A devolução é gratuita.",
+    "Russian": "Ваш заказ прибыл сегодня. Пожалуйста, проверьте товар в течение четырнадцати дней и напишите нам, если "
+    "чего-то не хватает или что-то повреждено. Возврат для вас бесплатный.",
+    "Chinese": "您的订单今天已送达。请在十四天内检查商品。发现缺失或损坏时请写信告诉我们。退货对您是免费的。",
+    "Japanese": "ご注文の商品は本日到着しました。十四日以内に商品をご確認ください。"
+    "不足や破損があればご連絡ください。返品は無料です。",
+}
+
+
+@pytest.mark.parametrize("language", NOTICES)
+def test_other_languages_are_counted_as_far_off_as_it_is_said(e5: Any, language: str) -> None:
+    """Half at most, which is what `method` says; the tokenizer is one for a hundred languages."""
+    counted = e5.token_count(NOTICES[language])
+    assert counted / 1.5 < text_tokens(NOTICES[language]) < counted * 1.5
+    assert "by up to half in other scripts" in METHOD
 
 
 def test_technical_documentation_is_counted_within_15_percent(model: SmolLM2) -> None:
@@ -155,6 +255,36 @@ def test_no_prompt_has_more_tokens_than_the_most(model: SmolLM2, text: str) -> N
     most = Prompt(CHAT, body, Template()).most
     assert most is not None
     assert model.chat_tokens(body["messages"]) <= most
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from(["system", "user"]), st.text(max_size=200)), min_size=1, max_size=4),
+    st.integers(0, 500),
+)
+def test_the_ceiling_is_never_below_what_a_request_is_billed(
+    model: SmolLM2, turns: list[tuple[str, str]], limit: int
+) -> None:
+    """Any text in any turn: the prompt as the model's own template and tokenizer make it, the answer at its longest."""
+    messages = [{"role": role, "content": text} for role, text in turns]
+    total = Total(TABLE)
+    total.add({"url": CHAT, "body": {"model": "cheap", "messages": messages, "max_tokens": limit}})
+    ceiling = total.estimate("24h").ceiling_usd
+    billed = model.chat_tokens(messages) * 1.0 + limit * 10.0
+    assert ceiling is not None and ceiling >= billed / 1e6
+
+
+@pytest.mark.parametrize("text", ["\ufb2c", "\u0958", "\U0001d160", "\u337f", "\u3300", "\u2026", "é", "ﬁ"])
+def test_a_tokenizer_that_rewrites_the_text_stays_below_the_most(e5: Any, text: str) -> None:
+    """Some characters become several before they are counted, so their bytes as given are no bound."""
+    most = Prompt("/v1/embeddings", {"model": "m", "input": text * 20}, Template()).most
+    assert most is not None and e5.token_count(text * 20) <= most
+
+
+def test_the_longest_rewriting_is_allowed_for() -> None:
+    """One sign of three bytes stands for a sentence of 33."""
+    most = Prompt("/v1/completions", {"model": "m", "prompt": "\ufdfa" * 100}, Template()).most
+    assert most is not None and most >= 3300
 
 
 # --- what counts as prompt ------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ import pytest
 from tests.clock import Clocked
 
 from doubleword.api import Api
+from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
 from doubleword.command import Progress
 from doubleword.failure import Exit, Failure
+from doubleword.listing import is_in
 from doubleword.watch import look, remarks, report, status_of, watch
 
 
@@ -119,6 +121,41 @@ def test_many_batches_come_by_one_list_call_in_their_order() -> None:
     server = Listing([batch(id="b3"), batch(id="foreign"), batch(id="b1")])
     assert [one.id for one in look(cast(Api, server), ["b1", "b2", "b3"], "job")] == ["b1", "b2", "b3"]
     assert server.singles == ["b2"]
+
+
+def test_a_server_without_search_tells_each_batch_by_its_id() -> None:
+    """A refusal of the parameter is no failure of the job; any other refusal is one."""
+
+    class Strict(Listing):
+        status = 400
+
+        def batches(self, search: str) -> Iterator[Batch]:
+            raise ApiError(self.status, "unknown parameter: search")
+
+    server = Strict([])
+    assert [one.id for one in look(cast(Api, server), ["b1", "b2"], "job")] == ["b1", "b2"]
+    server.status = 401
+    with pytest.raises(ApiError):
+        look(cast(Api, server), ["b1", "b2"], "job")
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [
+        (None, ["validating", "completed", "late", "cancelling", "cancelled", "expired"]),
+        ("in_progress", ["validating", "cancelling"]),
+        ("completed", ["completed", "late"]),
+        ("cancelled", ["cancelling", "cancelled"]),
+        ("expired", ["late", "expired"]),
+        ("failed", []),
+    ],
+)
+def test_a_list_is_filtered_where_the_server_does_not(status: str | None, kept: list[str]) -> None:
+    """By the meaning that the control layer gives to each word; OpenAI lists all whatever is asked."""
+    states = ["validating", "completed", "cancelling", "cancelled", "expired"]
+    every = [batch(state, id=state, expires_at=100, ended_at=50 if state == "completed" else None) for state in states]
+    every.insert(2, batch("completed", id="late", expires_at=100, ended_at=200))
+    assert [one.id for one in every if is_in(one, status, now=60.0)] == kept
 
 
 @pytest.mark.parametrize(

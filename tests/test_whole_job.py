@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.door import Result, call_door, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream
+
+from doubleword.trial import chosen
 
 ASK = ["--input", "t.csv", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Genre of {title}?"]
 
@@ -139,6 +142,62 @@ def test_a_prompt_is_tried_on_a_few_rows(engine: RunningEngine, folder: Path) ->
     assert tried.json["projected_cost_usd"] is None
     assert engine.upstream.count() == 2
     assert [path.name for path in folder.iterdir()] == ["t.csv"]
+
+
+def test_a_trial_projects_both_windows_from_what_the_rows_took(engine: RunningEngine, folder: Path) -> None:
+    """Long rows further down are counted too: the first three do not stand for the table."""
+    engine.upstream.models.append("openai/gpt-oss-20b")
+    engine.upstream.say("word", "long answer")
+    texts = ["word"] * 3 + ["word " * 400] * 7
+    (folder / "t.csv").write_text("title\n" + "".join(f"{text}\n" for text in texts))
+    ask = ["--input", "t.csv", "--model", "openai/gpt-oss-20b", "--max-tokens", "8", "--prompt", "{title}"]
+    tried = door(engine, "try_prompt", *ask, cwd=folder)
+    projection = tried.json["projection"]
+    assert projection["completion_tokens"] == 3 * 10  # this upstream counts three for every answer, and one a word
+    assert 3 < projection["prompt_tokens"] < 7 * 400 + 3
+    assert projection["prompt_tokens"] > 10 * sum(row["tokens"]["prompt"] for row in tried.json["rows"])
+    assert tried.json["projected_cost_usd"] == projection["24h"] < projection["1h"]
+    assert "realtime" in tried.json["note"]
+
+
+def test_a_sample_comes_from_the_whole_table_and_is_the_same_again(engine: RunningEngine, folder: Path) -> None:
+    """By its number; in the order of the table; other numbers draw other rows."""
+    (folder / "t.csv").write_text("title\n" + "".join(f"film {number}\n" for number in range(200)))
+    drawn = []
+    for seed in ("1", "1", "2"):
+        tried = door(engine, "try_prompt", *ASK, "--rows", "4", "--sample", seed, cwd=folder)
+        drawn.append([row["custom_id"] for row in tried.json["rows"]])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert (
+        drawn[0] == sorted(drawn[0])
+        and len(set(drawn[0])) == 4
+        and drawn[0] != [f"row-000000{number}" for number in range(1, 5)]
+    )
+
+
+def test_every_row_is_drawn_equally_often() -> None:
+    """Over many seeds each of ten rows is among the three about as often; the first are no favourites."""
+    requests = [(str(number), {"n": number}) for number in range(10)]
+    drawn = Counter(name for seed in range(2000) for name, _ in chosen(iter(requests), 3, seed))
+    assert set(drawn) == {str(number) for number in range(10)}
+    assert all(480 < count < 720 for count in drawn.values())
+    assert chosen(iter(requests), 3, None) == requests[:3]
+    assert chosen(iter(requests), 30, 1) == requests
+
+
+def test_all_rows_of_a_trial_are_shown(engine: RunningEngine, folder: Path) -> None:
+    """Cut short rather than left out, also in a script whose letters take six signs each in the output."""
+    (folder / "t.csv").write_text("title\n" + "長い題名" * 100 + "\n" + "題名\n" * 11)
+    tried = door(engine, "try_prompt", *ASK, "--rows", "12", cwd=folder)
+    assert tried.code == 0 and len(tried.json["rows"]) == 12 and "rows_more" not in tried.json
+    assert all("題" in row["prompt"] + row["answer"] or "長" in row["prompt"] for row in tried.json["rows"])
+
+
+def test_rows_that_were_left_out_are_named_in_a_trial(engine: RunningEngine, folder: Path) -> None:
+    """As `create_batch_file.py` would name them."""
+    (folder / "t.csv").write_text("id,title\n1,Heat\n2,\n")
+    tried = door(engine, "try_prompt", *ASK, "--skip-invalid", cwd=folder)
+    assert tried.code == 0 and any("row 2" in one for one in tried.json["warnings"])
 
 
 def test_a_trial_that_fails_shows_why(engine: RunningEngine, folder: Path) -> None:

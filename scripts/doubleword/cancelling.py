@@ -43,7 +43,10 @@ def cancel_named(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
 def cancel(
     api: Api, ids: Sequence[str], job: Job | None, confirmed: bool, handle: str, outside: Outside
 ) -> dict[str, Any]:
-    """The keys of `cancel.py`. Raises Failure 8 without confirmation, 7 when the end was not seen in time."""
+    """The keys of `cancel.py`, with the totals over its batches.
+
+    Raises Failure 8 without confirmation, 7 when the end was not seen in time.
+    """
     is_old = older_than_retry(job, outside) if job is not None else None
 
     def seen(*ids: str) -> list[Batch]:
@@ -56,14 +59,16 @@ def cancel(
             open_requests = sum(one.total - one.completed - one.failed for one in running)
             message = f"{len(running)} batches would be cancelled, {open_requests} requests would not be run"
             hint = f"{script('cancel.py')} {handle} --yes"
-            raise Failure(Exit.REFUSED, "not_confirmed", message, hint, {"batches": [_row(one) for one in batches]})
+            raise Failure(Exit.REFUSED, "not_confirmed", message, hint, _keys(batches))
         ended = [_cancel_one(api, one, lambda one: seen(one.id)[0], outside) for one in batches]
     except ApiError as error:
         raise error.failure("cancelling") from error
-    keys = {"batches": [_row(one) for one in ended]}
+    keys = _keys(ended)
     if any(not one.terminal for one in ended):
         message = "the server took the request, and has not said that the batch is cancelled"
         raise Failure(Exit.NOT_FINISHED, "cancelling", message, f"{script('poll.py')} {handle}", keys)
+    if keys["kept"] or keys["failed"]:
+        keys["hint"] = f"{script('fetch_results.py')} {handle} gets what was answered"
     return keys
 
 
@@ -90,6 +95,17 @@ def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], outside:
         outside.sleep(PAUSE_S)
         batch = seen(batch)
     return batch
+
+
+def _keys(batches: Sequence[Batch]) -> dict[str, Any]:
+    """What all batches come to: answers that are kept, requests that failed, and those that are not run any more."""
+    rows = [_row(one) for one in batches]
+    return {
+        "batches": rows,
+        "kept": sum(row["completed"] for row in rows),
+        "failed": sum(row["failed"] for row in rows),
+        "not_run": sum(row["not_run"] for row in rows),
+    }
 
 
 def _row(batch: Batch) -> dict[str, Any]:

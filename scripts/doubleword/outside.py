@@ -65,6 +65,10 @@ class Disk:
         """Remove `path` if it is there."""
         path.unlink(missing_ok=True)
 
+    def entries(self, folder: Path) -> list[str]:
+        """The names of what stands directly in `folder`, sorted; raises OSError where it cannot be read."""
+        return sorted(path.name for path in folder.iterdir())
+
     def size(self, path: Path) -> int | None:
         """Size of the file in bytes, None where there is no such file."""
         try:

@@ -1,20 +1,19 @@
 """How many tokens the prompt of one request has: an estimate, and the most it can be.
 
 Text is counted by kinds of characters (`WEIGHTS`); added are what chat templates put around it, images by their
-size, and tools as JSON text. The most is one token for each byte of text, which no tokenizer exceeds, and generous
-room for the template.
+size, and tools as JSON text. The most is one token for each byte of text, which no tokenizer exceeds, whichever way
+it normalizes the text first, and generous room for the template.
 
 Measured for whole tables (estimate against truth), with the tokenizers of SmolLM2 (the embedded engine's), Qwen3,
-Qwen3.6, DeepSeek-V4, and o200k (gpt-oss):
+Qwen3.6, and o200k (gpt-oss):
 
-    1,050 reviews of products, films and restaurants, alone, in paragraphs and in prompts: -6 to +4 %
-    150 one-sentence prompts about films: -6 (SmolLM2) to +5 % (o200k)
-    150 prompts with all 16 columns of a film table, mostly names and numbers: SmolLM2 -14 %, Qwen3 -5 %,
-        Qwen3.6 -6 %, DeepSeek-V4 +8 %, o200k +12 % (for the last two, three digits are one token)
-    quotations -9 to -4 %, technical documentation -2 to +10 %, Python source -13 to -3 %
-    ten other European languages in Latin script -22 to +14 %, Chinese, Japanese, Korean -22 to +15 %, Russian,
-        Ukrainian and Greek -52 (Greek, Qwen3) to +45 %, the rest -47 to +40 %; without SmolLM2, which knows
-        little but English and needs 1.3 to 4 times the estimate there
+    the six tables of `examples`, each row as "column: value" lines: alone -15 to +9 % (SmolLM2 with its template
+        -11 to -4 %), inside a long instruction in Markdown -16 to +3 %
+    150 rows of an airport table, names and numbers: SmolLM2 -13 %, Qwen3 -8 %, Qwen3.6 -9 %, o200k +17 % (three
+        digits are one token there)
+    technical documentation +4 to +14 %, Python source -4 to +7 %
+    eight languages, one notice in each, with the tokenizer of multilingual-e5: within a half of the truth; with
+        SmolLM2, which knows little but English, a text can have 1.3 to 4 times the estimate
 
 A single short text is often 25 % off; over a table that evens out.
 """
@@ -22,6 +21,7 @@ A single short text is often 25 % off; over a table that evens out.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,12 +38,12 @@ WEIGHTS = (
     (_UPPER, 0.5),
     (_DIGITS, 1.0),
     (_MARKS, 0.55),
-    (b"\n", 0.25),
     (bytes(range(0xC2, 0xCA)), 1.5),  # first byte of Latin letters with accents: they split words
     (bytes(range(0xCA, 0xE0)), 0.45),  # of two-byte scripts: Greek, Cyrillic, Hebrew, Arabic
     (bytes(range(0xE0, 0xF0)), 0.6),  # of three-byte scripts: Chinese, Japanese, Korean, Indic, Thai
     (bytes(range(0xF0, 0xF5)), 1.5),  # of emoji and the like
 )
+LINE_END = 0.75  # two of them are mostly one token, and one after a mark is none with some tokenizers
 MESSAGE_TOKENS = 5  # ChatML (Qwen, SmolLM2): <|im_start|> role newline … <|im_end|> newline
 REPLY_TOKENS = 3  # <|im_start|> assistant newline
 INPUT_TOKENS = 2  # start and end of a text to embed
@@ -90,9 +90,11 @@ class Prompt:
         for name in ("response_format", "text"):  # they steer the answer; some templates show them to the model too
             if name in body:
                 most += len(json.dumps(body[name]))
-        text = "".join(self._texts).encode("utf-8", "surrogatepass")
+        joined = "".join(self._texts)
+        text = joined.encode("utf-8", "surrogatepass")
         self.tokens = _weigh(text) + self._integers + self._images + around
-        self.most = None if self._unknown else len(text) + self._integers + self._most_images + most
+        longest = max(len(text), _normalized_bytes(joined))
+        self.most = None if self._unknown else longest + self._integers + self._most_images + most
 
     def _around(self, url: str, body: Mapping[str, Any]) -> tuple[int, int]:
         """Tokens that go around the text: expected, and the most."""
@@ -149,7 +151,18 @@ def texts_in(value: Any) -> int:
     return len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
 
 
+def _normalized_bytes(text: str) -> int:
+    """The bytes of `text` as a tokenizer may rewrite it first: Qwen's to NFC, SentencePiece's to NFKC.
+
+    Both can make it longer: one Arabic ligature becomes a sentence of 33 bytes.
+    """
+    if text.isascii():
+        return len(text)
+    return max(len(unicodedata.normalize(form, text).encode("utf-8", "surrogatepass")) for form in ("NFC", "NFKC"))
+
+
 def _weigh(text: bytes) -> float:
     """`WEIGHTS` over `text`; deleting a kind of byte and comparing lengths is the fastest count there is."""
     length = len(text)
-    return sum(weight * (length - len(text.translate(None, kind))) for kind, weight in WEIGHTS)
+    kinds = sum(weight * (length - len(text.translate(None, kind))) for kind, weight in WEIGHTS)
+    return kinds + LINE_END * (text.count(b"\n") - text.count(b"\n\n"))

@@ -23,11 +23,15 @@ from doubleword.outside import Outside
 from doubleword.watch import look
 
 WINDOWS = ("24h", "1h")
+ASKED = ("creating", "created")  # states of a batch that costs, or may
 
 
 def submit(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     """The work of `submit.py`: check, plan or resume, submit; answers its output keys."""
     paths = [Path(name) for name in args.files]
+    if not paths:
+        hint = f"{script('create_batch_file.py')} makes one"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "no batch file is named", hint)
     progress = Progress(outside.monotonic)
     check = checked(paths, outside)
     metadata = metadata_of(args.metadata)
@@ -63,7 +67,8 @@ def opened(
             outside=outside,
         )
     if args.max_cost is not None and store.job.local is None and not store.job.submitted:
-        require_cost([one.path for one in check.files], store.job.window, args.max_cost, outside)
+        unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]
+        require_cost(unasked, store.job.window, args.max_cost, outside, spent_ceiling(store, outside))
     return store, resumed
 
 
@@ -90,21 +95,48 @@ def metadata_of(pairs: list[str]) -> dict[str, str]:
     return metadata
 
 
-def require_cost(paths: list[Path], window: str, limit: float, outside: Outside) -> None:
-    """Raise Failure (8) unless the requests surely cost at most `limit` USD; what is unknown is not sure."""
+def require_cost(paths: list[Path], window: str, limit: float, outside: Outside, spent_usd: float | None = 0.0) -> None:
+    """Raise Failure (8) unless the requests in `paths`, and what the job has cost before, surely stay within `limit`
+    USD; what is unknown is not sure. `spent_usd` is the most that it has cost before, see `spent_ceiling`.
+    """
     from doubleword import pricing
 
-    found = pricing.estimate(paths, window, outside.disk, pricing.load_prices(None, outside.disk))
-    if found.ceiling_usd is None:
-        why = "a price or a limit of tokens is not known"
+    ceiling: float | None = 0.0
+    why = "what the job has cost so far is not known" if spent_usd is None else ""
+    if paths:
+        found = pricing.estimate(paths, window, outside.disk, pricing.load_prices(None, outside.disk))
+        ceiling = found.ceiling_usd
         if found.unknown_models:
             why = f"the price of {plain(found.unknown_models[0], 80)} is not known"
+        elif ceiling is None:
+            why = "a price or a limit of tokens is not known"
+    if ceiling is None or spent_usd is None:
         message = f"--max-cost {limit:g} cannot be promised: {why}"
         hint = "set --max-tokens when the file is made, see estimate_cost.py, or leave --max-cost out"
         raise Failure(Exit.REFUSED, "cost_unknown", message, hint)
-    if found.ceiling_usd > limit:
-        message = f"the requests may cost up to USD {found.ceiling_usd:.4f}, more than --max-cost {limit:g}"
+    if spent_usd + ceiling > limit:
+        before = f" after up to USD {spent_usd:.4f} that the job has cost so far" if spent_usd else ""
+        message = f"the requests may cost up to USD {ceiling:.4f}{before}, more than --max-cost {limit:g}"
         raise Failure(Exit.REFUSED, "over_max_cost", message, "send fewer requests, or raise --max-cost")
+
+
+def spent_ceiling(store: JobFile, outside: Outside) -> float | None:
+    """The most that the job has cost so far, in USD: the ceilings of all batches that exist, or may exist.
+
+    None where a price, a limit of tokens or the batch file of one of them is not known any more; 0 on the embedded
+    engine. What the server's own retry runs again is in it already: only requests without an answer, which have no
+    usage that could be charged.
+    """
+    from doubleword import pricing
+
+    asked = [store.input_path(one.input) for one in store.job.batches if one.state in ASKED]
+    if not asked or store.job.local is not None:
+        return 0.0
+    try:
+        prices = pricing.load_prices(None, outside.disk)
+        return pricing.estimate(asked, store.job.window, outside.disk, prices).ceiling_usd
+    except Failure:  # a batch file of an earlier attempt is gone
+        return None
 
 
 def plan(

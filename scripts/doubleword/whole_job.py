@@ -134,15 +134,10 @@ def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Name
     """What `fetch_results.py` would be given: a table is joined to the table it was made of."""
     kind = FORMATS[output.suffix]
     joins = kind != "jsonl" and args.input not in (None, "-") and not args.example
-    return argparse.Namespace(
-        output=str(output),
-        format=kind,
-        join=args.input if joins else None,
-        id=args.id,
-        raw_cells=False,
-        partial=False,
-        force=args.force,
-    )
+    told = {"output": str(output), "format": kind, "join": args.input if joins else None}
+    left_out = {"raw_cells": False, "partial": False, "history": None}
+    # A schema for the answers stands in the requests, which say more surely than a file what was asked.
+    return argparse.Namespace(**{**vars(args), **told, **left_out, "response_schema": None})
 
 
 def _forecast(paths: list[Path], store: JobFile, outside: Outside) -> dict[str, Any]:
