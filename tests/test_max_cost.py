@@ -10,7 +10,7 @@ from tests.clock import Clocked
 from tests.door import call_door
 from tests.faults.rooms import CHAT
 
-from doubleword import batch_file, pricing
+from doubleword import file_check, pricing
 from doubleword.failure import Exit, Failure
 from doubleword.job import InputFile, Intended, JobFile
 from doubleword.outside import Disk
@@ -38,7 +38,7 @@ def ceiling(*paths: Path) -> float:
 
 
 def job(folder: Path, *paths: Path, local: str | None = None) -> JobFile:
-    check = batch_file.check(paths, Disk())
+    check = file_check.check(paths, Disk())
     base_url = "http://127.0.0.1:9/v1" if local is None else None
     return plan(
         check, folder / "a.job.json", base_url=base_url, local=local, window="24h", metadata={}, outside=OUTSIDE
@@ -47,7 +47,7 @@ def job(folder: Path, *paths: Path, local: str | None = None) -> JobFile:
 
 def attempt(store: JobFile, path: Path, state: str) -> None:
     """Intend a second attempt of the first file."""
-    made = batch_file.check([path], Disk()).files[0]
+    made = file_check.check([path], Disk()).files[0]
     part = InputFile(path.name, made.bytes, made.sha256, made.requests, made.endpoint)
     store.job.batches.append(Intended("k" * 32, 0, part, 2, state, file_id="f", batch_id="b"))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doubleword import batch_file, result_lines
+from doubleword import batch_file, file_check, result_lines
 from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
@@ -280,9 +280,9 @@ class Adoption:
             batches=sorted(batches, key=lambda one: one.attempt),
         )
 
-    def _checked(self, copies: list[_Copy]) -> list[batch_file.BatchFile]:
+    def _checked(self, copies: list[_Copy]) -> list[file_check.BatchFile]:
         """What stands in batch files of one attempt; raises Failure (2) where that is not valid."""
-        check = batch_file.check([one.path for one in copies], self._disk)
+        check = file_check.check([one.path for one in copies], self._disk)
         if check.error_count:
             message = f"the server's copy is no valid batch file: {check.errors[0].message}"
             hint = f"{script('fetch_results.py')} {' '.join(one.batch.id for one in copies[:5])}"
@@ -296,7 +296,7 @@ class Adoption:
         later = f".attempt-{attempt}" if attempt > 1 else ""
         return self._path.with_name(f"{stem}{number}{later}.jsonl")
 
-    def _kept(self, copy: _Copy, place: Path, made: batch_file.BatchFile) -> InputFile:
+    def _kept(self, copy: _Copy, place: Path, made: file_check.BatchFile) -> InputFile:
         """The batch file as the job records it: the user's own, or the server's copy, put in its place."""
         if copy.use is None:
             try:
