@@ -26,7 +26,7 @@ from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedOutside, World
 
-from doubleword import batch_file, cancelling, creation, delivery, retrial, submission, watch, whole_job
+from doubleword import batch_file, cancelling, creation, delivery, pricing, retrial, submission, watch, whole_job
 from doubleword.creation_arguments import add_arguments
 from doubleword.failure import Exit, Failure
 from doubleword.request_line import Checker
@@ -131,6 +131,7 @@ class Life:
             for number, requests in enumerate(setting.files, 1):
                 path = FOLDER / ("a.jsonl" if len(setting.files) == 1 else f"a-{number:04d}.jsonl")
                 self._write_batch_file(path, number, requests)
+        self.disk.put(pricing.BUNDLED, pricing.BUNDLED.read_bytes())
         self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, setting.format)
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
