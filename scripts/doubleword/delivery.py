@@ -362,5 +362,7 @@ class Delivery:
             lost = counts["failed"] + counts["missing"]
             message = f"{counts['succeeded']} of {counts['total']} requests succeeded; {lost} failed or are missing"
             hint = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else "see the errors file"
+            if lost and lost == answer.get("answers", {}).get(INVALID):
+                hint = answer["failures"][0]["action"]  # a retry without more asks for what failed otherwise
             raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)
         return answer
