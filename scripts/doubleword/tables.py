@@ -17,12 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple
 
-from doubleword import result_lines, structured
+from doubleword import arrow, result_lines, structured
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, WholeFile
 from doubleword.results import Result
 
+# A group of rows that is written at once.
 PARQUET_ROWS = 2048
+PARQUET_BYTES = 8 << 20
 CSV_CHARACTERS = 1 << 16
 # Full-width signs too: East Asian versions of spreadsheets take them for the plain ones.
 FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -204,6 +206,7 @@ class Parquet(Table):
         self._columns = columns
         self._properties = properties
         self._rows: list[list[Any]] = []
+        self._bytes = 0
         self._schema: Any = None
         self._sink: _Sink | None = None
         self._writer: Any = None
@@ -213,13 +216,7 @@ class Parquet(Table):
         import pyarrow
         import pyarrow.parquet
 
-        types = {
-            "text": pyarrow.string(),
-            "integer": pyarrow.int64(),
-            "number": pyarrow.float64(),
-            "boolean": pyarrow.bool_(),
-            "vector": pyarrow.list_(pyarrow.float32()),
-        }
+        types = arrow.types()
         self._schema = pyarrow.schema([(column.name, types[column.kind]) for column in self._columns])
         self._sink = _Sink(self._file)
         self._writer = pyarrow.parquet.ParquetWriter(pyarrow.PythonFile(self._sink, mode="w"), self._schema)
@@ -230,8 +227,9 @@ class Parquet(Table):
         at = len(source) + ANSWER_AT
         if type(cells[at]) is str and self._columns[at].kind == "vector":
             raise several_vectors(result)
-        self._rows.append([FITTING[column.kind](cell) for column, cell in zip(self._columns, cells, strict=True)])
-        if len(self._rows) >= PARQUET_ROWS:
+        self._rows.append(cells)
+        self._bytes += len(result.line or b"")
+        if len(self._rows) >= PARQUET_ROWS or self._bytes >= PARQUET_BYTES:
             self._flush()
 
     def end(self) -> None:
@@ -249,10 +247,11 @@ class Parquet(Table):
 
         if not self._rows:
             return
-        columns = zip(zip(*self._rows, strict=True), self._schema, strict=True)
-        arrays = [pyarrow.array(cells, type=field.type) for cells, field in columns]
+        columns = zip(self._columns, zip(*self._rows, strict=True), strict=True)
+        arrays = [arrow.column(column.kind, cells) for column, cells in columns]
         self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
         self._rows.clear()
+        self._bytes = 0
 
 
 class _Sink(io.RawIOBase):
@@ -278,37 +277,6 @@ def several_vectors(result: Result) -> Failure:
     """A request that gave more than one text to embed, where only one vector has a place."""
     message = f"the answer to {plain(result.custom_id, 64)} holds several vectors, and a row has one cell for one"
     return Failure(Exit.BAD_INPUT, "several_vectors", message, "fetch them with --format jsonl or csv")
-
-
-def _text(value: Any) -> str | None:
-    """Anything as text, JSON for what is nested; half of a surrogate pair becomes a question mark."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode()
-
-
-def _integer(value: Any) -> int | None:
-    """A whole number that 64 bits hold; the answer's text, which stands beside it, holds any other."""
-    whole = type(value) is int or (type(value) is float and value.is_integer())
-    return int(value) if whole and -(1 << 63) <= value < 1 << 63 else None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value) if type(value) in (int, float) else None
-    except OverflowError:
-        return None
-
-
-# What a cell becomes in a column of its kind; only an answer that no schema judged can fail to fit.
-FITTING: dict[str, Callable[[Any], Any]] = {
-    "text": _text,
-    "integer": _integer,
-    "number": _number,
-    "boolean": lambda value: value if type(value) is bool else None,
-    "vector": lambda value: value,
-}
 
 
 def joined(source: Iterator[tuple[str, list[Any]]], custom_ids: str) -> Callable[[str], list[Any]]:
