@@ -159,9 +159,10 @@ class Retrial:
             for one in wanting:
                 self._outside.disk.remove(self._attempt_path(one))
             raise
-        job.results.clear()
-        job.batches += drafts
-        self._store.save()
+        if drafts:
+            job.results.clear()
+            job.batches += drafts
+            self._store.save()
         return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
 
     def _require_cost(self, paths: list[Path], limit: float | None) -> None:
