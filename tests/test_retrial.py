@@ -120,6 +120,9 @@ def test_a_schema_file_judges_bare_batches(desk: Desk, engine: RunningEngine) ->
     assert desk.run("fetch_results", identifier, "--output", "y.jsonl").code == 0
     judged = desk.run("fetch_results", identifier, "--output", "z.jsonl", "--response-schema", "s.json")
     assert (judged.code, judged.json["answers"]["invalid"]) == (6, 1)
+    (desk.folder / "a.jsonl").unlink()
+    assert "--response-schema" in fetch(desk).json["warnings"][0]  # the same is true of a job without its file
+    assert fetch(desk, "--response-schema", "s.json").code == 6
 
 
 def test_truncated_answers_are_asked_again_with_more_room(desk: Desk, engine: RunningEngine) -> None:

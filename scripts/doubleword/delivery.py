@@ -81,6 +81,7 @@ class Delivery:
         history, schema = getattr(args, "history", None), getattr(args, "response_schema", None)
         self.history = Path(history) if history else None
         self._schema = Path(schema) if schema else None
+        self._remarks: list[str] = []
         self._refuse_to_replace_input()
 
     def _output_path(self) -> Path:
@@ -214,9 +215,10 @@ class Delivery:
         for index, file in enumerate(job.files):
             path: Path | None = self._store.input_path(file)
             if path is not None and sha256_of(path, self._outside.disk) != file.sha256:
-                self._progress.note(
-                    f"{plain(path)} is gone or was changed; the server's copy says which requests there are"
-                )
+                said = f"{plain(path, 120)} is gone or was changed; the server's copy says which requests there are"
+                self._progress.note(said)
+                if self._schema is None:
+                    self._remarks.append(f"{said}, and only --response-schema what structured answers have to be")
                 path = None
             answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
             asked.append(Asked(path, file.requests, file.endpoint, answers))
@@ -283,7 +285,7 @@ class Delivery:
         tally = collector.tally
         total = self._store.job.requests if self._store is not None else tally.total
         retry = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else None
-        warnings = [*self._flawed(collector, retry), *collector.warnings]
+        warnings = [*self._flawed(collector, retry), *self._remarks, *collector.warnings]
         warnings += [f"a response schema judges nothing: {why}" for why in schemas.unusable()]
         if collector.unreadable:
             warnings.append(f"{collector.unreadable} result lines do not say whose answer they are")

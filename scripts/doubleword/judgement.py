@@ -33,6 +33,8 @@ def judged(body: dict[str, Any], endpoint: str, schema: Schema | None) -> Judgem
     """What the answer `body`, which has the shape of `endpoint`, is worth to a request that asked for `schema`."""
     if endpoint == EMBEDDINGS:
         return GOOD if all(vectors(body)) else Judgement((EMPTY,))
+    if schema is None and endpoint == CHAT and _is_usual(body):
+        return GOOD
     texts = answer_texts(body, endpoint)
     found = _ends(body, endpoint)
     if REFUSED not in found and not all(map(str.strip, texts)):
@@ -49,6 +51,20 @@ def judged(body: dict[str, Any], endpoint: str, schema: Schema | None) -> Judgem
     elif EMPTY in found:
         cause = "the answer is empty, so it is not the JSON that was asked for"
     return Judgement((*(name for name in FLAWS if name in found), INVALID), cause)
+
+
+def _is_usual(body: dict[str, Any]) -> bool:
+    """Whether a chat answer is what nearly all are, one text that came to its end; told without looking further."""
+    choices = body["choices"]
+    first, message = choices[0], choices[0]["message"]
+    said = message.get("content")
+    return (
+        len(choices) == 1
+        and first.get("finish_reason") == "stop"
+        and type(said) is str
+        and bool(said.strip())
+        and not message.get("refusal")
+    )
 
 
 def _ends(body: dict[str, Any], endpoint: str) -> set[str]:
