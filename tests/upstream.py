@@ -1,5 +1,7 @@
 """A small OpenAI-compatible server for tests: its answers depend on the question alone, and it obeys.
 
+Where a request asks for answers of a schema, they are JSON that keeps to it.
+
 `Upstream` is the handle: it can be told to fail, hold or word the answer of every question that contains a
 text, and it keeps the questions it was asked. `Upstream.app` is the ASGI application to serve.
 """
@@ -117,7 +119,8 @@ class Upstream:
                     rule.gate.wait(60)
             if chosen is not None and chosen.reply is not None:
                 return chosen.reply
-            said = next((rule.answer for rule in rules if rule.answer is not None), f"answer to: {asked}")
+            said = next((rule.answer for rule in rules if rule.answer is not None), None) or _by_schema(body)
+            said = said or f"answer to: {asked}"
             return JSONResponse(_answer(path, body, asked, said))
         finally:
             with self._guard:
@@ -131,6 +134,34 @@ def question(body: dict[str, Any]) -> str:
         return content if isinstance(content, str) else json.dumps(content)
     asked = body.get("prompt", body.get("input", ""))
     return asked if isinstance(asked, str) else json.dumps(asked)
+
+
+def _by_schema(body: dict[str, Any]) -> str | None:
+    """An answer of the schema that the request brings, None where it brings none."""
+    asked = body.get("response_format") or {}
+    schema = (asked.get("json_schema") or {}).get("schema") if isinstance(asked, dict) else None
+    return json.dumps(_instance(schema)) if schema else None
+
+
+def _instance(schema: dict[str, Any]) -> Any:
+    """The plainest value that keeps to `schema`, as far as structured outputs go."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "anyOf" in schema:
+        return _instance(schema["anyOf"][0])
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = kind[0]
+    if kind == "object":
+        return {name: _instance(inner) for name, inner in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [_instance(schema["items"])] if "items" in schema else []
+    return {
+        "integer": schema.get("minimum", 1),
+        "number": schema.get("minimum", 1.5),
+        "boolean": True,
+        "null": None,
+    }.get(str(kind), "some text")
 
 
 def vector(text: str) -> list[float]:
