@@ -19,6 +19,7 @@ from doubleword import command
 EXAMPLES = """\
   fetch_results.py movies.job.json
   fetch_results.py movies.job.json --format csv --join movies.csv --output answers.csv
+  fetch_results.py vectors.job.json --format npy --output vectors.npy
   fetch_results.py movies.job.json --partial --output so-far.jsonl
 Requests that failed or are missing go to <stem>.errors.jsonl; in tables they stand as rows with their cause."""
 
@@ -28,10 +29,13 @@ def parser() -> command.Parser:
     made = command.Parser("Fetch results: one row for each request, in the order of the input.", EXAMPLES)
     command.add_names(made)
     made.add_argument("--output", metavar="PATH", help="default: <job>.results.<format> beside the job file")
-    made.add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl", help="default: jsonl")
+    made.add_argument("--format", choices=("jsonl", "csv", "parquet", "npy"), default="jsonl", help="default: jsonl")
     made.add_argument("--join", metavar="SOURCE", help="the table the batch was made of: its columns come first")
     made.add_argument("--id", metavar="TEMPLATE", help="how --join finds a row's custom_id (default: as created)")
     made.add_argument("--raw-cells", action="store_true", help="CSV: leave cells alone that a spreadsheet would run")
+    schema_help = "judge answers by this JSON schema, not by that of the requests"
+    made.add_argument("--response-schema", metavar="FILE", help=schema_help)
+    made.add_argument("--history", metavar="PATH", help="also write every attempt at each request, as JSON lines")
     made.add_argument("--partial", action="store_true", help="take what is there while batches run (exit 7)")
     made.add_argument("--force", action="store_true", help="replace an existing output")
     command.add_server(made)
@@ -39,7 +43,7 @@ def parser() -> command.Parser:
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Fetch; the keys are output, errors, complete, counts, failures."""
+    """Fetch; the keys are output, errors, complete, counts, answers, usage, cost_usd, failures."""
     from doubleword.delivery import fetch
     from doubleword.outside import Outside
 

@@ -7,7 +7,7 @@
 #     "orjson>=3.10,<4",
 # ]
 # ///
-"""Ask again for the requests of a job that failed, were cancelled or are missing; never for those that succeeded."""
+"""Ask again for the requests of a job that failed or are missing; for flawed answers only where they are named."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ from doubleword import command
 EXAMPLES = """\
   retry_failed.py movies.job.json --dry-run     what would be asked again; nothing is
   retry_failed.py movies.job.json
+  retry_failed.py movies.job.json --only truncated --max-tokens 800
+  retry_failed.py movies.job.json --only invalid,refused --note "Answer in JSON, with all fields."
 Then poll.py and fetch_results.py --force as before."""
 
 
 def parser() -> command.Parser:
     """The arguments of this script."""
-    made = command.Parser("Ask again for what failed or is missing in a job whose batches are over.", EXAMPLES)
+    made = command.Parser("Ask again for what failed, is missing or is flawed in a job that is over.", EXAMPLES)
     made.add_argument("job", metavar="JOB", help="a job file, or a batch file of a job")
+    only_help = "what to ask again: failed, missing, truncated, refused, empty, invalid (default: failed,missing)"
+    made.add_argument("--only", metavar="KINDS", default="failed,missing", help=only_help)
+    made.add_argument("--max-tokens", type=int, metavar="N", help="ask with this limit of the answer's length")
+    made.add_argument("--model", metavar="ID", help="ask this model instead")
+    made.add_argument("--note", metavar="TEXT", help="ask with this added to the prompt, as its last paragraph")
     made.add_argument("--dry-run", action="store_true", help="say what would be retried; change nothing")
     command.add_max_cost(made)
     command.add_server(made)

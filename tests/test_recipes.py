@@ -17,6 +17,7 @@ from tests.engine_process import RunningEngine, engine_with_upstream
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "references" / "use_cases.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+RATED = {"about": "quality", "because": "It broke.", "rating": 2}
 REVIEW = {"about": "quality", "because": "It broke.", "mood": "unhappy"}
 
 
@@ -26,6 +27,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     with engine_with_upstream(tmp_path_factory.mktemp("engine")) as running:
         running.upstream.models = sorted(set(re.findall(r"--model (\S+)", PAGE)))
         running.upstream.say("Stars:", json.dumps(REVIEW))
+        running.upstream.say("Rate what", json.dumps(RATED))
         yield running
 
 
@@ -85,6 +87,7 @@ def test_every_block_of_the_page_runs(said: list[str]) -> None:
         ("examples/catalogue.csv", "catalogue_de.csv", "answer"),
         ("examples/leads.csv", "mails_written.csv", "result_answer"),
         ("examples/reviews.csv", "reviews_week_47.csv", "answer"),
+        ("examples/reviews.csv", "reviews_rated.csv", "rating"),
     ],
 )
 @pytest.mark.usefixtures("said")
@@ -99,6 +102,14 @@ def test_a_recipe_ends_with_an_answer_for_every_row(folder: Path, table: str, ma
 def test_structured_answers_come_back_as_json(folder: Path) -> None:
     """What the schema asked for stands in the cell, to be read by the next program."""
     assert all(json.loads(row["answer"]) == REVIEW for row in rows(folder / "reviews_read.csv"))
+
+
+@pytest.mark.usefixtures("said")
+def test_a_schema_becomes_columns(folder: Path) -> None:
+    """One for each of its fields, by the name that it has there."""
+    assert all(
+        json.loads(row["rating"]) == 2 and row["about"] == "quality" for row in rows(folder / "reviews_rated.csv")
+    )
 
 
 def test_the_programs_between_the_commands_work(said: list[str]) -> None:

@@ -100,7 +100,7 @@ def test_a_line_that_says_not_whose_it_is_is_nobodys() -> None:
     ("body", "endpoint", "text"),
     [
         (ANSWER, CHAT, "yes"),
-        ({"choices": [{"message": {"content": None, "tool_calls": [{"id": "t"}]}}]}, CHAT, '[{"id": "t"}]'),
+        ({"choices": [{"message": {"content": None, "tool_calls": [{"id": "t"}]}}]}, CHAT, '{"id": "t"}'),
         ({"choices": [{"message": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}]}, CHAT, "ab"),
         ({"choices": [{"text": "done"}]}, "/v1/completions", "done"),
         ({"data": [{"embedding": [1.5, 2]}]}, "/v1/embeddings", "[1.5, 2]"),

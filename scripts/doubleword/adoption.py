@@ -41,6 +41,12 @@ SERVER_METADATA = frozenset(
 )
 
 
+COUNTS = (
+    "the job has later attempts: where they asked some answered requests again, poll.py may count too much as done; "
+    "fetch_results.py counts every row"
+)
+
+
 def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     """The work of `submit.py --adopt JOB_ID`; answers the keys of `submit.py`, and what is left out as `warnings`.
 
@@ -144,7 +150,7 @@ class Adoption:
         store = JobFile(self._path, job, self._disk)
         store.save()
         keys = report(store, {batch.id: batch.status for batch in batches}, resumed=True)
-        return {**keys, **({"warnings": self._warnings[:10]} if self._warnings else {})}
+        return {**keys, **({"warnings": list(dict.fromkeys(self._warnings))[:10]} if self._warnings else {})}
 
     # What the server has
 
@@ -258,12 +264,17 @@ class Adoption:
         check = self._checked([group[0] for group in groups])
         batches = []
         for index, (group, original) in enumerate(zip(groups, check, strict=True)):
+            left = 0
             for attempt, copy in enumerate(group, 1):
                 made = original if attempt == 1 else self._checked([copy])[0]
+                left = 0 if attempt == 1 else max(0, left - made.requests)  # what was open, and is not asked again
                 part = self._kept(copy, self._place(index, len(groups), attempt), made)
                 one = Intended(copy.batch.metadata[KEY_NAME], index, part, attempt, "created")
-                one.file_id, one.batch_id = copy.batch.input_file_id, copy.batch.id
+                one.file_id, one.batch_id, one.left = copy.batch.input_file_id, copy.batch.id, left
                 batches.append(one)
+                left += made.requests - copy.batch.completed
+            if len(group) > 1:
+                self._warnings.append(COUNTS)
         metadata = {
             name: value
             for name, value in first.metadata.items()

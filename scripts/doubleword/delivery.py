@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from doubleword import batch_file, sources, templates
+from doubleword import advice, batch_file, result_lines, sources, templates
 from doubleword.api import Api
 from doubleword.api_error import ApiError
+from doubleword.bill import bill
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import JobFile, Written, locked, resolve
+from doubleword.judgement import FLAWS, INVALID
+from doubleword.matrix import Matrix
 from doubleword.outside import Outside, WholeFile, refuse_existing
-from doubleword.results import Asked, Collector, error_line
-from doubleword.tables import Csv, Lines, Parquet, Table, joined, result_columns, sha256_of
+from doubleword.request_line import EMBEDDINGS
+from doubleword.results import Asked, Collector, Result, error_line
+from doubleword.structured import Schemas, properties_of, read_schema
+from doubleword.tables import Csv, Lines, Parquet, Table, columns_of, joined, sha256_of
 from doubleword.watch import look, older_than_retry
 
-SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
+SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "npy": ".npy"}
 
 
 def fetch(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -70,6 +76,12 @@ class Delivery:
         self.handle = quoted(store.path) if store is not None else " ".join(ids)
         self.output = self._output_path()
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
+        self.ids = self.output.with_name(f"{self.output.stem}.ids.txt") if args.format == "npy" else None
+        # run_batch.py has neither of these two.
+        history, schema = args.history, args.response_schema
+        self.history = Path(history) if history else None
+        self._schema = Path(schema) if schema else None
+        self._remarks: list[str] = []
         self._refuse_to_replace_input()
 
     def _output_path(self) -> Path:
@@ -82,12 +94,17 @@ class Delivery:
 
     def _refuse_to_replace_input(self) -> None:
         """--force replaces results, never what they are made of."""
+        written = [path.absolute() for path in (self.output, self.errors, self.ids, self.history) if path is not None]
+        if len(set(written)) < len(written):
+            message = f"two of the outputs have the name {plain(self.history)}"
+            raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --history")
         kept = [Path(self._args.join)] if self._args.join else []
+        kept += [self._schema] if self._schema is not None else []
         if self._store is not None:
             kept += [self._store.path, *(self._store.input_path(one.input) for one in self._store.job.batches)]
         for path in kept:
-            if path.absolute() in (self.output.absolute(), self.errors.absolute()):
-                message = f"{plain(self.output)} would replace {plain(path)}, which the results are made of"
+            if path.absolute() in written:
+                message = f"the output would replace {plain(path)}, which the results are made of"
                 raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --output")
 
     def earlier(self) -> dict[str, Any] | None:
@@ -102,10 +119,18 @@ class Delivery:
                 continue
             disk = self._outside.disk
             same = sha256_of(self.output, disk) == written.sha256
-            if same and sha256_of(self.errors, disk) == written.errors_sha256:
+            if same and sha256_of(self.errors, disk) == written.errors_sha256 and self._others({}) == written.others:
                 paths = {"output": str(self.output), "errors": str(self.errors) if written.errors else None}
                 return self._judged({**written.answer, **paths})
         return None
+
+    def _others(self, hashes: Mapping[Path, str]) -> dict[str, str | None]:
+        """SHA-256 of the further files of this delivery: the ids and the history it writes, the schema it judges by.
+
+        Those of files that are being written are in `hashes`.
+        """
+        paths = [path for path in (self.ids, self.history, self._schema) if path is not None]
+        return {str(path.absolute()): hashes.get(path) or sha256_of(path, self._outside.disk) for path in paths}
 
     def run(self, api: Api) -> dict[str, Any]:
         """The keys of `fetch_results.py`; raises Failure 7 while batches run, 6 when requests failed or are missing.
@@ -114,35 +139,64 @@ class Delivery:
         it is replaced without asking only where there is no table beside it.
         """
         disk, force = self._outside.disk, self._args.force
+        if self.history is not None:
+            refuse_existing(self.history, disk, force)
+        schemas = Schemas(disk, read_schema(self._schema, disk) if self._schema is not None else None)
         asked = self._asked(api)
         if not self._args.partial:
             self._require_over(asked)
-        cells, columns, types = self._source(asked)
+        cells, columns = self._source(asked)
         spool = self.output.with_name(f".{self.output.name}.rows")
         received = Received(self._progress)
         with contextlib.ExitStack() as files:
             file = files.enter_context(WholeFile(self.output, disk, force))
+            others = [files.enter_context(WholeFile(path, disk, force)) for path in [self.history] if path is not None]
+            history = others[0] if others else None
+            ids = files.enter_context(WholeFile(self.ids, disk, force=True)) if self.ids is not None else None
             errors: WholeFile | None = None
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
             with (
-                Collector(api, self._outside, spool, received.add, self._args.partial) as collector,
-                self._table(file, columns, types, asked) as table,
+                Collector(
+                    api, self._outside, spool, received.add, self._args.partial, schemas, history is not None
+                ) as collector,
+                self._table(file, ids, columns, asked, schemas) as table,
             ):
                 for result in (result for one in asked for result in collector.collect(one)):
                     table.add(result, cells(result.custom_id))
+                    if history is not None:
+                        self._remember(history, collector, result)
                     if result.kind in ("failed", "missing"):
                         errors = errors or files.enter_context(WholeFile(self.errors, disk, force=True))
                         errors.write(error_line(result) + b"\n")
-            file.finish()
-            if errors is not None:
-                errors.finish()
-            answer = self._answer(collector, asked, errors is not None)
+            written = [one for one in (file, history, ids, errors) if one is not None]
+            for one in written:
+                one.finish()
+            answer = self._answer(collector, asked, errors is not None, schemas)
             if not collector.unreadable:  # such lines may read better another time
-                self._record(file, errors, answer)
+                self._record(written, answer)
         if errors is None:
             disk.remove(self.errors)  # of an earlier run: nothing failed this time
         self._progress.close()
         return self._judged(answer)
+
+    def _remember(self, history: WholeFile, collector: Collector, result: Result) -> None:
+        """Write a line for each attempt at one request."""
+        batches = self._store.job.batches if self._store is not None else []
+        made = {one.batch_id: one for one in batches}
+        for entry in collector.history(result):
+            intended = made.get(entry.batch)
+            line = entry.result.line
+            said = {
+                "custom_id": result.custom_id,
+                "attempt": intended.attempt if intended is not None else None,
+                "batch": entry.batch or None,
+                "kind": entry.result.status,
+                "flaws": entry.result.flaws,
+                "cause": entry.result.cause,
+                "change": intended.change if intended is not None else None,
+                "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
+            }
+            history.write(json.dumps(said).encode() + b"\n")
 
     # What was asked, and whether it is over
 
@@ -161,9 +215,10 @@ class Delivery:
         for index, file in enumerate(job.files):
             path: Path | None = self._store.input_path(file)
             if path is not None and sha256_of(path, self._outside.disk) != file.sha256:
-                self._progress.note(
-                    f"{plain(path)} is gone or was changed; the server's copy says which requests there are"
-                )
+                said = f"{plain(path, 120)} is gone or was changed; the server's copy says which requests there are"
+                self._progress.note(said)
+                if self._schema is None:
+                    self._remarks.append(f"{said}, and only --response-schema what structured answers have to be")
                 path = None
             answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
             asked.append(Asked(path, file.requests, file.endpoint, answers))
@@ -185,10 +240,10 @@ class Delivery:
 
     # The source table
 
-    def _source(self, asked: list[Asked]) -> tuple[Callable[[str], list[Any]], list[str], dict[str, Any]]:
-        """What gives the source cells of a custom_id, the source's columns, and their Arrow types."""
+    def _source(self, asked: list[Asked]) -> tuple[Callable[[str], list[Any]], list[str]]:
+        """What gives the source cells of a custom_id, and the source's columns."""
         if not self._args.join:
-            return lambda _: [], [], {}
+            return lambda _: [], []
         path, disk = Path(self._args.join), self._outside.disk
         local = next((one.path for one in asked if one.path is not None), None)
         known = batch_file.read_source(local, disk) if local is not None else None
@@ -205,22 +260,33 @@ class Delivery:
                     continue  # no request was made of it: --skip-invalid left it out
                 yield custom_id, [row.values.get(name) for name in columns]
 
-        return joined(rows(), plain(path)), columns, {}
+        return joined(rows(), plain(path)), columns
 
-    def _table(self, file: WholeFile, columns: list[str], types: dict[str, Any], asked: list[Asked]) -> Table:
+    def _table(
+        self, file: WholeFile, ids: WholeFile | None, source: list[str], asked: list[Asked], schemas: Schemas
+    ) -> Table:
         if self._args.format == "jsonl":
             return Lines(file)
-        every = [*columns, *result_columns({one.endpoint for one in asked}, columns)]
+        endpoints = {one.endpoint for one in asked}
+        if ids is not None:
+            if endpoints != {EMBEDDINGS}:
+                message = "only embeddings make a matrix, and this job asked for something else"
+                raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
+            return Matrix(file, ids, sum(one.requests or 0 for one in asked))
+        properties = properties_of(schemas.all_of([one.path for one in asked]))
+        columns = columns_of(source, endpoints, properties)
         if self._args.format == "parquet":
-            return Parquet(file, every, types)
-        return Csv(file, every, self._args.raw_cells)
+            return Parquet(file, columns, list(properties))
+        return Csv(file, columns, list(properties), self._args.raw_cells)
 
     # The answer
 
-    def _answer(self, collector: Collector, asked: list[Asked], errors: bool) -> dict[str, Any]:
+    def _answer(self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas) -> dict[str, Any]:
         tally = collector.tally
         total = self._store.job.requests if self._store is not None else tally.total
-        warnings = list(collector.warnings)
+        retry = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else None
+        warnings = [*self._flawed(collector, retry), *self._remarks, *collector.warnings]
+        warnings += [f"a response schema judges nothing: {why}" for why in schemas.unusable()]
         if collector.unreadable:
             warnings.append(f"{collector.unreadable} result lines do not say whose answer they are")
         over = all(one.batches and all(batch.terminal for batch in one.batches) for one in asked)
@@ -228,31 +294,60 @@ class Delivery:
         counts = {"total": total, "succeeded": tally.succeeded, "failed": tally.failed, "missing": tally.missing}
         if tally.pending:
             counts["pending"] = tally.pending
+        failures = [
+            {
+                "cause": plain(cause, 200),
+                "count": count,
+                "example": plain(example.custom_id, 64),
+                "action": advice.step(cause, example.flaws, retry),
+            }
+            for cause, count, example in tally.causes()
+        ]
         return {
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
             "complete": over and adds_up and total > 0,
             "counts": counts,
-            "failures": tally.causes(),
+            **({"answers": {flaw: tally.flaws[flaw] for flaw in FLAWS}} if tally.flaws else {}),
+            **self._bill(collector, asked),
+            "failures": failures,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
+
+    def _flawed(self, collector: Collector, retry: str | None) -> Iterator[str]:
+        """What is wrong with answers that succeeded all the same."""
+        tally = collector.tally
+        for flaw in FLAWS:
+            if flaw != INVALID and tally.flaws[flaw]:
+                example, mended = plain(tally.flawed[flaw], 64), advice.step("", (flaw,), retry)
+                yield f"{tally.flaws[flaw]} answers are {flaw}, such as {example}: {mended}"
+
+    def _bill(self, collector: Collector, asked: list[Asked]) -> dict[str, Any]:
+        """What all attempts took, and what they cost beside the estimate."""
+        job = self._store.job if self._store is not None else None
+        windows = {batch.window for one in asked for batch in one.batches}
+        window = job.window if job is not None else windows.pop() if len(windows) == 1 else ""
+        paths = [one.path for one in asked if one.path is not None]
+        return bill(collector.usage, window, paths if len(paths) == len(asked) else None, self._outside.disk)
 
     @property
     def _recorded(self) -> str:
         return str(self.output.absolute())
 
-    def _record(self, file: WholeFile, errors: WholeFile | None, answer: dict[str, Any]) -> None:
+    def _record(self, files: list[WholeFile], answer: dict[str, Any]) -> None:
         """Before the files get their names: a kill in between is told by their hashes."""
         if self._store is None or not answer["complete"]:
             return
+        hashes = {file.path: file.sha256 for file in files}
         written = Written(
             output=self._recorded,
-            errors=str(self.errors.absolute()) if errors is not None else None,
+            errors=str(self.errors.absolute()) if self.errors in hashes else None,
             format=self._args.format,
             join=self._args.join,
-            sha256=file.sha256,
-            errors_sha256=errors.sha256 if errors is not None else None,
+            sha256=hashes[self.output],
+            errors_sha256=hashes.get(self.errors),
             answer=answer,
+            others=self._others(hashes),
         )
         self._store.job.results = [one for one in self._store.job.results if one.output != written.output] + [written]
         self._store.save()
@@ -269,5 +364,7 @@ class Delivery:
             lost = counts["failed"] + counts["missing"]
             message = f"{counts['succeeded']} of {counts['total']} requests succeeded; {lost} failed or are missing"
             hint = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else "see the errors file"
+            if lost and lost == answer.get("answers", {}).get(INVALID):
+                hint = answer["failures"][0]["action"]  # a retry without more asks for what failed otherwise
             raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)
         return answer

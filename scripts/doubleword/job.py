@@ -54,8 +54,9 @@ class Intended:
 
     `key` is unique to it: the uploaded file's name and the batch's metadata carry it, so that it can be found
     again when a reply is lost. `file` is the index of the batch file whose requests it answers; `attempt`
-    counts from 1, and later ones hold the requests that earlier ones left unanswered. `since` is when the call
-    of the present state was about to be made (epoch seconds), `tries` how often.
+    counts from 1, and later ones hold requests that are asked again: `left` is how many of the others are still
+    unanswered, `change` what was changed in the requests (`max_tokens`, `model`, `note`), None for nothing. `since`
+    is when the call of the present state was about to be made (epoch seconds), `tries` how often.
     """
 
     key: str
@@ -68,11 +69,16 @@ class Intended:
     file_id: str | None = None
     batch_id: str | None = None
     retries: list[Retry] = field(default_factory=list)
+    left: int = 0
+    change: dict[str, Any] | None = None
 
 
 @dataclass
 class Written:
-    """Results that were written: where, in which form, and what they held."""
+    """Results that were written: where, in which form, and what they held.
+
+    `others` are further files that were written with them or that they were made with, each with its SHA-256.
+    """
 
     output: str
     errors: str | None
@@ -81,6 +87,7 @@ class Written:
     sha256: str
     errors_sha256: str | None
     answer: dict[str, Any]
+    others: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -249,6 +256,8 @@ def _intended(value: dict[str, Any], files: int) -> Intended:
         file_id=None if value["file_id"] is None else _text(value["file_id"]),
         batch_id=None if value["batch_id"] is None else _text(value["batch_id"]),
         retries=[Retry(_number(r["at"]), _text(r["state"]), dict(r["before"])) for r in _list(value["retries"])],
+        left=_count(value.get("left", 0)),  # these two are not in older job files
+        change=None if value.get("change") is None else dict(value["change"]),
     )
     if one.state not in STATES or one.file >= files or not one.key:
         raise ValueError("a batch is not as it should be")

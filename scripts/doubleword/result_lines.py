@@ -19,11 +19,15 @@ from doubleword.failure import plain
 
 
 class Line(NamedTuple):
-    """`id` is the request's id on the server, `cause` None for an answer and a sentence for a failure."""
+    """`id` is the request's id on the server, `cause` None for an answer and a sentence for a failure.
+
+    `body` is what the server answered with, where that is an object.
+    """
 
     id: str
     custom_id: str
     cause: str | None
+    body: dict[str, Any] | None = None
 
 
 def parse(raw: bytes) -> dict[str, Any] | None:
@@ -57,7 +61,10 @@ def judge(raw: bytes, endpoint: str) -> Line | None:
     custom_id = value.get("custom_id")
     if not isinstance(custom_id, str):
         return None
-    return Line(str(value.get("id") or ""), custom_id, _cause(value, endpoint))
+    response = value.get("response")
+    body = response.get("body") if isinstance(response, dict) else None
+    cause = _cause(value, endpoint)
+    return Line(str(value.get("id") or ""), custom_id, cause, body if isinstance(body, dict) else None)
 
 
 def _cause(value: dict[str, Any], endpoint: str) -> str | None:
@@ -79,9 +86,7 @@ def _cause(value: dict[str, Any], endpoint: str) -> str | None:
 def _has_shape(body: dict[str, Any], endpoint: str) -> bool:
     if endpoint == "/v1/embeddings":
         data = body.get("data")
-        return (
-            isinstance(data, list) and bool(data) and all(isinstance(one, dict) and "embedding" in one for one in data)
-        )
+        return isinstance(data, list) and bool(data) and all(map(_is_embedding, data))
     if endpoint == "/v1/responses":
         return isinstance(body.get("output"), list)
     choices = body.get("choices")
@@ -91,6 +96,14 @@ def _has_shape(body: dict[str, Any], endpoint: str) -> bool:
         message = choices[0].get("message")
         return isinstance(message, dict) and ("content" in message or "tool_calls" in message)
     return endpoint != "/v1/completions" or "text" in choices[0]
+
+
+def _is_embedding(item: Any) -> bool:
+    """Whether an item of `data` holds a vector: numbers, or float32 in base64 (`encoding_format`)."""
+    vector = item.get("embedding") if isinstance(item, dict) else None
+    if isinstance(vector, list):
+        return set(map(type, vector)) <= {float, int}
+    return isinstance(vector, str)
 
 
 def error_cause(error: Any) -> str:
@@ -127,29 +140,81 @@ def _text_of(value: Any) -> str:
 
 
 def answer_text(body: dict[str, Any], endpoint: str) -> str:
-    """The answer as text: a chat's content or its tool calls, a completion, a response's text, an embedding as JSON."""
+    """The answer as text; a JSON list of texts where a request asked for several (`n`), an embedding as JSON."""
     if endpoint == "/v1/embeddings":
-        vectors = [one["embedding"] for one in body["data"]]
-        return json.dumps(vectors[0] if len(vectors) == 1 else vectors)
+        found = vectors(body)
+        return json.dumps(found[0] if len(found) == 1 else found)
+    texts = answer_texts(body, endpoint)
+    return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
+
+
+def answer_texts(body: dict[str, Any], endpoint: str) -> list[str]:
+    """The text of each choice: what was said, or the refusal; tool calls as `name(arguments)`, one a line."""
     if endpoint == "/v1/responses":
         items = [item for item in body["output"] if isinstance(item, dict)]
-        contents = [item["content"] for item in items if isinstance(item.get("content"), list)]
-        parts = [part for content in contents for part in content if isinstance(part, dict)]
-        text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
-        calls = [item for item in items if item.get("type") == "function_call"]
-        return text or (json.dumps(calls) if calls else "")
-    first = body["choices"][0]
+        said = [_joined(item.get("content")) for item in items if item.get("type") in (None, "message")]
+        called = [item for item in items if item.get("type") in ("function_call", "custom_tool_call")]
+        return ["\n".join(filter(None, ["".join(said), *map(_call, called)]))]
+    choices = [choice for choice in body["choices"] if isinstance(choice, dict)]
     if endpoint == "/v1/completions":
-        return str(first.get("text") or "")
-    message = first["message"]
+        return [str(choice.get("text") or "") for choice in choices]
+    return [_message_text(choice.get("message")) for choice in choices]
+
+
+def _message_text(message: Any) -> str:
+    if not isinstance(message, dict):
+        return ""
     content = message.get("content")
+    if type(content) is str and content and not message.get("tool_calls"):
+        return content
+    said = _joined(content) or str(message.get("refusal") or "")
+    return "\n".join(filter(None, [said, *map(_call, calls(message))]))
+
+
+def calls(message: dict[str, Any]) -> list[Any]:
+    """The tool calls of a chat message, the one of the older `function_call` among them."""
+    listed = message.get("tool_calls")
+    older = message.get("function_call")
+    return [*(listed if isinstance(listed, list) else ()), *([{"function": older}] if older else ())]
+
+
+def _joined(content: Any) -> str:
+    """The text of a message's content, which is a text or a list of parts."""
     if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    if content:
-        return str(content)
-    if message.get("tool_calls"):
-        return json.dumps(message["tool_calls"])
-    return str(message.get("refusal") or "")
+        parts = [part for part in content if isinstance(part, dict)]
+        return "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
+    return str(content) if content else ""
+
+
+def _call(item: Any) -> str:
+    """A tool call of either endpoint as `name(arguments)`, or as JSON where it names no tool."""
+    for called in (item.get("function"), item.get("custom"), item) if isinstance(item, dict) else ():
+        if isinstance(called, dict) and isinstance(called.get("name"), str):
+            given = called.get("arguments", called.get("input", ""))
+            return f"{called['name']}({given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)})"
+    return json.dumps(item, ensure_ascii=False)
+
+
+def vectors(body: dict[str, Any]) -> list[list[float]]:
+    """The vectors of an embeddings answer, those in base64 decoded; an empty one where that does not work."""
+    return [_decoded_vector(one["embedding"]) for one in body["data"]]
+
+
+def _decoded_vector(vector: Any) -> list[float]:
+    if isinstance(vector, list):
+        return vector
+    import array
+    import base64
+    import sys
+
+    numbers = array.array("f")
+    try:
+        numbers.frombytes(base64.b64decode(vector, validate=True))
+    except ValueError:
+        return []
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
 
 
 def finish_reason(body: dict[str, Any], endpoint: str) -> str:
@@ -175,6 +240,6 @@ def tokens(body: dict[str, Any]) -> tuple[int | None, int | None]:
 
 def _count(usage: dict[str, Any], name: str, other: str) -> int | None:
     for found in (usage.get(name), usage.get(other)):
-        if isinstance(found, int):
+        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 1 << 53:
             return found
     return None

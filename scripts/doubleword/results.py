@@ -1,7 +1,8 @@
 """Results: output and error files read to the end, reconciled with the requests, in the order of the input.
 
 Promises: one row for each request of the job; an answer is never lost to a cut connection, a late row, a
-duplicate or a parser; what is not there is said to be missing; `complete` only when the rows add up.
+duplicate or a parser; what is not there is said to be missing; `complete` only when the rows add up. Of several
+attempts the latest good answer wins, and a good one is never replaced by a flawed one or a failure.
 
 A batch's rows come in order of completion, failed ones in a file of their own, cancelled ones in none; rows
 may become visible late and out of order (control-layer, fusillade `postgres.rs`; dwctl `files.rs`).
@@ -15,16 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from doubleword import batch_file, result_lines
+from doubleword import batch_file, judgement, result_lines
 from doubleword.api import Api, Content, TooSlow
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
+from doubleword.bill import Usage
 from doubleword.failure import Exit, Failure, plain
 from doubleword.key import without_key
 from doubleword.outside import Outside
 from doubleword.spool import Spool
+from doubleword.structured import Expected, Schemas
 
 # A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
 # ever is no line.
@@ -52,7 +55,8 @@ class Asked:
 class Result(NamedTuple):
     """One request's end. `line` is the server's own line, without newline; None when there is none.
 
-    `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come).
+    `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come). An
+    answer may have `flaws` (`judgement.FLAWS`); one that is invalid has failed, and its `cause` says why.
     """
 
     custom_id: str
@@ -60,11 +64,28 @@ class Result(NamedTuple):
     line: bytes | None
     cause: str | None
     endpoint: str
+    flaws: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """`kind`, but invalid for an answer that failed only because it is not what was asked for."""
+        return judgement.INVALID if judgement.INVALID in self.flaws else self.kind
+
+
+class Entry(NamedTuple):
+    """What one batch said of a request, for the history."""
+
+    batch: str
+    result: Result
 
 
 @dataclass
 class Tally:
-    """What was counted, row by row. `failures` counts causes; `examples` holds a custom_id for each."""
+    """What was counted, row by row.
+
+    `failures` counts causes, `examples` holds a result for each; `flaws` counts flawed answers, `flawed` holds the
+    custom_id of one of each. An answer with two flaws counts under both.
+    """
 
     succeeded: int = 0
     failed: int = 0
@@ -72,7 +93,9 @@ class Tally:
     pending: int = 0
     strangers: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, Result] = field(default_factory=dict)
+    flaws: Counter[str] = field(default_factory=Counter)
+    flawed: dict[str, str] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
         """Count one request."""
@@ -80,26 +103,40 @@ class Tally:
         if result.kind in ("failed", "missing"):
             cause = result.cause or "no explanation was given"
             self.failures[cause] += 1
-            self.examples.setdefault(cause, result.custom_id)
+            self.examples.setdefault(cause, result._replace(line=None))
+        for flaw in result.flaws:
+            self.flaws[flaw] += 1
+            self.flawed.setdefault(flaw, result.custom_id)
 
     @property
     def total(self) -> int:
         """All requests that were asked, whatever became of them."""
         return self.succeeded + self.failed + self.missing + self.pending
 
-    def causes(self) -> list[dict[str, Any]]:
-        """Causes of failure, most frequent first."""
-        return [
-            {"cause": plain(cause, 200), "count": count, "example": plain(self.examples[cause], 64)}
-            for cause, count in self.failures.most_common(10)
-        ]
+    def causes(self) -> list[tuple[str, int, Result]]:
+        """Causes of failure, most frequent first: the cause, how often, and a result as an example."""
+        return [(cause, count, self.examples[cause]) for cause, count in self.failures.most_common(10)]
 
 
 class _Row(NamedTuple):
-    good: bool
+    """Where a line stands in the spool, and what it is. The better of two rows has the higher `rank`."""
+
+    rank: int
     cause: str | None
+    flaws: tuple[str, ...]
     start: int
     length: int
+
+
+FAILED, UNFIT, FLAWED, GOOD = range(4)
+
+
+def _rank(cause: str | None, flaws: tuple[str, ...]) -> int:
+    if judgement.INVALID in flaws:
+        return UNFIT
+    if cause is not None:
+        return FAILED
+    return FLAWED if flaws else GOOD
 
 
 @dataclass
@@ -109,6 +146,7 @@ class _Shown:
     rows: dict[str, _Row] = field(default_factory=dict)
     lines: int = 0
     unreadable: int = 0
+    usage: Usage = field(default_factory=Usage)
 
 
 class Collector:
@@ -116,17 +154,29 @@ class Collector:
 
     `spool` is where rows are kept on disk meanwhile; it is removed on exit. With `partial` the requests that have
     no row yet are pending; without it they are a Failure (7) where the server counts more rows than it shows.
+    `schemas` says what answers have to be. With `remember`, `history` tells what became of a request each time.
     """
 
     def __init__(
-        self, api: Api, outside: Outside, spool: Path, progress: Callable[[int], None], partial: bool = False
+        self,
+        api: Api,
+        outside: Outside,
+        spool: Path,
+        progress: Callable[[int], None],
+        partial: bool = False,
+        schemas: Schemas | None = None,
+        remember: bool = False,
     ) -> None:
         self._api = api
         self._outside = outside
         self._spool = Spool(spool, outside.disk)
         self._progress = progress
         self._partial = partial
+        self._schemas = schemas or Schemas(outside.disk)
+        self._expected = Expected()
+        self._past: dict[str, list[tuple[str, _Row]]] | None = {} if remember else None
         self.tally = Tally()
+        self.usage = Usage()
         self.unreadable = 0
         self.warnings: list[str] = []
 
@@ -141,6 +191,9 @@ class Collector:
         """One result for each request of `asked`, in the order of its batch file; each is counted in `tally`."""
         rows: dict[str, _Row] = {}
         self._spool.clear()
+        if self._past is not None:
+            self._past.clear()
+        self._expected = self._schemas.expected(asked.path)
         over = bool(asked.batches)
         for batch in asked.batches:
             over = self._read_batch(batch, asked.endpoint, rows) and over
@@ -153,15 +206,25 @@ class Collector:
             named = plain(next(iter(rows)), 64)
             self.warnings.append(f"{len(rows)} rows answer no request of this job, such as {named}; they are left out")
 
+    def history(self, result: Result) -> list[Entry]:
+        """What each batch said of the request that `result` ends, oldest first; asked while `collect` stands at it."""
+        past = (self._past or {}).get(result.custom_id, [])
+        if not past:
+            return [Entry("", result)]
+        return [Entry(batch, self._of_row(result.custom_id, row, result.endpoint)) for batch, row in past]
+
     def _result(self, custom_id: str, row: _Row | None, over: bool, asked: Asked) -> Result:
         if row is not None:
-            kind = "succeeded" if row.good else "failed"
-            return Result(custom_id, kind, self._spool.line(row.start, row.length), row.cause, asked.endpoint)
+            return self._of_row(custom_id, row, asked.endpoint)
         if not over:
             return Result(custom_id, "pending", None, None, asked.endpoint)
         states = plain(", ".join(sorted({one.status for one in asked.batches})), 60)
         cause = "no row: it was cancelled" if "cancelled" in states else f"no row, though the batch is {states}"
         return Result(custom_id, "missing", None, cause, asked.endpoint)
+
+    def _of_row(self, custom_id: str, row: _Row, endpoint: str) -> Result:
+        kind = "succeeded" if row.rank >= FLAWED else "failed"
+        return Result(custom_id, kind, self._spool.line(row.start, row.length), row.cause, endpoint, row.flaws)
 
     # Reading
 
@@ -187,10 +250,13 @@ class Collector:
         if not (batch.terminal and whole) and not self._partial:
             raise _rows_missing(batch, shown.lines)
         self.unreadable += shown.unreadable
+        self.usage.include(shown.usage)
         for custom_id, row in shown.rows.items():
+            if self._past is not None:
+                self._past.setdefault(custom_id, []).append((batch.id, row))
             known = rows.get(custom_id)
-            # A later attempt's word counts, but never against an answer.
-            if known is None or row.good or not known.good:
+            # A later attempt's word counts, but never against a better answer.
+            if known is None or row.rank >= known.rank:
                 rows[custom_id] = row
         return batch.terminal and whole
 
@@ -235,14 +301,18 @@ class Collector:
         if judged.id and (judged.id, judged.custom_id) in seen:
             return
         seen.add((judged.id, judged.custom_id))
-        earlier = shown.rows.get(judged.custom_id)
-        if earlier is not None and earlier.good:
-            return
         cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
-        if cause is not None:  # a refusal may repeat the key it refused
+        flaws: tuple[str, ...] = ()
+        if judged.body is not None:
+            shown.usage.add(judged.body)
+        if cause is None and judged.body is not None:
+            flaws, cause = judgement.judged(judged.body, endpoint, self._expected.of(judged.custom_id))
+        elif cause is not None:  # a refusal may repeat the key it refused
             cause = without_key(cause)
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        shown.rows[judged.custom_id] = _Row(cause is None, cause, self._spool.add(raw), len(raw))
+        rank, earlier = _rank(cause, flaws), shown.rows.get(judged.custom_id)
+        if earlier is None or (earlier.rank < GOOD and rank >= earlier.rank):
+            shown.rows[judged.custom_id] = _Row(rank, cause, flaws, self._spool.add(raw), len(raw))
 
     # Whose answers
 
@@ -338,8 +408,14 @@ def _id_of(raw: bytes) -> str:
 
 
 def error_line(result: Result) -> bytes:
-    """The line of a failed or missing request for the errors file: the server's own, or one in the same form."""
-    if result.line is not None and result_lines.parse(result.line) is not None:
+    """The line of a failed or missing request for the errors file: the server's own, or one in the same form.
+
+    An invalid answer was paid for, so its line stands there whole, with the error added that it is.
+    """
+    value = result_lines.parse(result.line) if result.line is not None else None
+    if judgement.INVALID in result.flaws and value is not None:
+        return json.dumps({**value, "error": {"code": "invalid_answer", "message": result.cause}}).encode()
+    if result.line is not None and value is not None:
         return result.line
     error = {"code": result.kind, "message": result.cause}
     return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()

@@ -1,7 +1,8 @@
 """What failed, asked again: by the server's own retry where it has one, else as a new attempt.
 
-Promises: requests that succeeded are never asked again; a retry whose reply was lost is looked for before it
-is asked twice; a new attempt is a batch file of its own with a key of its own, submitted exactly once.
+Promises: requests that succeeded are never asked again, unless their flaw is named; a retry whose reply was lost
+is looked for before it is asked twice; a new attempt is a batch file of its own with a key of its own, submitted
+exactly once; the attempts for all batch files are planned together, and a run after a kill goes on with them.
 
 The server's retry makes failed and cancelled requests pending again and leaves the rest (dwctl batches.rs);
 OpenAI has none, and rows that are in no file need a new attempt anywhere.
@@ -10,21 +11,25 @@ OpenAI has none, and rows that are in no file need a new attempt anywhere.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doubleword import batch_file, file_check
+from doubleword import batch_file
 from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
+from doubleword.change import Change, asked_change
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
 from doubleword.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import InputFile, Intended, JobFile, Retry, locked, resolve
+from doubleword.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.outside import Outside, WholeFile
-from doubleword.results import Asked, Collector
-from doubleword.submission import carry_out, relative, report, require_cost
+from doubleword.results import Asked, Collector, Result
+from doubleword.submission import carry_out, checked, relative, report, require_cost, spent_ceiling
 from doubleword.tables import sha256_of
 from doubleword.watch import counted
 
@@ -35,56 +40,150 @@ def retry(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     named, _ = resolve([args.job], outside.disk)
     if named is None:
         raise Failure(Exit.BAD_INPUT, "no_job", "retry_failed.py needs a job file", f"{script('retry_failed.py')} JOB")
+    wanted = asked_for(args)
     with locked(named.path, outside.disk):
         store = JobFile.load(named.path, outside.disk)
         with connect(args, outside, progress.note, store) as api:
-            return Retrial(store, api, outside, progress).run(args.dry_run, args.max_cost)
+            return Retrial(store, api, outside, progress, wanted).run(args.dry_run, args.max_cost)
+
+
+UNANSWERED = ("failed", "missing")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which requests are asked again, by what became of them, and what is changed in them."""
+
+    kinds: frozenset[str]
+    change: Change
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is just what a server's own retry does."""
+        return self.kinds == frozenset(UNANSWERED) and not self.change
+
+    def takes(self, result: Result) -> bool:
+        """Whether the request that ended so is asked again."""
+        return result.status in self.kinds or not self.kinds.isdisjoint(result.flaws)
+
+
+def asked_for(args: argparse.Namespace) -> Wanted:
+    """What the arguments of `retry_failed.py` ask for; raises Failure (2) for what makes no sense."""
+    kinds = frozenset(word.strip() for word in args.only.split(","))
+    unknown = sorted(kinds - {*UNANSWERED, *FLAWS})
+    if unknown:
+        message = f"--only knows no {plain(unknown[0], 40) or 'empty word'}"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, f"--only {','.join((*UNANSWERED, *FLAWS))}")
+    wanted = Wanted(kinds, asked_change(args))
+    if TRUNCATED in kinds and not wanted.change:
+        message = "the same request would be cut off at the same limit again, and paid again"
+        raise Failure(Exit.BAD_INPUT, "same_request", message, "add --max-tokens N, --model ID or --note TEXT")
+    return wanted
 
 
 class Retrial:
-    """Asks again for what the latest attempt of each batch file left unanswered."""
+    """Asks again for what the attempts at each batch file left open."""
 
-    def __init__(self, store: JobFile, api: Api, outside: Outside, progress: Progress) -> None:
+    def __init__(self, store: JobFile, api: Api, outside: Outside, progress: Progress, wanted: Wanted) -> None:
         self._store = store
         self._api = api
         self._outside = outside
         self._progress = progress
+        self._wanted = wanted
 
     def run(self, dry_run: bool, max_cost: float | None) -> dict[str, Any]:
-        """Retry every batch that is over and did not answer all of its requests."""
+        """Retry every batch that is over and left open what is wanted."""
         job = self._store.job
         if not job.submitted and not any(one.attempt > 1 for one in job.batches):
             hint = "run the submit.py command again: it goes on where it stopped"
             raise Failure(Exit.NOT_FINISHED, "not_submitted", "some batch files have no batch yet", hint)
-        latest = {one.file: one for one in job.batches}  # attempts stand in order, so the last one stays
-        wanting = [(one, batch) for one in latest.values() if (batch := self._unanswered(one)) is not None]
-        unsent = any(one.batch_id is None for one in latest.values())  # attempts that an earlier run only planned
-        if dry_run or not (wanting or unsent):
-            statuses = {batch.id: f"{batch.total - batch.completed} to retry" for _, batch in wanting}
+        latest = {one.file: one for one in job.batches}.values()  # attempts stand in order, so the last one stays
+        unsent = [one for one in latest if one.batch_id is None]
+        if unsent:
+            return self._go_on(unsent, dry_run, max_cost)
+        seen = [(one, self._over(one)) for one in latest]
+        over = [(one, batch) for one, batch in seen if batch is not None]
+        open_ones = [(one, batch) for one, batch in over if one.left or batch.completed < one.input.requests]
+        if self._wanted.is_plain and (open_ones or len(over) < len(seen)):
+            return self._by_server(open_ones, dry_run, max_cost)
+        # Of the rest only the rows tell: answers with flaws, and those that the server calls completed and are none.
+        return self._by_attempts([], [one for one, _ in over], dry_run, max_cost)
+
+    def _go_on(self, unsent: list[Intended], dry_run: bool, max_cost: float | None) -> dict[str, Any]:
+        """Submit the attempts that an earlier run only planned, which were all that it wanted."""
+        change = self._wanted.change.recorded
+        if change is not None and any(one.change != change for one in unsent):
+            message = f"an attempt with other changes ({plain(unsent[0].change, 120)}) is planned and not submitted yet"
+            hint = f"{script('retry_failed.py')} {quoted(self._store.path)} submits it as it was planned"
+            raise Failure(Exit.BAD_INPUT, "attempt_planned", message, hint)
+        if dry_run:
+            return report(self._store, {}, resumed=True)
+        self._require_cost([self._store.input_path(one.input) for one in unsent], max_cost)
+        return carry_out(self._store, self._api, self._outside, self._progress, resumed=True)
+
+    def _by_server(
+        self, wanting: list[tuple[Intended, Batch]], dry_run: bool, max_cost: float | None
+    ) -> dict[str, Any]:
+        """Let the server retry, where it has a retry and the batch holds all that is open; attempts for the rest."""
+        if dry_run or not wanting:
+            statuses = {
+                batch.id: f"{one.left + one.input.requests - batch.completed} to retry" for one, batch in wanting
+            }
             return report(self._store, statuses, resumed=not wanting)
-        if max_cost is not None and job.local is None:
-            require_cost([self._store.input_path(one.input) for one, _ in wanting], job.window, max_cost, self._outside)
-        job.results.clear()  # what was delivered is no longer the last word
-        for one, batch in wanting:
-            if not self._asked_server(one, batch):
-                self._new_attempt(one)
+        self._require_cost([], max_cost)  # what the server runs again is in the ceiling of what was asked
+        self._store.job.results.clear()  # what was delivered is no longer the last word
+        asked = [one for one, batch in wanting if not one.left and self._asked_server(one, batch)]
+        rest = [one for one, _ in wanting if one not in asked]
+        return self._by_attempts(asked, rest, dry_run, max_cost)
+
+    def _by_attempts(
+        self, asked: list[Intended], ones: list[Intended], dry_run: bool, max_cost: float | None
+    ) -> dict[str, Any]:
+        """Plan a new attempt for each batch file of `ones` that has what is wanted, all of them at once, and submit.
+
+        `asked` are those that the server retries already.
+        """
+        job = self._store.job
+        owed = {one.key: self._owed(one) for one in ones}
+        wanting = [one for one in ones if owed[one.key].ids]
+        if dry_run or not (asked or wanting):
+            statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
+            return report(self._store, statuses, resumed=not wanting)
+        drafts: list[Intended] = []
+        try:
+            for one in wanting:
+                drafts.append(self._drafted(one, owed[one.key]))
+            if drafts:
+                self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
+        except Failure:
+            for one in wanting:
+                self._outside.disk.remove(self._attempt_path(one))
+            raise
+        if drafts:
+            job.results.clear()
+            job.batches += drafts
+            self._store.save()
         return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
 
-    def _unanswered(self, one: Intended) -> Batch | None:
-        """The batch, if it is over and owes answers; raises Failure (7) while it runs, None when all is well."""
-        if one.batch_id is None:
-            return None  # an attempt that carry_out still has to submit
+    def _require_cost(self, paths: list[Path], limit: float | None) -> None:
+        """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
+        if limit is not None and self._store.job.local is None:
+            spent = spent_ceiling(self._store, self._outside)
+            require_cost(paths, self._store.job.window, limit, self._outside, spent)
+
+    def _over(self, one: Intended) -> Batch | None:
+        """The batch, if it is over; raises Failure (7) while it runs, None while an earlier run's retry does."""
         try:
-            batch = self._api.batch(one.batch_id)
+            batch = self._api.batch(one.batch_id or "")
             if one.retries:
                 batch = self._settled(one, batch, earlier=True)
         except ApiError as error:
             raise error.failure(f"looking at the batch {plain(one.batch_id, 60)}") from error
         if not batch.terminal:
-            if one.retries:
-                return None  # the retry of an earlier run is under way
+            if one.retries and self._wanted.is_plain:
+                return None
             raise self._still_runs(batch)
-        return batch if batch.completed < one.input.requests else None
+        return batch
 
     def _settled(self, one: Intended, batch: Batch, earlier: bool = False) -> Batch:
         """The batch as it is once its latest retry shows: it runs again, or its counts or its end changed.
@@ -151,36 +250,73 @@ class Retrial:
                 return True
         raise Failure(Exit.UNREACHABLE, "server_unreachable", f"{doing} kept failing", "run this again later")
 
-    def _new_attempt(self, one: Intended) -> None:
-        """Write what is unanswered to `<stem>.attempt-N.jsonl` and intend a batch for it."""
-        job, disk = self._store.job, self._outside.disk
+    def _owed(self, one: Intended) -> _Owed:
+        """What of the batch file of `one` is wanted, by the rows of all its attempts."""
+        job = self._store.job
         asked_first = job.files[one.file]
         original = self._store.input_path(asked_first)
-        self._require_unchanged(original, asked_first)
-        attempts = [other for other in job.batches if other.file == one.file]
+        if INVALID in self._wanted.kinds:
+            self._require_unchanged(original, asked_first)  # it says what is invalid
         try:
-            batches = tuple(self._api.batch(other.batch_id or "") for other in attempts)
+            batches = tuple(self._api.batch(other.batch_id or "") for other in self._attempts(one))
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         for batch in batches:
             if not batch.terminal:
                 raise self._still_runs(batch)
         spool = original.with_name(f".{original.name}.rows")
-        asked = Asked(original, asked_first.requests, one.input.endpoint, batches)
+        known = sha256_of(original, self._outside.disk) == asked_first.sha256
+        asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
+        ids, left = set(), 0
         with Collector(self._api, self._outside, spool, lambda _: None) as collector:
-            owed = {result.custom_id for result in collector.collect(asked) if result.kind != "succeeded"}
-        if not owed:
-            return
-        path = _attempt_path(original, one.attempt + 1)
+            for result in collector.collect(asked):
+                if self._wanted.takes(result):
+                    ids.add(result.custom_id)
+                elif result.status in UNANSWERED:
+                    left += 1
+        return _Owed(ids, left)
+
+    def _drafted(self, one: Intended, owed: _Owed) -> Intended:
+        """An attempt after `one`, its batch file written to `<stem>.attempt-N.jsonl` and checked."""
+        job, disk = self._store.job, self._outside.disk
+        original = self._store.input_path(job.files[one.file])
+        self._require_unchanged(original, job.files[one.file])
+        path = self._attempt_path(one)
         with WholeFile(path, disk, force=True) as file:
-            for custom_id, line in batch_file.request_lines(original, disk):
-                if custom_id in owed:
-                    file.write(line + b"\n")
-        self._require_unchanged(original, asked_first)
-        made = file_check.check([path], disk).files[0]
+            for custom_id, line in self._as_asked_last(one):
+                if custom_id in owed.ids:
+                    file.write(self._wanted.change.applied(line) + b"\n")
+        self._require_unchanged(original, job.files[one.file])
+        made = checked([path], self._outside).files[0]
         part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
-        job.batches.append(Intended(self._outside.new_key(), one.file, part, attempt=one.attempt + 1))
-        self._store.save()
+        key, change = self._outside.new_key(), self._wanted.change.recorded
+        return Intended(key, one.file, part, attempt=one.attempt + 1, left=owed.left, change=change)
+
+    def _as_asked_last(self, one: Intended) -> Iterator[tuple[str, bytes]]:
+        """Each request of a batch file, in its order, as the latest attempt asked it."""
+        original = self._store.input_path(self._store.job.files[one.file])
+        changed = []
+        for other in self._attempts(one):
+            if other.change is not None:  # other attempts hold what stands elsewhere already
+                path = self._store.input_path(other.input)
+                self._require_unchanged(path, other.input)
+                changed.append(batch_file.request_lines(path, self._outside.disk))
+        heads = [next(lines, None) for lines in changed]  # an attempt stands in the order of the original
+        for custom_id, first in batch_file.request_lines(original, self._outside.disk):
+            line = first
+            for at, head in enumerate(heads):
+                if head is not None and head[0] == custom_id:
+                    line = head[1]
+                    heads[at] = next(changed[at], None)
+            yield custom_id, line
+
+    def _attempts(self, one: Intended) -> list[Intended]:
+        return [other for other in self._store.job.batches if other.file == one.file]
+
+    def _attempt_path(self, one: Intended) -> Path:
+        """Where the attempt after `one` is written."""
+        original = self._store.input_path(self._store.job.files[one.file])
+        return original.with_name(f"{original.stem}.attempt-{one.attempt + 1}{original.suffix}")
 
     def _require_unchanged(self, path: Path, file: InputFile) -> None:
         """What is asked again must be what was asked."""
@@ -194,5 +330,9 @@ class Retrial:
         return Failure(Exit.NOT_FINISHED, "not_finished", message, hint)
 
 
-def _attempt_path(original: Path, attempt: int) -> Path:
-    return original.with_name(f"{original.stem}.attempt-{attempt}{original.suffix}")
+@dataclass(frozen=True)
+class _Owed:
+    """The requests of a batch file that are asked again, and how many others are unanswered."""
+
+    ids: set[str]
+    left: int

@@ -1,8 +1,8 @@
 """Results in the forms that people use: the server's own lines, CSV, Parquet; joined to the table they came from.
 
 Promises: one row for each request, failed and missing ones included, with their cause; columns of the source
-table come first and unchanged in order; in CSV no cell is a formula unless that is asked for; everything is
-written as it comes, in memory that does not grow with the number of rows.
+table come first and unchanged in order; structured answers get a column for each property; in CSV no cell is a
+formula unless that is asked for; everything is written as it comes, in memory that does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from doubleword import result_lines
+from doubleword import arrow, result_lines, structured
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, WholeFile
 from doubleword.results import Result
 
+# A group of rows that is written at once.
 PARQUET_ROWS = 2048
+PARQUET_BYTES = 8 << 20
 CSV_CHARACTERS = 1 << 16
 # Full-width signs too: East Asian versions of spreadsheets take them for the plain ones.
 FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -67,35 +69,85 @@ class Lines(Table):
             self._file.write(result.line + b"\n")
 
 
-def result_columns(endpoints: set[str], taken: Sequence[str]) -> list[str]:
-    """Names of the columns that results add; one that the source has already is prefixed with `result_`."""
-    answer = "embedding" if endpoints == {"/v1/embeddings"} else "answer"
-    names = ["custom_id", "status", answer, "finish_reason", "prompt_tokens", "completion_tokens", "error"]
-    return [f"result_{name}" if name in taken else name for name in names]
+class Column(NamedTuple):
+    """A column of a table and what it holds: text, integer, number, boolean, or vector."""
+
+    name: str
+    kind: str = "text"
 
 
-def result_cells(result: Result) -> list[Any]:
-    """The cells for `result_columns`, in their order; an embedding is a list of numbers."""
+RESULT_COLUMNS = ("custom_id", "status", "answer", "finish_reason", "prompt_tokens", "completion_tokens", "error")
+ANSWER_AT = RESULT_COLUMNS.index("answer")
+
+
+def columns_of(source: Sequence[str], endpoints: set[str], properties: Mapping[str, str]) -> list[Column]:
+    """The columns of a table: those of `source`, then what results add, `properties` of structured answers among it.
+
+    `properties` says of each what it holds. A name that is taken already gets `result_` in front.
+    """
+    taken = set(source)
+
+    def free(name: str) -> str:
+        while name in taken:
+            name = f"result_{name}"
+        taken.add(name)
+        return name
+
+    added = [Column(free(name), "integer" if name.endswith("_tokens") else "text") for name in RESULT_COLUMNS]
+    if endpoints == {"/v1/embeddings"}:
+        added[ANSWER_AT] = Column(free("embedding"), "vector")
+    added[ANSWER_AT + 1 : ANSWER_AT + 1] = [Column(free(name), kind) for name, kind in properties.items()]
+    return [*map(Column, source), *added]
+
+
+def result_cells(result: Result, properties: Sequence[str] = ()) -> list[Any]:
+    """The cells that a result adds, in the order of `columns_of`; an embedding is a list of numbers.
+
+    Those of `properties` are empty unless the answer is what was asked for.
+    """
     answer: Any = None
     reason: str | None = None
     spent: tuple[int | None, int | None] = (None, None)
-    if result.kind == "succeeded" and result.line is not None:
-        value = result_lines.parse(result.line) or {}
-        body = value["response"]["body"]
-        endpoint = result.endpoint
-        vector = body["data"][0]["embedding"] if endpoint == "/v1/embeddings" and len(body["data"]) == 1 else None
-        answer = vector if isinstance(vector, list) else result_lines.answer_text(body, endpoint)
+    body = _answer_of(result)
+    endpoint = result.endpoint
+    if body is not None:
+        found = result_lines.vectors(body) if endpoint == "/v1/embeddings" else []
+        answer = found[0] if len(found) == 1 else result_lines.answer_text(body, endpoint)
         reason = result_lines.finish_reason(body, endpoint)
         spent = result_lines.tokens(body)
-    return [result.custom_id, result.kind, answer, reason or None, *spent, result.cause]
+    fields = _fields(result, body) if properties and body is not None else {}
+    values = [fields.get(name) for name in properties]
+    return [result.custom_id, result.status, answer, *values, reason or None, *spent, result.cause]
+
+
+def _answer_of(result: Result) -> dict[str, Any] | None:
+    """The body of an answer, be it only an invalid one; None where there is none."""
+    if result.line is None or (result.kind != "succeeded" and result.status != "invalid"):
+        return None
+    body: dict[str, Any] = (result_lines.parse(result.line) or {})["response"]["body"]
+    return body
+
+
+def _fields(result: Result, body: dict[str, Any]) -> dict[str, Any]:
+    """The properties of a structured answer, the first of several."""
+    if result.kind != "succeeded" or result.endpoint == "/v1/embeddings":
+        return {}
+    try:
+        value = structured.read(result_lines.answer_texts(body, result.endpoint)[0])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 class Csv(Table):
     """A CSV file in UTF-8. Cells a spreadsheet would run as formulas get a `'` in front unless `raw_cells`."""
 
-    def __init__(self, file: WholeFile, columns: Sequence[str], raw_cells: bool) -> None:
+    def __init__(
+        self, file: WholeFile, columns: Sequence[Column], properties: Sequence[str] = (), raw_cells: bool = False
+    ) -> None:
         super().__init__(file)
         self._columns = columns
+        self._properties = properties
         self._raw = raw_cells
         self._rows: list[str] = []
         self._characters = 0
@@ -104,11 +156,11 @@ class Csv(Table):
 
     def begin(self) -> None:
         """Write the header."""
-        self._write(self._columns)
+        self._write([column.name for column in self._columns])
 
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one row."""
-        self._write([*source, *result_cells(result)])
+        self._write([*source, *result_cells(result, self._properties)])
 
     def end(self) -> None:
         """Write the last rows."""
@@ -147,13 +199,14 @@ def without_formula(text: str) -> str:
 
 
 class Parquet(Table):
-    """A Parquet file, written in groups of rows; `source_types` are the Arrow types of the source's columns."""
+    """A Parquet file, written in groups of rows, each column of the type that holds what it says."""
 
-    def __init__(self, file: WholeFile, columns: Sequence[str], source_types: Mapping[str, Any]) -> None:
+    def __init__(self, file: WholeFile, columns: Sequence[Column], properties: Sequence[str] = ()) -> None:
         super().__init__(file)
-        self._columns = list(columns)
-        self._types = source_types
+        self._columns = columns
+        self._properties = properties
         self._rows: list[list[Any]] = []
+        self._bytes = 0
         self._schema: Any = None
         self._sink: _Sink | None = None
         self._writer: Any = None
@@ -163,23 +216,20 @@ class Parquet(Table):
         import pyarrow
         import pyarrow.parquet
 
-        kinds = {
-            "embedding": pyarrow.list_(pyarrow.float32()),
-            "prompt_tokens": pyarrow.int64(),
-            "completion_tokens": pyarrow.int64(),
-        }
-        fields = [
-            (name, self._types.get(name) or kinds.get(name.removeprefix("result_")) or pyarrow.string())
-            for name in self._columns
-        ]
-        self._schema = pyarrow.schema(fields)
+        types = arrow.types()
+        self._schema = pyarrow.schema([(column.name, types[column.kind]) for column in self._columns])
         self._sink = _Sink(self._file)
         self._writer = pyarrow.parquet.ParquetWriter(pyarrow.PythonFile(self._sink, mode="w"), self._schema)
 
     def add(self, result: Result, source: Sequence[Any], /) -> None:
-        """Append one row."""
-        self._rows.append([*source, *result_cells(result)])
-        if len(self._rows) >= PARQUET_ROWS:
+        """Append one row; raises Failure (2) for an answer of several vectors, for which there is one cell."""
+        cells = [*source, *result_cells(result, self._properties)]
+        at = len(source) + ANSWER_AT
+        if type(cells[at]) is str and self._columns[at].kind == "vector":
+            raise several_vectors(result)
+        self._rows.append(cells)
+        self._bytes += len(result.line or b"")
+        if len(self._rows) >= PARQUET_ROWS or self._bytes >= PARQUET_BYTES:
             self._flush()
 
     def end(self) -> None:
@@ -197,12 +247,11 @@ class Parquet(Table):
 
         if not self._rows:
             return
-        arrays = [
-            pyarrow.array([_fitting(row[index], field.type) for row in self._rows], type=field.type)
-            for index, field in enumerate(self._schema)
-        ]
+        columns = zip(self._columns, zip(*self._rows, strict=True), strict=True)
+        arrays = [arrow.column(column.kind, cells) for column, cells in columns]
         self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
         self._rows.clear()
+        self._bytes = 0
 
 
 class _Sink(io.RawIOBase):
@@ -224,14 +273,10 @@ class _Sink(io.RawIOBase):
         return self._whole.bytes
 
 
-def _fitting(value: Any, kind: Any) -> Any:
-    """`value` as its column holds it: text columns take anything as text, JSON for what is nested."""
-    import pyarrow
-
-    if value is None or not pyarrow.types.is_string(kind):
-        return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode()
+def several_vectors(result: Result) -> Failure:
+    """A request that gave more than one text to embed, where only one vector has a place."""
+    message = f"the answer to {plain(result.custom_id, 64)} holds several vectors, and a row has one cell for one"
+    return Failure(Exit.BAD_INPUT, "several_vectors", message, "fetch them with --format jsonl or csv")
 
 
 def joined(source: Iterator[tuple[str, list[Any]]], custom_ids: str) -> Callable[[str], list[Any]]:

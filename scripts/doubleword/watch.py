@@ -181,10 +181,10 @@ def report(batches: Sequence[Batch], store: JobFile | None, outside: Outside, ha
     completed = sum(one.completed for one in batches)
     failed = sum(one.failed for one in batches)
     if store is not None:
-        # The latest attempt of a batch file holds just what the earlier ones did not answer; those count no more.
+        # The latest attempt of a batch file says what is open: its own requests, and those that it left out.
         latest = {one.file: (one, batch) for one, batch in zip(store.job.batches, batches, strict=True)}.values()
-        completed = total - sum(one.input.requests - batch.completed for one, batch in latest)
-        failed = sum(batch.failed for _, batch in latest)
+        completed = total - sum(one.left + one.input.requests - batch.completed for one, batch in latest)
+        failed = sum(one.left + batch.failed for one, batch in latest)
     started = min((one.created_at for one in batches if one.created_at), default=None)
     keys: dict[str, Any] = {
         "status": status_of(batches),

@@ -102,11 +102,13 @@ def test_retry_killed_anywhere_asks_what_failed_once(desk: Desk, crash: Crash, e
     _same_end(own, shapes)
 
 
+@pytest.mark.parametrize("change", [[], ["--only", "failed", "--model", "test-chat"]], ids=["as it was", "changed"])
 def test_a_retry_by_a_new_batch_killed_anywhere_makes_one(
-    desk: Desk, crash: Crash, gate: Gate, engine: RunningEngine
+    desk: Desk, crash: Crash, gate: Gate, engine: RunningEngine, change: list[str]
 ) -> None:
-    """Where the server has no retry, what is owed becomes one batch file and one batch."""
-    gate.server = OpenAi(gate).reply
+    """Where the server has no retry, or cannot make the change, what is owed becomes one batch file and one batch."""
+    if not change:
+        gate.server = OpenAi(gate).reply
     engine.upstream.fail("two", 400, times=1)
     desk.batch_file("a.jsonl", ["one", "two"])
     assert desk.run("submit", "a.jsonl").code == 0
@@ -116,12 +118,12 @@ def test_a_retry_by_a_new_batch_killed_anywhere_makes_one(
     for number in range(1, MOST_EVENTS):
         own = fresh(desk, number)
         _copy(desk, own, [])
-        end = crash.run(own, number, "retry_failed", "a.job.json")
+        end = crash.run(own, number, "retry_failed", "a.job.json", *change)
         finished(engine)
         if not end.killed:
             break
         killed.append(end.events[-1])
-        again = own.run("retry_failed", "a.job.json")
+        again = own.run("retry_failed", "a.job.json", *change)
         assert again.code == 0, (number, end.events, again)
         finished(engine)
         assert (engine.upstream.count("two"), batch_count(engine)) == (1 + number, 1 + number), (number, end.events)

@@ -26,12 +26,20 @@ from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedOutside, World
 
-from doubleword import cancelling, creation, delivery, file_check, retrial, submission, watch, whole_job
+from doubleword import cancelling, creation, delivery, file_check, pricing, retrial, submission, watch, whole_job
+from doubleword.change import Change
 from doubleword.creation_arguments import add_arguments
 from doubleword.failure import Exit, Failure
 from doubleword.request_line import Checker
 
 COMMANDS_WITHOUT_FAULTS = 60
+HOW: tuple[dict[str, Any], ...] = (
+    {"model": "other-model"},
+    {"only": "failed", "note": "Answer, please."},
+    {"only": "missing"},
+    {"only": "failed,missing,invalid", "max_tokens": 500},
+    {"only": "failed,missing,invalid"},
+)
 CHECKER = Checker()  # its schema takes longer to compile than a whole simulated job takes to run
 
 
@@ -131,6 +139,7 @@ class Life:
             for number, requests in enumerate(setting.files, 1):
                 path = FOLDER / ("a.jsonl" if len(setting.files) == 1 else f"a-{number:04d}.jsonl")
                 self._write_batch_file(path, number, requests)
+        self.disk.put(pricing.BUNDLED, pricing.BUNDLED.read_bytes())
         self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, setting.format)
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
@@ -226,10 +235,20 @@ class Life:
                 "join": None,
                 "id": None,
                 "raw_cells": False,
+                "history": None,
+                "response_schema": None,
                 "partial": False,
                 "force": False,
             },
-            "retry": {"job": str(self.job), "dry_run": False, "max_cost": None},
+            "retry": {
+                "job": str(self.job),
+                "only": "failed,missing",
+                "max_tokens": None,
+                "model": None,
+                "note": None,
+                "dry_run": False,
+                "max_cost": None,
+            },
             "cancel": {"names": [str(self.job)], "yes": True},
             "run": {
                 **CREATION,
@@ -297,7 +316,7 @@ class Life:
             return again
         if outcome.error.startswith(("not_submitted", "no_job")):
             return submit
-        if outcome.error.startswith("bad_server"):
+        if outcome.error.startswith(("bad_server", "attempt_planned")):
             return again
         if code in (None, Exit.UNREACHABLE, Exit.NO_KEY, Exit.REFUSED, Exit.NOT_FOUND):
             return again
@@ -315,8 +334,22 @@ class Life:
             return poll
         if code == Exit.SOME_FAILED and self.retries:
             self.retries -= 1
-            return "retry", {}
+            return "retry", self._how()
         return None
+
+    def _how(self) -> dict[str, Any]:
+        """How what failed is asked again: mostly as it was, now and then with a change, or only a part of it.
+
+        Where others may retry the very same rows on the server meanwhile, a new attempt could pay for them twice.
+        """
+        dice = self.world.chance
+        if (self.server.mood.retry and "retried by others" in self.world.enabled) or dice.random() < 0.5:
+            return {}
+        how: dict[str, Any] = dict(dice.choice(HOW))
+        change = Change(how.get("max_tokens"), how.get("model"), how.get("note"))
+        for line, custom_id in list(self.server.genuine.items()):
+            self.server.genuine[change.applied(line)] = custom_id
+        return how
 
     def _wait(self, at_once: bool) -> float:
         """How long the next poll may take; most agents come back later, though not always after a retry."""

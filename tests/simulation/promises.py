@@ -189,7 +189,8 @@ class Promises:
             self._settled_since = self.world.time
             before = min(outcome.began, self._retrying_since) - STALE_S
             self._retrying_since = NEVER
-            for custom_id in () if outcome.answer["resumed"] else self.ids:
+            some = outcome.answer["resumed"] or "only" in outcome.options
+            for custom_id in () if some else self.ids:
                 steps = [step for _, step in self._steps(custom_id)]
                 well = self._kinds(custom_id, before) & {"completed", "usable", "alive"}
                 again = any(step.time > before for step in steps)
