@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from doubleword import bill as bills
-from doubleword.bill import Usage, bill
+from doubleword.bill import Usage, bill, estimated
 from doubleword.outside import Disk
 
 MODEL = "Qwen/Qwen3.5-9B"  # 0.03 and 0.29 in the 24h window
@@ -65,16 +65,16 @@ def test_the_model_that_was_asked_for_is_paid_for(tmp_path: Path) -> None:
     counted = usage(answer("qwen-3.5-alias", prompt_tokens=1_000_000))
     one = batch_file(tmp_path / "a.jsonl", MODEL, MODEL)
     two = batch_file(tmp_path / "b.jsonl", MODEL, "openai/gpt-oss-20b")
-    assert bill(counted, "24h", [one], Disk())["cost_usd"] == 0.03
-    assert bill(counted, "24h", [two], Disk())["cost_usd"] is None
-    assert bill(counted, "24h", [one], Disk())["estimate_usd"] > 0
+    assert bill(counted, "24h", estimated([one], "24h", Disk()), Disk())["cost_usd"] == 0.03
+    assert bill(counted, "24h", estimated([two], "24h", Disk()), Disk())["cost_usd"] is None
+    assert bill(counted, "24h", estimated([one], "24h", Disk()), Disk())["estimate_usd"] > 0
 
 
 def test_large_files_are_not_read_again_for_an_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would double the time of a large fetch; the cost is told without it."""
     path = batch_file(tmp_path / "a.jsonl", MODEL)
     monkeypatch.setattr(bills, "ESTIMATED_BYTES", path.stat().st_size - 1)
-    assert "estimate_usd" not in bill(usage(answer(prompt_tokens=1)), "24h", [path], Disk())
+    assert "estimate_usd" not in bill(usage(answer(prompt_tokens=1)), "24h", estimated([path], "24h", Disk()), Disk())
 
 
 def test_a_failure_without_tokens_costs_nothing() -> None:

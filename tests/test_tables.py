@@ -17,7 +17,7 @@ from doubleword.failure import Failure
 from doubleword.matrix import Matrix
 from doubleword.outside import Disk, WholeFile
 from doubleword.request_line import CHAT, EMBEDDINGS
-from doubleword.results import Result
+from doubleword.result_reading import Result
 from doubleword.tables import Column, Csv, Parquet, Table, columns_of
 
 PROPERTIES = {"n": "integer", "x": "number", "ok": "boolean", "status": "text", "tags": "text"}

@@ -190,6 +190,10 @@ class Api:
         self._open: requests.Session | None = None
         self._opening = outside.lock()
 
+    def disconnect(self) -> None:
+        """Leave all connections as they are, to the process that this one was split off from, and make new ones."""
+        self._open = None
+
     # Files
 
     def upload(self, body: Upload) -> RemoteFile:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from doubleword import pricing, result_lines
 from doubleword.outside import Disk
@@ -55,17 +55,29 @@ class Usage:
         return {"prompt_tokens": prompt, "completion_tokens": completion}
 
 
-def bill(usage: Usage, window: str, files: Sequence[Path] | None, disk: Disk) -> dict[str, Any]:
-    """The keys `usage`, `cost_usd` and `estimate_usd` for answers in `window` to the batch files `files`.
+class Estimated(NamedTuple):
+    """What batch files were expected to cost in USD, None where a price is unknown; and the models they ask for."""
 
-    `cost_usd` is None where a price or the tokens of an answer are not known. `estimate_usd` is there only where
-    all batch files are (`files`, else None) and are read quickly.
+    cost_usd: float | None
+    models: tuple[str, ...]
+
+
+def estimated(files: Sequence[Path], window: str, disk: Disk) -> Estimated | None:
+    """The estimate for `files`; None where to read them again would be felt beside the download."""
+    if sum(disk.size(path) or 0 for path in files) > ESTIMATED_BYTES:
+        return None
+    found = pricing.estimate(files, window, disk, pricing.load_prices(None, disk))
+    return Estimated(found.cost_usd, () if found.unknown_models else tuple(price.model for price in found.prices))
+
+
+def bill(usage: Usage, window: str, expected: Estimated | None, disk: Disk) -> dict[str, Any]:
+    """The keys `usage`, `cost_usd` and, where an estimate was made, `estimate_usd` for answers in `window`.
+
+    `cost_usd` is None where a price or the tokens of an answer are not known.
     """
     prices = pricing.load_prices(None, disk)
-    small = files is not None and sum(disk.size(path) or 0 for path in files) <= ESTIMATED_BYTES
-    estimate = pricing.estimate(files, window, disk, prices) if files and small else None
     # Where all requests name one model that is the one which is paid for, whatever the answers call it.
-    asked = [price.model for price in estimate.prices] if estimate is not None and not estimate.unknown_models else []
+    asked = expected.models if expected is not None else ()
     cost: float | None = 0.0 if not usage.unknown else None
     for model, (prompt, completion) in usage.models.items():
         price = prices.find(asked[0] if len(asked) == 1 else model, window)
@@ -74,4 +86,4 @@ def bill(usage: Usage, window: str, files: Sequence[Path] | None, disk: Disk) ->
             break
         cost += (prompt * price.input_usd + completion * price.output_usd) / 1e6
     keys = {"usage": usage.tokens, "cost_usd": None if cost is None else round(cost, 6)}
-    return keys if estimate is None else {**keys, "estimate_usd": estimate.cost_usd}
+    return keys if expected is None else {**keys, "estimate_usd": expected.cost_usd}

@@ -16,7 +16,7 @@ from typing import Any
 from doubleword import advice, batch_file, result_lines, sources, templates
 from doubleword.api import Api
 from doubleword.api_error import ApiError
-from doubleword.bill import bill
+from doubleword.bill import Estimated, bill, estimated
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
 from doubleword.failure import Exit, Failure, plain
@@ -25,7 +25,8 @@ from doubleword.judgement import FLAWS, INVALID
 from doubleword.matrix import Matrix
 from doubleword.outside import Outside, WholeFile, refuse_existing
 from doubleword.request_line import EMBEDDINGS
-from doubleword.results import Asked, Collector, Result, error_line
+from doubleword.result_reading import Asked, Result
+from doubleword.results import WORTH_READING_AHEAD, Collector, error_line
 from doubleword.structured import Schemas, properties_of, read_schema
 from doubleword.tables import Csv, Lines, Parquet, Table, columns_of, joined, sha256_of
 from doubleword.watch import look, older_than_retry
@@ -149,6 +150,7 @@ class Delivery:
         spool = self.output.with_name(f".{self.output.name}.rows")
         received = Received(self._progress)
         with contextlib.ExitStack() as files:
+            expected = self._estimating(asked, files)
             file = files.enter_context(WholeFile(self.output, disk, force))
             others = [files.enter_context(WholeFile(path, disk, force)) for path in [self.history] if path is not None]
             history = others[0] if others else None
@@ -156,12 +158,19 @@ class Delivery:
             errors: WholeFile | None = None
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
             with (
-                Collector(
-                    api, self._outside, spool, received.add, self._args.partial, schemas, history is not None
-                ) as collector,
                 self._table(file, ids, columns, asked, schemas) as table,
+                Collector(
+                    api,
+                    self._outside,
+                    spool,
+                    received.add,
+                    self._args.partial,
+                    schemas,
+                    history is not None,
+                    table.pack if isinstance(table, Csv) else None,
+                ) as collector,
             ):
-                for result in (result for one in asked for result in collector.collect(one)):
+                for result in collector.collect(asked):
                     table.add(result, cells(result.custom_id))
                     if history is not None:
                         self._remember(history, collector, result)
@@ -171,7 +180,7 @@ class Delivery:
             written = [one for one in (file, history, ids, errors) if one is not None]
             for one in written:
                 one.finish()
-            answer = self._answer(collector, asked, errors is not None, schemas)
+            answer = self._answer(collector, asked, errors is not None, schemas, expected)
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, answer)
         if errors is None:
@@ -281,7 +290,14 @@ class Delivery:
 
     # The answer
 
-    def _answer(self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas) -> dict[str, Any]:
+    def _answer(
+        self,
+        collector: Collector,
+        asked: list[Asked],
+        errors: bool,
+        schemas: Schemas,
+        expected: Callable[[], Estimated | None],
+    ) -> dict[str, Any]:
         tally = collector.tally
         total = self._store.job.requests if self._store is not None else tally.total
         retry = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else None
@@ -309,7 +325,7 @@ class Delivery:
             "complete": over and adds_up and total > 0,
             "counts": counts,
             **({"answers": {flaw: tally.flaws[flaw] for flaw in FLAWS}} if tally.flaws else {}),
-            **self._bill(collector, asked),
+            **bill(collector.usage, self._window(asked), expected(), self._outside.disk),
             "failures": failures,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
@@ -322,13 +338,26 @@ class Delivery:
                 example, mended = plain(tally.flawed[flaw], 64), advice.step("", (flaw,), retry)
                 yield f"{tally.flaws[flaw]} answers are {flaw}, such as {example}: {mended}"
 
-    def _bill(self, collector: Collector, asked: list[Asked]) -> dict[str, Any]:
-        """What all attempts took, and what they cost beside the estimate."""
-        job = self._store.job if self._store is not None else None
+    def _window(self, asked: list[Asked]) -> str:
         windows = {batch.window for one in asked for batch in one.batches}
-        window = job.window if job is not None else windows.pop() if len(windows) == 1 else ""
+        if self._store is not None:
+            return self._store.job.window
+        return windows.pop() if len(windows) == 1 else ""
+
+    def _estimating(self, asked: list[Asked], held: contextlib.ExitStack) -> Callable[[], Estimated | None]:
+        """What tells the estimate for the job's batch files in the end, made by another process meanwhile."""
         paths = [one.path for one in asked if one.path is not None]
-        return bill(collector.usage, window, paths if len(paths) == len(asked) else None, self._outside.disk)
+        if not paths or len(paths) < len(asked):
+            return lambda: None
+        window, disk = self._window(asked), self._outside.disk
+        large = sum(one.requests or 0 for one in asked) >= WORTH_READING_AHEAD
+        told = held.enter_context(disk.beside(lambda: tuple(estimated(paths, window, disk) or ()))) if large else None
+
+        def estimate() -> Estimated | None:
+            found = told() if told is not None else None
+            return estimated(paths, window, disk) if found is None else Estimated(*found) if found else None
+
+        return estimate
 
     @property
     def _recorded(self) -> str:

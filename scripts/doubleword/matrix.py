@@ -17,7 +17,7 @@ from typing import Any
 from doubleword import result_lines
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import WholeFile
-from doubleword.results import Result
+from doubleword.result_reading import Result
 from doubleword.tables import Table, several_vectors
 
 ALIGNED = 64

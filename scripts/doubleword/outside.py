@@ -37,6 +37,13 @@ class Disk:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
         return os.fdopen(descriptor, "w+b")
 
+    def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
+        """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""
+        if hasattr(os, "pread"):
+            return os.pread(file.fileno(), length, start)
+        file.seek(start)
+        return file.read(length)
+
     def sync(self, file: BinaryIO) -> None:
         """Return when what was written to `file` would survive a power cut."""
         file.flush()
@@ -91,6 +98,9 @@ class Disk:
         Yields a function that waits for what `work` returns: numbers, texts, bytes, lists and tuples of them; None
         where it failed. Yields None where no process can be split off, as on Windows, or beside running threads.
         """
+        for thread in threading.enumerate():  # one that has just done its work is still on its way out
+            if thread is not threading.current_thread():
+                thread.join(0.1)
         if not hasattr(os, "fork") or threading.active_count() > 1:
             yield None
             return

@@ -28,7 +28,8 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.job import InputFile, Intended, JobFile, Retry, locked, resolve
 from doubleword.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.outside import Outside, WholeFile
-from doubleword.results import Asked, Collector, Result
+from doubleword.result_reading import Asked, Result
+from doubleword.results import Collector
 from doubleword.submission import carry_out, checked, relative, report, require_cost, spent_ceiling
 from doubleword.tables import sha256_of
 from doubleword.watch import counted
@@ -269,7 +270,7 @@ class Retrial:
         asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
         ids, left = set(), 0
         with Collector(self._api, self._outside, spool, lambda _: None) as collector:
-            for result in collector.collect(asked):
+            for result in collector.collect([asked]):
                 if self._wanted.takes(result):
                     ids.add(result.custom_id)
                 elif result.status in UNANSWERED:

@@ -26,6 +26,8 @@ class Spool:
         self._end = 0
 
     def __enter__(self) -> Spool:
+        # Of a run that was killed another process may still write there: it keeps the file, and loses the name.
+        self._disk.remove(self._path)
         self._file = self._disk.create(self._path, 0o600)
         return self
 
@@ -53,13 +55,17 @@ class Spool:
             self._write()
         return start
 
-    def line(self, start: int, length: int) -> bytes:
-        """The `length` bytes that were kept at `start`."""
+    def settle(self) -> None:
+        """Write what is pending, so that every line can be read, by a process that shares the file too."""
         assert self._file is not None, "a spool is used inside its with block"
         if self._pending:
             self._write()
-        self._file.seek(start)
-        return self._file.read(length)
+        self._file.flush()
+
+    def line(self, start: int, length: int) -> bytes:
+        """The `length` bytes that were kept at `start`, before `settle`."""
+        assert self._file is not None, "a spool is used inside its with block"
+        return self._disk.read_at(self._file, start, length)
 
     def _write(self) -> None:
         assert self._file is not None, "a spool is used inside its with block"

@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, NamedTuple
 from doubleword import arrow, result_lines, structured
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, WholeFile
-from doubleword.results import Result
+from doubleword.result_reading import Result
 
 # A group of rows that is written at once.
 PARQUET_ROWS = 2048
 PARQUET_BYTES = 8 << 20
-CSV_CHARACTERS = 1 << 16
+CSV_BYTES = 1 << 16
 # Full-width signs too: East Asian versions of spreadsheets take them for the plain ones.
 FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -124,7 +124,7 @@ def _answer_of(result: Result) -> dict[str, Any] | None:
     """The body of an answer, be it only an invalid one; None where there is none."""
     if result.line is None or (result.kind != "succeeded" and result.status != "invalid"):
         return None
-    body: dict[str, Any] = (result_lines.parse(result.line) or {})["response"]["body"]
+    body: dict[str, Any] = result.body or (result_lines.parse(result.line) or {})["response"]["body"]
     return body
 
 
@@ -149,26 +149,39 @@ class Csv(Table):
         self._columns = columns
         self._properties = properties
         self._raw = raw_cells
-        self._rows: list[str] = []
-        self._characters = 0
+        self._rows: list[bytes] = []
+        self._bytes = 0
+        self._text: list[str] = []
         # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
-        self._writer = csv.writer(SimpleNamespace(write=self._rows.append), lineterminator="\r\n")
+        self._writer = csv.writer(SimpleNamespace(write=self._text.append), lineterminator="\r\n")
 
     def begin(self) -> None:
         """Write the header."""
-        self._write([column.name for column in self._columns])
+        self._keep(self._written([column.name for column in self._columns]) + b"\n")
+
+    def pack(self, result: Result) -> bytes:
+        """The end of an answer's row, as it will stand in the file."""
+        return self._written(result_cells(result, self._properties)) + b"\n"
 
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one row."""
-        self._write([*source, *result_cells(result, self._properties)])
+        end = self.pack(result) if result.packed is None else result.packed
+        self._keep(self._written([*source, ""]) + end if source else end)
 
     def end(self) -> None:
         """Write the last rows."""
-        # A lone surrogate of a model has no UTF-8; it becomes a question mark rather than ending the table.
-        self._file.write("".join([f"{row[:-2]}\n" for row in self._rows]).encode("utf-8", "replace"))
+        self._file.write(b"".join(self._rows))
         self._rows.clear()
+        self._bytes = 0
 
-    def _write(self, cells: Sequence[Any]) -> None:
+    def _keep(self, row: bytes) -> None:
+        self._rows.append(row)
+        self._bytes += len(row)
+        if self._bytes > CSV_BYTES:
+            self.end()
+
+    def _written(self, cells: Sequence[Any]) -> bytes:
+        """`cells` as they stand in a row; with an empty one at the end, as they stand before another."""
         cell = self._cell
         self._writer.writerow(
             [
@@ -176,10 +189,8 @@ class Csv(Table):
                 for one in cells
             ]
         )
-        self._characters += len(self._rows[-1])
-        if self._characters > CSV_CHARACTERS:
-            self._characters = 0
-            self.end()
+        # A lone surrogate of a model has no UTF-8; it becomes a question mark rather than ending the table.
+        return self._text.pop()[:-2].encode("utf-8", "replace")
 
     def _cell(self, value: Any) -> str:
         if type(value) is not str:

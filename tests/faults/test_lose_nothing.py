@@ -18,8 +18,9 @@ from tests.faults.gate import Act, Exchange, Gate, Reply
 from tests.faults.rooms import Desk, finished
 
 from doubleword.api import Api
-from doubleword.results import Asked as AskedRows
-from doubleword.results import Collector, Result
+from doubleword.result_reading import Asked as AskedRows
+from doubleword.result_reading import Result
+from doubleword.results import Collector
 
 TEXTS = ["one", "two", "three", "four"]
 IDS = [f"row-{n}" for n in range(1, 5)]
@@ -60,7 +61,7 @@ def _collected(gate: Gate, clock: Clocked, source: Path, requests: int) -> tuple
     api = Api(gate.base_url, KEY, clock)
     asked = AskedRows(source, requests, "/v1/chat/completions", (api.batch(BATCH_ID),))
     with Collector(api, clock, source.with_name("spool"), lambda _: None) as collector:
-        return list(collector.collect(asked)), collector
+        return list(collector.collect([asked])), collector
 
 
 def reset_inside(exchange: Exchange) -> None:
@@ -407,7 +408,7 @@ def test_a_huge_line_is_an_error_of_its_row_and_fills_no_memory(
     desk: Desk, gate: Gate, clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line past the limit is passed over as it comes: its request failed, the others have their answers."""
-    monkeypatch.setattr("doubleword.results.LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("doubleword.result_reading.LONGEST_LINE", 1 << 20)
     head = row("row-2", "X").partition(b"X")[0]
     megabyte = b"x" * (1 << 20)
 
@@ -435,8 +436,8 @@ def test_a_line_without_end_is_given_up(
     desk: Desk, gate: Gate, served: Canned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes for ever and never a newline: an error, at once, and nothing written."""
-    monkeypatch.setattr("doubleword.results.LONGEST_LINE", 1 << 18)
-    monkeypatch.setattr("doubleword.results.ENDLESS_LINE", 1 << 22)
+    monkeypatch.setattr("doubleword.result_reading.LONGEST_LINE", 1 << 18)
+    monkeypatch.setattr("doubleword.result_reading.ENDLESS_LINE", 1 << 22)
 
     def endless(exchange: Exchange) -> None:
         exchange.send_raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")

@@ -7,7 +7,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,6 +93,15 @@ class SimulatedDisk(Disk):
             inode = self.names[path] = Inode(mode=mode)
         inode.data.clear()
         return io.BufferedRandom(_Open(self, inode, path, self._world))
+
+    def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
+        file.seek(start)
+        return file.read(length)
+
+    @contextlib.contextmanager
+    def beside(self, work: Callable[[], Any]) -> Iterator[None]:
+        """There is one process in a simulated world."""
+        yield None
 
     def sync(self, file: BinaryIO) -> None:
         file.flush()

@@ -1,0 +1,310 @@
+"""Result files read to the end: every row of a job's batches kept on disk, and judged, as it comes.
+
+Promises: a row is never lost to a cut connection, a duplicate, a late commit or a parser; of several rows for one
+request the better one stays, and among equals the later; what a server counts and does not show is an error.
+
+A batch's rows come in order of completion, failed ones in a file of their own, cancelled ones in none; rows
+may become visible late and out of order (control-layer, fusillade `postgres.rs`; dwctl `files.rs`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from doubleword import judgement, result_lines
+from doubleword.api import Api, Content, TooSlow
+from doubleword.api_error import ApiError
+from doubleword.api_objects import Batch
+from doubleword.bill import Usage
+from doubleword.failure import Exit, Failure, plain
+from doubleword.key import without_key
+from doubleword.outside import Outside
+from doubleword.spool import Spool
+from doubleword.structured import Expected
+
+# A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
+# ever is no line.
+LONGEST_LINE = 64 * 1024 * 1024
+ENDLESS_LINE = 4 * 1024 * 1024 * 1024
+BEGINNING = 4096
+# Rows that the counts promise and a read did not show become visible within moments (a replica, a late commit).
+LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0, 20.0)
+FAILURES_WITHOUT_PROGRESS = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The requests of one batch file: where their ids can be read, how many, and the batches that answer them.
+
+    `path` is the local batch file, None when only the server may still have it. Batches stand oldest first.
+    """
+
+    path: Path | None
+    requests: int | None
+    endpoint: str
+    batches: tuple[Batch, ...]
+
+
+class Result(NamedTuple):
+    """One request's end. `line` is the server's own line, without newline; None when there is none.
+
+    `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come). An
+    answer may have `flaws` (`judgement.FLAWS`); one that is invalid has failed, and its `cause` says why. `body` is
+    the answer where it was just read. `packed` takes the place of the line where that is not needed any more.
+    """
+
+    custom_id: str
+    kind: str
+    line: bytes | None
+    cause: str | None
+    endpoint: str
+    flaws: tuple[str, ...] = ()
+    body: dict[str, Any] | None = None
+    packed: bytes | None = None
+
+    @property
+    def status(self) -> str:
+        """`kind`, but invalid for an answer that failed only because it is not what was asked for."""
+        return judgement.INVALID if judgement.INVALID in self.flaws else self.kind
+
+
+class Row(NamedTuple):
+    """Where a line stands in the spool, and what it is. The better of two rows has the higher `rank`."""
+
+    rank: int
+    cause: str | None
+    flaws: tuple[str, ...]
+    start: int
+    length: int
+
+
+FAILED, UNFIT, FLAWED, GOOD = range(4)
+
+
+def rank_of(cause: str | None, flaws: tuple[str, ...]) -> int:
+    if judgement.INVALID in flaws:
+        return UNFIT
+    if cause is not None:
+        return FAILED
+    return FLAWED if flaws else GOOD
+
+
+@dataclass
+class Reading:
+    """What the batches of one batch file showed: `rows` by custom_id, in `spool`; with `past`, all of them by batch.
+
+    `over` says that no row can come any more. `unreadable` counts lines that do not say whose they are.
+    """
+
+    spool: Spool
+    rows: dict[str, Row] = field(default_factory=dict)
+    past: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
+    over: bool = True
+    unreadable: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    def told(self) -> tuple[Any, ...]:
+        """This reading in plain values, for another process that has the spool too; without the past."""
+        rows = {custom_id: tuple(row) for custom_id, row in self.rows.items()}
+        return rows, self.over, self.unreadable, self.usage.models, self.usage.unknown
+
+    @classmethod
+    def of(cls, told: tuple[Any, ...], spool: Spool) -> Reading:
+        """The reading that another process told of."""
+        rows, over, unreadable, models, unknown = told
+        made = {custom_id: Row._make(row) for custom_id, row in rows.items()}
+        return cls(spool, made, over=over, unreadable=unreadable, usage=Usage(models, unknown))
+
+
+@dataclass
+class _Shown:
+    """What one read of a batch's files showed: rows by custom_id, how many lines, how many of them unreadable."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    lines: int = 0
+    unreadable: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+
+class Reader:
+    """Reads the batches of batch files into spools.
+
+    With `partial` rows may be missing; without it they are a Failure (7) where the server counts more than it shows.
+    `pack` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        outside: Outside,
+        progress: Callable[[int], None],
+        partial: bool,
+        pack: Callable[[Result], bytes] | None,
+        remember: bool,
+    ) -> None:
+        self._api = api
+        self._outside = outside
+        self._progress = progress
+        self._partial = partial
+        self._pack = pack
+        self._remember = remember
+
+    def read(self, asked: Asked, expected: Expected, spool: Spool) -> Reading:
+        """Every row of the batches of `asked`, whose answers have to be as `expected`, in `spool`."""
+        spool.clear()
+        reading = Reading(spool, over=bool(asked.batches))
+        into = _Into(spool, asked.endpoint, expected, self._pack)
+        for batch in asked.batches:
+            reading.over = self._read_batch(batch, into, reading) and reading.over
+        spool.settle()
+        return reading
+
+    def _read_batch(self, batch: Batch, into: _Into, reading: Reading) -> bool:
+        """Read both files into `reading`; whether the batch is over and showed every row that it counts.
+
+        While an ended batch shows fewer rows than it counts, or lines that are no rows (a gateway's page may come
+        with 200), look at it again and read it again, a little later.
+        """
+        for wait in (*LATE_ROWS_WAITS_S, None):
+            shown = _Shown()
+            for file_id in (batch.output_file_id, batch.error_file_id):
+                if file_id:
+                    self._read_file(file_id, into, shown)
+            whole = shown.lines >= batch.completed + batch.failed
+            if not batch.terminal or (whole and not shown.unreadable) or wait is None:
+                break
+            self._outside.sleep(wait)
+            try:
+                batch = self._api.batch(batch.id)
+            except ApiError as error:
+                raise error.failure("looking at the batch again") from error
+        if not (batch.terminal and whole) and not self._partial:
+            raise _rows_missing(batch, shown.lines)
+        reading.unreadable += shown.unreadable
+        reading.usage.include(shown.usage)
+        for custom_id, row in shown.rows.items():
+            if self._remember:
+                reading.past.setdefault(custom_id, []).append((batch.id, row))
+            known = reading.rows.get(custom_id)
+            # A later attempt's word counts, but never against a better answer.
+            if known is None or row.rank >= known.rank:
+                reading.rows[custom_id] = row
+        return batch.terminal and whole
+
+    def _read_file(self, file_id: str, into: _Into, shown: _Shown) -> None:
+        """Every line of a result file, from wherever a cut connection left off, into the spool and `shown`.
+
+        A server that ignores where to go on sends known lines again; they are told by their id. A file that is
+        not there shows nothing, as an empty one does: what it should hold, the counts tell.
+        """
+        seen: set[tuple[str, str]] = set()
+        failures = 0
+        while True:
+            before = len(seen)
+            try:
+                self._read_stream(self._api.content(file_id, before), into, shown, seen)
+                break
+            except ApiError as error:
+                if error.status == 404:
+                    break
+                moved = len(seen) > before and not isinstance(error, TooSlow)
+                failures = 1 if moved else failures + 1
+                if failures >= FAILURES_WITHOUT_PROGRESS or not error.may_pass:
+                    raise error.failure("reading results") from error
+                self._outside.sleep(self._api.pause(failures, error))
+        shown.lines += len(seen)
+
+    def _read_stream(self, content: Content, into: _Into, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """Keep the whole lines of one body; raises ApiError when it ends early."""
+        for line in lines_of(content, self._progress):
+            if not line.ended and not line.cut and result_lines.parse(line.raw) is None:
+                raise ApiError(None, "the body ended inside a line")
+            into.keep(line, shown, seen)
+
+
+class _Into:
+    """Where the rows of one batch file go."""
+
+    def __init__(self, spool: Spool, endpoint: str, expected: Expected, pack: Callable[[Result], bytes] | None) -> None:
+        self._spool = spool
+        self._endpoint = endpoint
+        self._expected = expected
+        self._pack = pack
+
+    def keep(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """Judge a line and keep it, if it is new and no better one is there."""
+        raw = line.raw
+        judged = result_lines.judge(raw, self._endpoint)
+        if judged is None:
+            known = ("", hashlib.sha256(raw).hexdigest())
+            shown.unreadable += known not in seen
+            seen.add(known)
+            return
+        identity = (judged.id, judged.custom_id)
+        if judged.id and identity in seen:
+            return
+        seen.add(identity)
+        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
+        flaws: tuple[str, ...] = ()
+        body = judged.body
+        if body is not None:
+            shown.usage.add(body)
+        if cause is None and body is not None:
+            flaws, cause = judgement.judged(body, self._endpoint, self._expected.of(judged.custom_id))
+        elif cause is not None:  # a refusal may repeat the key it refused
+            cause = without_key(cause)
+            raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        rank, earlier = rank_of(cause, flaws), shown.rows.get(judged.custom_id)
+        if earlier is None or (earlier.rank < GOOD and rank >= earlier.rank):
+            if self._pack is not None and rank >= FLAWED:
+                raw = self._pack(Result(judged.custom_id, "succeeded", raw, cause, self._endpoint, flaws, body))
+            shown.rows[judged.custom_id] = Row(rank, cause, flaws, self._spool.add(raw), len(raw))
+
+
+class Line(NamedTuple):
+    """A line that is not blank, without white space around it; `cut` when only its beginning was kept.
+
+    `ended` is False for a last line that no newline ends.
+    """
+
+    raw: bytes
+    cut: bool = False
+    ended: bool = True
+
+
+def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line]:
+    """The lines of a body, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks of others."""
+    rest: list[bytes] = []
+    length = 0
+    for block in content.blocks():
+        progress(len(block))
+        first, *others = block.split(b"\n")
+        length += len(first)
+        if length <= LONGEST_LINE:
+            rest.append(first)
+        elif len(rest) > 1 or len(rest[0]) > BEGINNING:
+            rest = [b"".join(rest)[:BEGINNING]]
+        if length > ENDLESS_LINE:
+            raise ApiError(200, "a result line has no end", lasting=True)
+        if others:
+            if whole := b"".join(rest).strip():
+                yield Line(whole, length > LONGEST_LINE)
+            *lines, tail = others
+            for line in lines:
+                if whole := line.strip():
+                    yield Line(whole)
+            rest, length = [tail], len(tail)
+    if whole := b"".join(rest).strip():
+        yield Line(whole, length > LONGEST_LINE, ended=False)
+
+
+def _rows_missing(batch: Batch, shown: int) -> Failure:
+    """Rows that the server counts are neither failed nor missing: to ask for them again would pay them twice."""
+    name, counted = plain(batch.id, 60), batch.completed + batch.failed
+    message = f"the server counts {counted} results of the batch {name} and shows {shown}; nothing was written"
+    hint = "run the same command again later; fetch_results.py --partial takes what is there"
+    return Failure(Exit.NOT_FINISHED, "rows_missing", message, hint)
