@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from doubleword import pricing, result_lines
 from doubleword.outside import Disk
+from doubleword.usual_answers import LONGEST_MODEL
 
 # An estimate reads the batch files once more. Beyond this size it would be felt beside the download.
 ESTIMATED_BYTES = 64_000_000
@@ -34,15 +35,16 @@ class Usage:
         if prompt is None and completion is None:
             self.unknown += 1 if "error" not in body else 0
             return
-        self._sum(str(body.get("model") or "")[:200], prompt or 0, completion or 0)
+        self.count(str(body.get("model") or "")[:LONGEST_MODEL], prompt or 0, completion or 0)
 
     def include(self, other: Usage) -> None:
         """Count what `other` counted."""
         self.unknown += other.unknown
         for model, (prompt, completion) in other.models.items():
-            self._sum(model, prompt, completion)
+            self.count(model, prompt, completion)
 
-    def _sum(self, model: str, prompt: int, completion: int) -> None:
+    def count(self, model: str, prompt: int, completion: int) -> None:
+        """Count the tokens of one answer by `model`, or of many."""
         name = model if model in self.models or len(self.models) < MODELS else ""
         sums = self.models.setdefault(name, [0, 0])
         sums[0] += prompt

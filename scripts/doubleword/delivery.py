@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ class Delivery:
                     self._args.partial,
                     schemas,
                     history is not None,
-                    table.pack if isinstance(table, Csv) else None,
+                    table if isinstance(table, Csv) else None,
                 ) as collector,
             ):
                 for result in collector.collect(asked):
@@ -261,13 +262,22 @@ class Delivery:
         kind, encoding = (known.format, known.encoding) if known is not None and same else (None, "utf-8")
         columns = sources.columns(path, disk, kind, encoding)
 
+        repair = known is not None and known.repair_ids
+        blocks = sources.read_cells(path, disk, kind, encoding)
+        ids = templates.ids_of(template, columns) if blocks is not None and not repair else None
+
+        def each(read: Iterable[sources.Row]) -> Iterator[tuple[str, list[Any]]]:
+            for row in read:
+                with contextlib.suppress(sources.BadRow):  # no request was made of it: --skip-invalid left it out
+                    yield templates.custom_id(template, row, repair), [row.values.get(name) for name in columns]
+
         def rows() -> Iterator[tuple[str, list[Any]]]:
-            for row in sources.read(path, disk, kind, encoding):
-                try:
-                    custom_id = templates.custom_id(template, row, known is not None and known.repair_ids)
-                except sources.BadRow:
-                    continue  # no request was made of it: --skip-invalid left it out
-                yield custom_id, [row.values.get(name) for name in columns]
+            if blocks is None or ids is None:
+                yield from each(sources.read(path, disk, kind, encoding))
+                return
+            for block in itertools.islice(blocks, 1, None):  # the header comes first
+                found = ids(block.first, block.cells) if block.sound else None
+                yield from zip(found, block.cells, strict=True) if found is not None else each(block.rows())
 
         return joined(rows(), plain(path)), columns
 

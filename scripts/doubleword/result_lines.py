@@ -53,7 +53,11 @@ def _loads() -> Callable[[bytes], Any]:
 
 def judge(raw: bytes, endpoint: str) -> Line | None:
     """What a line says; None when it does not even say whose answer it is."""
-    value = parse(raw)
+    return judge_read(raw, parse(raw), endpoint)
+
+
+def judge_read(raw: bytes, value: dict[str, Any] | None, endpoint: str) -> Line | None:
+    """As `judge`, of a line whose object, or None, is `value`."""
     if value is None:
         # Too deep or broken for a parser; the request it belongs to can still be told, so it is not lost.
         match = re.search(rb'"custom_id"\s*:\s*"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,64})"', raw[:4096])

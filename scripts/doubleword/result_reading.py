@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from doubleword import judgement, result_lines
 from doubleword.api import Api, Content, TooSlow
@@ -23,8 +23,10 @@ from doubleword.bill import Usage
 from doubleword.failure import Exit, Failure, plain
 from doubleword.key import without_key
 from doubleword.outside import Outside
+from doubleword.request_line import CHAT
 from doubleword.spool import Spool
 from doubleword.structured import Expected
+from doubleword.usual_answers import Usual, usual
 
 # A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
 # ever is no line.
@@ -93,6 +95,16 @@ def rank_of(cause: str | None, flaws: tuple[str, ...]) -> int:
     return FLAWED if flaws else GOOD
 
 
+class Packs(Protocol):
+    """What keeps less of an answer than its line: as many bytes as its table needs when the answer's turn comes."""
+
+    def pack(self, result: Result, /) -> bytes:
+        """What is kept of any answer."""
+
+    def pack_usual(self, answer: Usual, /) -> bytes:
+        """The same of a usual one."""
+
+
 @dataclass
 class Reading:
     """What the batches of one batch file showed: `rows` by custom_id, in `spool`; with `past`, all of them by batch.
@@ -134,7 +146,7 @@ class Reader:
     """Reads the batches of batch files into spools.
 
     With `partial` rows may be missing; without it they are a Failure (7) where the server counts more than it shows.
-    `pack` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept.
+    `packs` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept.
     """
 
     def __init__(
@@ -143,21 +155,21 @@ class Reader:
         outside: Outside,
         progress: Callable[[int], None],
         partial: bool,
-        pack: Callable[[Result], bytes] | None,
+        packs: Packs | None,
         remember: bool,
     ) -> None:
         self._api = api
         self._outside = outside
         self._progress = progress
         self._partial = partial
-        self._pack = pack
+        self._packs = packs
         self._remember = remember
 
     def read(self, asked: Asked, expected: Expected, spool: Spool) -> Reading:
         """Every row of the batches of `asked`, whose answers have to be as `expected`, in `spool`."""
         spool.clear()
         reading = Reading(spool, over=bool(asked.batches))
-        into = _Into(spool, asked.endpoint, expected, self._pack)
+        into = _Into(spool, asked.endpoint, expected, self._packs)
         for batch in asked.batches:
             reading.over = self._read_batch(batch, into, reading) and reading.over
         spool.settle()
@@ -229,16 +241,21 @@ class Reader:
 class _Into:
     """Where the rows of one batch file go."""
 
-    def __init__(self, spool: Spool, endpoint: str, expected: Expected, pack: Callable[[Result], bytes] | None) -> None:
+    def __init__(self, spool: Spool, endpoint: str, expected: Expected, packs: Packs | None) -> None:
         self._spool = spool
         self._endpoint = endpoint
         self._expected = expected
-        self._pack = pack
+        self._packs = packs
+        self._usual = endpoint == CHAT and expected.nothing
 
     def keep(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         """Judge a line and keep it, if it is new and no better one is there."""
         raw = line.raw
-        judged = result_lines.judge(raw, self._endpoint)
+        value = result_lines.parse(raw)
+        if self._usual and not line.cut and (answer := usual(value)) is not None:
+            self._keep_usual(raw, answer, shown, seen)
+            return
+        judged = result_lines.judge_read(raw, value, self._endpoint)
         if judged is None:
             known = ("", hashlib.sha256(raw).hexdigest())
             shown.unreadable += known not in seen
@@ -260,9 +277,23 @@ class _Into:
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         rank, earlier = rank_of(cause, flaws), shown.rows.get(judged.custom_id)
         if earlier is None or (earlier.rank < GOOD and rank >= earlier.rank):
-            if self._pack is not None and rank >= FLAWED:
-                raw = self._pack(Result(judged.custom_id, "succeeded", raw, cause, self._endpoint, flaws, body))
+            if self._packs is not None and rank >= FLAWED:
+                raw = self._packs.pack(Result(judged.custom_id, "succeeded", raw, cause, self._endpoint, flaws, body))
             shown.rows[judged.custom_id] = Row(rank, cause, flaws, self._spool.add(raw), len(raw))
+
+    def _keep_usual(self, raw: bytes, answer: Usual, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """As the rest of `keep` does, of an answer that has no flaw."""
+        custom_id = answer.custom_id
+        identity = (answer.id, custom_id)
+        if identity in seen:
+            return
+        seen.add(identity)
+        shown.usage.count(answer.model, answer.prompt_tokens, answer.completion_tokens)
+        earlier = shown.rows.get(custom_id)
+        if earlier is None or earlier.rank < GOOD:
+            if self._packs is not None:
+                raw = self._packs.pack_usual(answer)
+            shown.rows[custom_id] = Row(GOOD, None, (), self._spool.add(raw), len(raw))
 
 
 class Line(NamedTuple):

@@ -21,7 +21,7 @@ from doubleword.api_error import ApiError
 from doubleword.bill import Usage
 from doubleword.failure import plain
 from doubleword.outside import Outside
-from doubleword.result_reading import FLAWED, Asked, Reader, Reading, Result, Row, lines_of
+from doubleword.result_reading import FLAWED, Asked, Packs, Reader, Reading, Result, Row, lines_of
 from doubleword.spool import Spool
 from doubleword.structured import Schemas
 
@@ -56,6 +56,9 @@ class Tally:
 
     def add(self, result: Result) -> None:
         """Count one request."""
+        if result.kind == "succeeded" and not result.flaws:
+            self.succeeded += 1
+            return
         setattr(self, result.kind, getattr(self, result.kind) + 1)
         if result.kind in ("failed", "missing"):
             cause = result.cause or "no explanation was given"
@@ -81,7 +84,7 @@ class Collector:
     `spool` is where rows are kept on disk meanwhile; it is removed on exit. With `partial` the requests that have
     no row yet are pending; without it they are a Failure (7) where the server counts more rows than it shows.
     `schemas` says what answers have to be. With `remember`, `history` tells what became of a request each time.
-    `pack` says what is kept of an answer where its line is not needed.
+    `packs` says what is kept of an answer where its line is not needed.
     """
 
     def __init__(
@@ -93,17 +96,17 @@ class Collector:
         partial: bool = False,
         schemas: Schemas | None = None,
         remember: bool = False,
-        pack: Callable[[Result], bytes] | None = None,
+        packs: Packs | None = None,
     ) -> None:
         self._api = api
         self._outside = outside
         self._spools = [Spool(spool, outside.disk)]
         self._second = Spool(spool.with_name(f"{spool.name}.ahead"), outside.disk)
         self._held = contextlib.ExitStack()
-        self._packed = pack is not None and not remember
+        self._packed = packs is not None and not remember
         self._remember = remember
         self._schemas = schemas or Schemas(outside.disk)
-        self._reader = Reader(api, outside, progress, partial, pack if self._packed else None, remember)
+        self._reader = Reader(api, outside, progress, partial, packs if self._packed else None, remember)
         self._reading: Reading | None = None
         self.tally = Tally()
         self.usage = Usage()

@@ -214,6 +214,11 @@ class Expected:
         self._default = default
         self._named = named or {}
 
+    @property
+    def nothing(self) -> bool:
+        """Whether all answers may be any text."""
+        return self._default is None and not self._named
+
     def of(self, custom_id: str) -> Schema | None:
         """The schema for one request; None where its answer may be any text."""
         return self._named.get(custom_id, self._default) if self._named else self._default

@@ -21,6 +21,7 @@ from doubleword import arrow, result_lines, structured
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, WholeFile
 from doubleword.result_reading import Result
+from doubleword.usual_answers import Usual
 
 # A group of rows that is written at once.
 PARQUET_ROWS = 2048
@@ -163,6 +164,12 @@ class Csv(Table):
         """The end of an answer's row, as it will stand in the file."""
         return self._written(result_cells(result, self._properties)) + b"\n"
 
+    def pack_usual(self, answer: Usual) -> bytes:
+        """As `pack`, of an answer that asks for no look at it."""
+        _, custom_id, text, prompt, completion, _ = answer
+        empty = [""] * len(self._properties)
+        return self._written([custom_id, "succeeded", text, *empty, "stop", prompt, completion, ""]) + b"\n"
+
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one row."""
         end = self.pack(result) if result.packed is None else result.packed
@@ -185,7 +192,9 @@ class Csv(Table):
         cell = self._cell
         self._writer.writerow(
             [
-                one if type(one) is str and one[:1] not in FORMULA_STARTS and "\0" not in one else cell(one)
+                one
+                if (type(one) is str and one[:1] not in FORMULA_STARTS and "\0" not in one) or type(one) is int
+                else cell(one)
                 for one in cells
             ]
         )

@@ -44,6 +44,19 @@ def default_id(number: int) -> str:
     return DEFAULT_ID % number
 
 
+def ids_of(
+    template: str | None, header: Sequence[str]
+) -> Callable[[int, list[list[str]]], Sequence[str] | None] | None:
+    """`custom_id` for many rows of cells under `header` at once, given the number of the first.
+
+    None where the template is not as plain as that needs; the function answers None where a row has to be looked at.
+    """
+    if template is None:
+        return lambda first, rows: [DEFAULT_ID % number for number in range(first, first + len(rows))]
+    fill_all = filler(template, header)
+    return None if fill_all is None else lambda _, rows: fill_all(rows)
+
+
 def repaired(original: str) -> str:
     """`original` where the server would take it, else a readable id: its beginning in the letters that an id may
     have, and 12 hexadecimal digits of its SHA-256, so that unlike originals get unlike ids.
