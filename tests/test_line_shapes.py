@@ -136,7 +136,7 @@ def test_two_halves_tell_what_the_whole_does(
         patch.setattr(swift_check, "BLOCK_BYTES", block)
         assert check(paths, AtOnce()) == whole
         if not whole.error_count:
-            assert swift_check.look(paths, AtOnce(), True, None) is not None
+            assert swift_check.look(paths, AtOnce(), True) is not None
 
 
 def test_a_file_that_changes_under_the_look_is_read_again(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_file_that_changes_under_the_look_is_read_again(tmp_path: Path) -> Non
 
     path = tmp_path / "a.jsonl"
     path.write_bytes(to_line(chat()) + b"\n")
-    assert swift_check.look([path], Editing(), True, None) is None
+    assert swift_check.look([path], Editing(), True) is None
 
 
 @pytest.mark.parametrize("flaw", [b"", b'{"custom_id": "a"}\n'])

@@ -3,7 +3,7 @@
 Promises: a file counts as valid only when every line does, each custom_id is used once over all files of the job, and
 the limits are kept; memory does not grow with the length of a line or a file, but for 5 bytes or so for each custom_id.
 
-Large files are looked over by two processes at once, which only ever say that all is well; whatever they doubt is read
+Large files are looked over by processes at once, which only ever say that all is well; whatever they doubt is read
 again from the beginning, line by line, and explained.
 """
 
@@ -61,9 +61,15 @@ class Check:
 
 
 def check(
-    paths: Sequence[Path], disk: Disk, progress: Callable[[int], None] | None = None, hashed: bool = True
+    paths: Sequence[Path],
+    disk: Disk,
+    progress: Callable[[int], None] | None = None,
+    hashed: bool = True,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Check:
     """Check the files of one job, and hash them unless `hashed` is False; `progress` is told the requests so far.
+
+    Where other processes check, this one does `meanwhile`.
 
     Every refused line counts as one error. Raises Failure (exit 2) for a file that cannot be read or is given
     twice. Files are read once, or, where something seems to be wrong with them, again to see.
@@ -71,7 +77,7 @@ def check(
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "the same file is given twice", "name each batch file once")
     if sum(disk.size(path) or 0 for path in paths) > WORTH_TWO_PROCESSES:
-        seen = swift_check.look(paths, disk, hashed, progress)
+        seen = swift_check.look(paths, disk, hashed, meanwhile)
         if seen is not None and all(
             0 < one.requests <= batch_file.MAX_REQUESTS and one.bytes <= batch_file.MAX_BYTES for one in seen
         ):

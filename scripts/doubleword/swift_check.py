@@ -1,4 +1,4 @@
-"""A swift look over large batch files, by two processes at once; each reads one half of all bytes.
+"""A swift look over large batch files, by processes at once: two read one half of all bytes each, one hashes.
 
 Promises: what it answers is what the check line by line would find in files without a flaw; wherever there may be one
 (a line refused, two custom_ids that may be the same, a limit, a file that changed meanwhile) it answers nothing.
@@ -7,16 +7,19 @@ Promises: what it answers is what the check line by line would find in files wit
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from doubleword.line_shapes import Shapes
 from doubleword.outside import Disk
 from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker
 from doubleword.seen_ids import SeenIds
-from doubleword.sources import BLOCK_BYTES, open_input
+from doubleword.sources import open_input
+
+BLOCK_BYTES = 1 << 18  # of which several forms are in memory at a time
 
 
 class Part(NamedTuple):
@@ -50,29 +53,33 @@ class Seen:
         self.models.update(dict.fromkeys(models))
 
 
-def look(paths: Sequence[Path], disk: Disk, hashed: bool, progress: Callable[[int], None] | None) -> list[Seen] | None:
-    """Each file as it was seen, in the order of `paths`; None where the files have to be checked line by line."""
+def look(
+    paths: Sequence[Path], disk: Disk, hashed: bool, meanwhile: Callable[[], None] = lambda: None
+) -> list[Seen] | None:
+    """Each file as it was seen, in the order of `paths`; None where the files have to be checked line by line.
+
+    This process only waits, and does `meanwhile` first: what checking takes is not in its memory.
+    """
     versions = [disk.version(path) for path in paths]
     sizes = [disk.size(path) or 0 for path in paths]
-    first, second = halves(sizes)
     seen = [Seen(size) for size in sizes]
     with contextlib.ExitStack() as ends, contextlib.suppress(_Doubt):
-        hashing = ends.enter_context(disk.beside(lambda: [_sha256(path, disk) for path in paths])) if hashed else None
-        other = ends.enter_context(disk.beside(lambda: _look_at(second, paths, disk, None)))
-        if other is None or (hashed and hashing is None):
+        works: list[Callable[[], Any]] = [functools.partial(_look_at, part, paths, disk) for part in halves(sizes)]
+        if hashed:
+            works.append(lambda: [_sha256(path, disk) for path in paths])
+        told = [ends.enter_context(disk.beside(work)) for work in works]
+        meanwhile()
+        found: list[Any] = [one() if one is not None else None for one in told]
+        if None in found:
             return None
         ids = SeenIds()
-        for found in (_look_at(first, paths, disk, progress), other()):
-            if found is None:
-                return None
-            counted, kept = found
+        for counted, kept in found[:2]:
             for number, *facts in counted:
                 seen[number].add(*facts)
             ids.take(kept)
-        digests = hashing() if hashing is not None else [""] * len(paths)
-        if ids.repeated() or digests is None or versions != [disk.version(path) for path in paths]:
+        if ids.repeated() or versions != [disk.version(path) for path in paths]:
             return None
-        for one, digest in zip(seen, digests, strict=True):
+        for one, digest in zip(seen, found[2] if hashed else [""] * len(paths), strict=True):
             one.sha256 = digest
         return seen
     return None
@@ -94,9 +101,7 @@ def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
 _Found = tuple[list[tuple[int, int, str, list[str]]], list[bytes]]
 
 
-def _look_at(
-    parts: Sequence[Part], paths: Sequence[Path], disk: Disk, progress: Callable[[int], None] | None
-) -> _Found | None:
+def _look_at(parts: Sequence[Part], paths: Sequence[Path], disk: Disk) -> _Found | None:
     """The requests of `parts`, as (file, requests, endpoint, models), and their custom_ids as SeenIds keeps them."""
     shapes, ids = Shapes(Checker()), SeenIds()
     counted: list[tuple[int, int, str, list[str]]] = []
@@ -106,8 +111,6 @@ def _look_at(
             with open_input(paths[part.file], disk) as file:
                 for lines in lines_in(file, part):
                     _count(lines, shapes, ids, one)
-                    if progress is not None:
-                        progress(2 * (one.requests + sum(requests for _, requests, _, _ in counted)))
             counted.append((part.file, one.requests, one.endpoint, list(one.models)))
         return counted, ids.kept()
     return None
