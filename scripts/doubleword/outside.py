@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
 
 
+_LOCKS: set[int] = set()  # the open files by which this process holds locks
+
+
 class Disk:
     """Files, as the client uses them. Paths are absolute or relative to the working directory."""
 
@@ -113,6 +116,8 @@ class Disk:
             code = 1
             try:  # whatever happens, this copy of the process ends here, and says nothing
                 os.close(reading)
+                for descriptor in _LOCKS:  # or a lock would outlive the process that holds it
+                    os.close(descriptor)
                 with os.fdopen(writing, "wb") as pipe:
                     pipe.write(marshal.dumps(work()))
                 code = 0
@@ -174,11 +179,13 @@ class Disk:
             if same:
                 break
             os.close(descriptor)
+        _LOCKS.add(descriptor)
         try:
             yield
         finally:
             if sys.platform != "win32":
                 path.unlink(missing_ok=True)
+            _LOCKS.discard(descriptor)
             os.close(descriptor)
 
     def _sync_folder(self, folder: Path) -> None:
