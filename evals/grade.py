@@ -86,6 +86,19 @@ def _table(outcome: Outcome, want: dict[str, Any]) -> str:
     return ""
 
 
+def _columns(outcome: Outcome, want: dict[str, Any]) -> str:
+    path = outcome.folder / want["path"]
+    left = iter(_rows(path.read_bytes()) if path.is_file() else [])
+    for number, row in enumerate(_rows((ROOT / "evals" / "files" / want["like"]).read_bytes()), 1):
+        if set(row.values()) & set(want["without"]):
+            continue
+        found = next((one for one in left if row.items() <= one.items()), {})
+        empty = [name for name in want["filled"] if not found.get(name)]
+        if empty:
+            return f"row {number} is not there in its place with {', '.join(empty)}"
+    return ""
+
+
 def _rows(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(content.decode("utf-8-sig").splitlines(keepends=True)))
 
@@ -109,6 +122,11 @@ def _batches(outcome: Outcome, want: int) -> str:
 def _statuses(outcome: Outcome, want: list[str]) -> str:
     found = [one["status"] for one in outcome.batches()]
     return "" if found == want else f"the batches are {found}, not {want}"
+
+
+def _bodies(outcome: Outcome, want: str) -> str:
+    other = sum(not re.search(want, json.dumps(body)) for body in outcome.engine.upstream.calls)
+    return f"{other} requests were asked without {want}" if other else ""
 
 
 def _asked(outcome: Outcome, want: dict[str, list[int]]) -> str:
@@ -164,9 +182,10 @@ def _key_is_nowhere(outcome: Outcome, _want: bool) -> str:
 
 
 CHECKS: dict[str, Callable[[Outcome, Any], str]] = {
-    "table": _table, "lines": _lines, "batches": _batches, "statuses": _statuses, "asked": _asked, "kept": _kept,
-    "absent": _absent, "holds": _holds, "no_file_holds": _no_file_holds, "local_job": _local_job, "says": _says,
-    "never_says": _never_says, "key_is_nowhere": _key_is_nowhere,
+    "table": _table, "columns": _columns, "lines": _lines, "batches": _batches, "statuses": _statuses,
+    "bodies": _bodies, "asked": _asked, "kept": _kept, "absent": _absent, "holds": _holds,
+    "no_file_holds": _no_file_holds, "local_job": _local_job, "says": _says, "never_says": _never_says,
+    "key_is_nowhere": _key_is_nowhere,
 }  # fmt: skip
 
 
@@ -222,6 +241,8 @@ def _set(engine: RunningEngine, world: dict[str, Any]) -> None:
         engine.upstream.fail(rule["text"], rule["status"], times=rule.get("times"))
     for text in world.get("stuck", ()):
         engine.upstream.fail(text, 503)
+    for rule in world.get("cut", ()):
+        engine.upstream.cut(rule["text"], rule["below"])
     for rule in world.get("say", ()):
         engine.upstream.say(rule["text"], rule["answer"])
 
