@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from tests.door import call_door  # noqa: E402
 from tests.engine_process import QUICK, RunningEngine, engine_with_upstream  # noqa: E402
 
 from doubleword.engine.worker import Retries  # noqa: E402
@@ -204,7 +205,7 @@ def grade(name: str, folder: Path, command: list[str], limit_s: float = 3600) ->
         _set(engine, world)
         settings = {"DOUBLEWORD_BASE_URL": engine.base_url, "DOUBLEWORD_API_KEY": KEY, "SKILL": str(ROOT)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DOUBLEWORD_")}
-        _prepare(eval_, folder, {**kept, **settings})
+        _prepare(eval_, folder, settings)
         before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         if world.get("key") is False:
             settings = {"SKILL": str(ROOT)}
@@ -247,17 +248,14 @@ def _set(engine: RunningEngine, world: dict[str, Any]) -> None:
         engine.upstream.say(rule["text"], rule["answer"])
 
 
-def _prepare(eval_: dict[str, Any], folder: Path, environment: dict[str, str]) -> None:
+def _prepare(eval_: dict[str, Any], folder: Path, settings: dict[str, str]) -> None:
     """Put the files there, and do what an earlier session did."""
     for name in eval_["files"]:
         shutil.copy(ROOT / name, folder)
     for script, *words in eval_.get("before", ()):
-        done = subprocess.run(
-            [sys.executable, ROOT / "scripts" / script, *words], cwd=folder, env=environment, capture_output=True,
-            stdin=subprocess.DEVNULL, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if done.returncode not in (0, 6, 7):
-            raise RuntimeError(f"{script} of the earlier session failed: {done.stdout}{done.stderr}")
+        done = call_door(script, *words, cwd=folder, env=settings)
+        if done.code not in (0, 6, 7):
+            raise RuntimeError(f"{script} of the earlier session failed: {done.json}{done.stderr}")
     for name in eval_.get("remove", ()):
         (folder / name).unlink()
 

@@ -19,6 +19,9 @@ EVALS: list[dict[str, Any]] = json.loads((ROOT / "evals" / "evals.json").read_te
 TRIGGERS: list[dict[str, Any]] = json.loads((ROOT / "evals" / "triggers.json").read_text(encoding="utf-8"))
 
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
+
 @pytest.fixture(scope="module")
 def grader() -> ModuleType:
     spec = importlib.util.spec_from_file_location("grade", ROOT / "evals" / "grade.py")
@@ -31,8 +34,12 @@ def grader() -> ModuleType:
 
 # `dw SCRIPT …` runs a script of the skill; its JSON is no part of the agent's last message.
 # `make TABLE COLUMN …` makes r.jsonl, `whole` does all five steps, `finish JOB TABLE` polls and fetches.
+# The model answers in milliseconds, so the scripts look again at once.
+DOOR = "import runpy, sys; from doubleword import watch; watch.FIRST_WAIT_S = 0.02; del sys.argv[0]; "
+DOOR += "runpy.run_path(sys.argv[0], run_name='__main__')"
 TOOLS = f"""
-dw() {{ "{sys.executable}" -B "$SKILL/scripts/$1.py" "${{@:2}}" >/dev/null 2>>log.txt || true; }}
+export PYTHONPATH="$SKILL/scripts"
+dw() {{ "{sys.executable}" -B -c "{DOOR}" "$SKILL/scripts/$1.py" "${{@:2}}" >/dev/null 2>>log.txt || true; }}
 ask() {{ dw "$1" "$2" --input "$3" --model Qwen/Qwen3.5-9B --max-tokens 60 --prompt "Shorten: {{$4}}" "${{@:5}}"; }}
 make() {{ ask create_batch_file r.jsonl "$@"; }}
 whole() {{ ask run_batch answers.csv "$@" --max-cost 1 --wait 30; }}

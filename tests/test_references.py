@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
-from tests.door import run_door
+from tests.door import call_door
 
 from doubleword.failure import Exit
 from doubleword.file_check import check
@@ -156,7 +156,7 @@ def test_a_recipe_makes_a_valid_batch_file_of_known_cost(tmp_path: Path, text: s
     for script, *words in commands(text):
         if script not in ("create_batch_file.py", "estimate_cost.py"):
             continue
-        found = run_door(script, *words, cwd=tmp_path)
+        found = call_door(script, *words, cwd=tmp_path)
         assert found.code == 0, found.json
         assert found.json["warnings"] == []
         if script == "estimate_cost.py":
