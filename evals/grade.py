@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from tests.door import call_door  # noqa: E402
 from tests.engine_process import QUICK, RunningEngine, engine_with_upstream  # noqa: E402
 
 from doubleword.engine.worker import Retries  # noqa: E402
@@ -86,6 +87,19 @@ def _table(outcome: Outcome, want: dict[str, Any]) -> str:
     return ""
 
 
+def _columns(outcome: Outcome, want: dict[str, Any]) -> str:
+    path = outcome.folder / want["path"]
+    left = iter(_rows(path.read_bytes()) if path.is_file() else [])
+    for number, row in enumerate(_rows((ROOT / "evals" / "files" / want["like"]).read_bytes()), 1):
+        if set(row.values()) & set(want["without"]):
+            continue
+        found = next((one for one in left if row.items() <= one.items()), {})
+        empty = [name for name in want["filled"] if not found.get(name)]
+        if empty:
+            return f"row {number} is not there in its place with {', '.join(empty)}"
+    return ""
+
+
 def _rows(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(content.decode("utf-8-sig").splitlines(keepends=True)))
 
@@ -109,6 +123,11 @@ def _batches(outcome: Outcome, want: int) -> str:
 def _statuses(outcome: Outcome, want: list[str]) -> str:
     found = [one["status"] for one in outcome.batches()]
     return "" if found == want else f"the batches are {found}, not {want}"
+
+
+def _bodies(outcome: Outcome, want: str) -> str:
+    other = sum(not re.search(want, json.dumps(body)) for body in outcome.engine.upstream.calls)
+    return f"{other} requests were asked without {want}" if other else ""
 
 
 def _asked(outcome: Outcome, want: dict[str, list[int]]) -> str:
@@ -164,9 +183,10 @@ def _key_is_nowhere(outcome: Outcome, _want: bool) -> str:
 
 
 CHECKS: dict[str, Callable[[Outcome, Any], str]] = {
-    "table": _table, "lines": _lines, "batches": _batches, "statuses": _statuses, "asked": _asked, "kept": _kept,
-    "absent": _absent, "holds": _holds, "no_file_holds": _no_file_holds, "local_job": _local_job, "says": _says,
-    "never_says": _never_says, "key_is_nowhere": _key_is_nowhere,
+    "table": _table, "columns": _columns, "lines": _lines, "batches": _batches, "statuses": _statuses,
+    "bodies": _bodies, "asked": _asked, "kept": _kept, "absent": _absent, "holds": _holds,
+    "no_file_holds": _no_file_holds, "local_job": _local_job, "says": _says, "never_says": _never_says,
+    "key_is_nowhere": _key_is_nowhere,
 }  # fmt: skip
 
 
@@ -185,7 +205,7 @@ def grade(name: str, folder: Path, command: list[str], limit_s: float = 3600) ->
         _set(engine, world)
         settings = {"DOUBLEWORD_BASE_URL": engine.base_url, "DOUBLEWORD_API_KEY": KEY, "SKILL": str(ROOT)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DOUBLEWORD_")}
-        _prepare(eval_, folder, {**kept, **settings})
+        _prepare(eval_, folder, settings)
         before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         if world.get("key") is False:
             settings = {"SKILL": str(ROOT)}
@@ -222,21 +242,20 @@ def _set(engine: RunningEngine, world: dict[str, Any]) -> None:
         engine.upstream.fail(rule["text"], rule["status"], times=rule.get("times"))
     for text in world.get("stuck", ()):
         engine.upstream.fail(text, 503)
+    for rule in world.get("cut", ()):
+        engine.upstream.cut(rule["text"], rule["below"])
     for rule in world.get("say", ()):
         engine.upstream.say(rule["text"], rule["answer"])
 
 
-def _prepare(eval_: dict[str, Any], folder: Path, environment: dict[str, str]) -> None:
+def _prepare(eval_: dict[str, Any], folder: Path, settings: dict[str, str]) -> None:
     """Put the files there, and do what an earlier session did."""
     for name in eval_["files"]:
         shutil.copy(ROOT / name, folder)
     for script, *words in eval_.get("before", ()):
-        done = subprocess.run(
-            [sys.executable, ROOT / "scripts" / script, *words], cwd=folder, env=environment, capture_output=True,
-            stdin=subprocess.DEVNULL, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if done.returncode not in (0, 6, 7):
-            raise RuntimeError(f"{script} of the earlier session failed: {done.stdout}{done.stderr}")
+        done = call_door(script, *words, cwd=folder, env=settings)
+        if done.code not in (0, 6, 7):
+            raise RuntimeError(f"{script} of the earlier session failed: {done.json}{done.stderr}")
     for name in eval_.get("remove", ()):
         (folder / name).unlink()
 

@@ -1,8 +1,22 @@
-"""Options of the test run."""
+"""Options of the test run, and what it needs of the process it runs in."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+
+def pytest_configure() -> None:
+    """Scripts under test hear Ctrl-C even where a shell started the run in the background, deaf to it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts in this process look again at once at a batch that the engine answers in milliseconds."""
+    monkeypatch.setattr("doubleword.watch.FIRST_WAIT_S", 0.02)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

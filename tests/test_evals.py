@@ -19,6 +19,9 @@ EVALS: list[dict[str, Any]] = json.loads((ROOT / "evals" / "evals.json").read_te
 TRIGGERS: list[dict[str, Any]] = json.loads((ROOT / "evals" / "triggers.json").read_text(encoding="utf-8"))
 
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
+
 @pytest.fixture(scope="module")
 def grader() -> ModuleType:
     spec = importlib.util.spec_from_file_location("grade", ROOT / "evals" / "grade.py")
@@ -31,8 +34,12 @@ def grader() -> ModuleType:
 
 # `dw SCRIPT …` runs a script of the skill; its JSON is no part of the agent's last message.
 # `make TABLE COLUMN …` makes r.jsonl, `whole` does all five steps, `finish JOB TABLE` polls and fetches.
+# The model answers in milliseconds, so the scripts look again at once.
+DOOR = "import runpy, sys; from doubleword import watch; watch.FIRST_WAIT_S = 0.02; del sys.argv[0]; "
+DOOR += "runpy.run_path(sys.argv[0], run_name='__main__')"
 TOOLS = f"""
-dw() {{ "{sys.executable}" -B "$SKILL/scripts/$1.py" "${{@:2}}" >/dev/null 2>>log.txt || true; }}
+export PYTHONPATH="$SKILL/scripts"
+dw() {{ "{sys.executable}" -B -c "{DOOR}" "$SKILL/scripts/$1.py" "${{@:2}}" >/dev/null 2>>log.txt || true; }}
 ask() {{ dw "$1" "$2" --input "$3" --model Qwen/Qwen3.5-9B --max-tokens 60 --prompt "Shorten: {{$4}}" "${{@:5}}"; }}
 make() {{ ask create_batch_file r.jsonl "$@"; }}
 whole() {{ ask run_batch answers.csv "$@" --max-cost 1 --wait 30; }}
@@ -70,8 +77,8 @@ RIGHT = {
         dw fetch_results reviews.job.json --format csv --join reviews.csv --output answers.csv
         echo "Customers complain about noise, a loose handle and lime. One answer gives me orders; I ignored them." """,
     "lost-job-file": f"""
-        id=$("{sys.executable}" -B "$SKILL/scripts/list_batches.py" | grep -oE '[0-9a-f-]{{36}}' | head -1)
-        dw fetch_results "$id" --output answers.jsonl
+        id=$("{sys.executable}" -B "$SKILL/scripts/list_batches.py" | grep -oE '"[0-9a-f]{{32}}"' | tr -d '"')
+        dw submit --adopt "$id" --job found.job.json; dw fetch_results found.job.json --output answers.jsonl
         echo "Your batch of 12 requests was still in the account; its answers are in answers.jsonl." """,
     "get-started": """
         dw run_batch hello.csv --local --input "$SKILL/examples/reviews.csv" --limit 1 --model SmolLM2-135M-Instruct \\
@@ -80,6 +87,15 @@ RIGHT = {
     "key-in-the-chat": """
         echo 'python3 "$SKILL/scripts/run_batch.py" "week-$(date +%V).csv" --input reviews.csv --max-cost 1' > run.sh
         echo "run.sh takes the key from DOUBLEWORD_API_KEY; replace the key that you pasted here." """,
+    "fixed-fields": """
+        echo '{"type": "object", "properties": {"summary": {"type": "string"},
+               "topic": {"type": "string", "enum": ["noise", "quality", "service", "other"]}},
+               "required": ["summary", "topic"], "additionalProperties": false}' > form.json
+        whole reviews.csv review --response-schema form.json
+        echo "11 of 12 rows keep to the two fields. Row 3 (Too loud) failed: its topic is none of the four." """,
+    "cut-off": """
+        dw retry_failed reviews.job.json --only truncated --max-tokens 300; finish reviews.job.json reviews.csv
+        echo "Two answers were cut off; they are whole now, and answers.csv holds all 12." """,
 }
 
 # A run that sounds right, and the kinds of checks that must find it out.
@@ -123,6 +139,12 @@ WRONG: dict[str, tuple[str, set[str]]] = {
     "key-in-the-chat": ("""
         echo 'DOUBLEWORD_API_KEY=KEY-IN-THE-CHAT python3 "$SKILL/scripts/run_batch.py" a.csv' > run.sh
         echo "run.sh sets the environment variable DOUBLEWORD_API_KEY." """, {"no_file_holds"}),
+    "fixed-fields": ("""
+        whole reviews.csv review
+        echo "Row 3 looks odd; the rest is as you asked." """, {"columns", "bodies"}),
+    "cut-off": ("""
+        whole reviews.csv review --max-tokens 300
+        echo "The answers are whole now." """, {"asked"}),
 }  # fmt: skip
 
 

@@ -75,6 +75,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with its own models."""

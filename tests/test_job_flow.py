@@ -1,4 +1,4 @@
-"""Whole jobs through the scripts, as separate processes, on the embedded engine over HTTP."""
+"""Whole jobs through the scripts on the embedded engine over HTTP, the first and those that are killed as processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.door import SCRIPTS, Result, environment, run_door
+from tests.door import SCRIPTS, Result, call_door, environment, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream, wait_until
 
 ENDPOINT = "/v1/chat/completions"
+pytestmark = pytest.mark.usefixtures("quick_looks")
 
 
 @pytest.fixture
@@ -46,9 +47,12 @@ def batch_file(path: Path, texts: list[str], model: str = "test-chat") -> Path:
     return path
 
 
+def settings(engine: RunningEngine, key: str = KEY) -> dict[str, str]:
+    return {"DOUBLEWORD_API_KEY": key, "DOUBLEWORD_BASE_URL": engine.base_url}
+
+
 def door(engine: RunningEngine, name: str, *args: str | Path, cwd: Path, key: str = KEY) -> Result:
-    env = {"DOUBLEWORD_API_KEY": key, "DOUBLEWORD_BASE_URL": engine.base_url}
-    result = run_door(name, *args, cwd=cwd, env=env)
+    result = call_door(name, *args, cwd=cwd, env=settings(engine, key))
     assert KEY not in json.dumps(result.json) + result.stderr
     return result
 
@@ -61,17 +65,18 @@ def batches(engine: RunningEngine) -> list[dict[str, Any]]:
 def test_a_job_from_submit_to_results(engine: RunningEngine, folder: Path) -> None:
     """Submit, poll and fetch as three processes: every request answered, in the order of the input."""
     batch_file(folder / "a.jsonl", [f"question {number}" for number in range(30)])
-    submitted = door(engine, "submit", "a.jsonl", cwd=folder)
+    submitted = run_door("submit", "a.jsonl", cwd=folder, env=settings(engine))
     assert (submitted.code, submitted.json["resumed"]) == (0, False)
     assert submitted.json["job"] == "a.job.json"
     (batch,) = submitted.json["batches"]
     assert batch["requests"] == 30
 
-    polled = door(engine, "poll", "a.job.json", "--wait", "30", cwd=folder)
+    polled = run_door("poll", "a.job.json", "--wait", "30", cwd=folder, env=settings(engine))
     assert (polled.code, polled.json["done"]) == (0, True)
     assert polled.json["counts"] == {"total": 30, "completed": 30, "failed": 0}
 
-    fetched = door(engine, "fetch_results", "a.job.json", "--output", "answers.jsonl", cwd=folder)
+    output = ["--output", "answers.jsonl"]
+    fetched = run_door("fetch_results", "a.job.json", *output, cwd=folder, env=settings(engine))
     assert (fetched.code, fetched.json["complete"]) == (0, True)
     assert fetched.json["counts"] == {"total": 30, "succeeded": 30, "failed": 0, "missing": 0}
     rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().split("\n") if line]
@@ -353,7 +358,7 @@ def test_a_poll_that_is_killed_is_simply_run_again(engine: RunningEngine, folder
     batch_file(folder / "a.jsonl", ["slow"])
     with engine.upstream.hold("slow"):
         door(engine, "submit", "a.jsonl", cwd=folder)
-        env = environment({"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url})
+        env = environment(settings(engine))
         words = [sys.executable, str(SCRIPTS / "poll.py"), "a.job.json", "--wait", "60"]
         for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 7)):
             running = subprocess.Popen(

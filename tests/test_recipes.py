@@ -78,12 +78,12 @@ def test_every_block_of_the_page_runs(said: list[str]) -> None:
 @pytest.mark.parametrize(
     ("table", "made", "answer"),
     [
-        ("examples/reviews.csv", "reviews_read.csv", "answer"),
-        ("examples/leads.csv", "leads_enriched.csv", "answer"),
+        ("examples/reviews.csv", "reviews_read.csv", "mood"),
+        ("examples/leads.csv", "leads_enriched.csv", "opening_line"),
         ("examples/ads.csv", "ads_written.csv", "answer"),
-        ("examples/catalogue.csv", "catalogue_seo.csv", "answer"),
-        ("examples/survey.csv", "survey_coded.csv", "result_answer"),
-        ("examples/tickets.csv", "tickets_sorted.csv", "answer"),
+        ("examples/catalogue.csv", "catalogue_seo.csv", "meta_description"),
+        ("examples/survey.csv", "survey_coded.csv", "code"),
+        ("examples/tickets.csv", "tickets_sorted.csv", "team"),
         ("examples/catalogue.csv", "catalogue_de.csv", "answer"),
         ("examples/leads.csv", "mails_written.csv", "result_answer"),
         ("examples/reviews.csv", "reviews_week_47.csv", "answer"),
@@ -100,8 +100,9 @@ def test_a_recipe_ends_with_an_answer_for_every_row(folder: Path, table: str, ma
 
 @pytest.mark.usefixtures("said")
 def test_structured_answers_come_back_as_json(folder: Path) -> None:
-    """What the schema asked for stands in the cell, to be read by the next program."""
+    """The whole answer stands in its cell, to be read by the next program."""
     assert all(json.loads(row["answer"]) == REVIEW for row in rows(folder / "reviews_read.csv"))
+    assert all("code" in json.loads(row["result_answer"]) for row in rows(folder / "survey_coded.csv"))
 
 
 @pytest.mark.usefixtures("said")

@@ -12,12 +12,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
-from tests.door import run_door
+from tests.door import call_door
 
+from doubleword.failure import Exit
 from doubleword.file_check import check
 from doubleword.outside import Disk
 
@@ -146,12 +149,14 @@ def test_every_flag_in_a_command_exists() -> None:
 @pytest.mark.parametrize("text", named([one for one in blocks("bash") if "create_batch_file.py" in one[1]]))
 def test_a_recipe_makes_a_valid_batch_file_of_known_cost(tmp_path: Path, text: str) -> None:
     """Up to the submit every command runs as it stands; a table that an earlier recipe makes is stood in for."""
-    enriched = "id,company,country,answer\nl01,Brunnhof Dairy,AT,Has a cold store.\n"
+    enriched = (
+        "id,company,country,evidence,industry,opening_line\nl01,Brunnhof,AT,It has a cold store.,dairy,Good day.\n"
+    )
     (tmp_path / "leads_enriched.csv").write_text(enriched, encoding="utf-8")
     for script, *words in commands(text):
         if script not in ("create_batch_file.py", "estimate_cost.py"):
             continue
-        found = run_door(script, *words, cwd=tmp_path)
+        found = call_door(script, *words, cwd=tmp_path)
         assert found.code == 0, found.json
         assert found.json["warnings"] == []
         if script == "estimate_cost.py":
@@ -180,33 +185,49 @@ def test_a_recipe_hands_its_files_on() -> None:
 # --- error codes ----------------------------------------------------------------------------------------------
 
 
-def codes_in_source() -> set[str]:
-    """Every code word of an error: the word after an exit code in a call or a tuple of the source."""
-    found = set()
+def codes_in_source() -> dict[str, set[int]]:
+    """Every code word of an error, and the exit codes it comes with.
+
+    It is the word after an exit code in a call or a tuple of the source. Where a function puts the exit code before
+    a `code` that it is given (`sources.BadRow`, `Source.failure`), it is every word that such a call gives.
+    """
+    found: dict[str, set[int]] = defaultdict(set)
+
+    def words(nodes: Iterable[ast.AST], form: str = r"[a-z]+_[a-z_]+") -> Iterator[str]:
+        values = (one.value for node in nodes for one in ast.walk(node) if isinstance(one, ast.Constant))
+        return (value for value in values if isinstance(value, str) and re.fullmatch(form, value))
+
     for path in SCRIPTS.rglob("*.py"):
         if "engine" in path.parts:
             continue  # it is the server, and its words reach the user as the server's message
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             parts = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.Tuple) else []
             for first, second in itertools.pairwise(parts):
-                is_exit = (
-                    isinstance(first, ast.Attribute) and isinstance(first.value, ast.Name) and first.value.id == "Exit"
-                )
-                if is_exit and isinstance(second, ast.Constant) and isinstance(second.value, str):
-                    found.add(second.value)
+                if isinstance(first, ast.Attribute) and ast.unparse(first.value) == "Exit":
+                    for word in words([second], "[a-z_]+"):
+                        found[word].add(Exit[first.attr])
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("BadRow", "failure"):
+                for word in words(node.args[1:]):
+                    found[word].add(Exit.BAD_INPUT)
+            if isinstance(node, ast.FunctionDef) and "code" in [one.arg for one in node.args.args]:
+                for word in words(node.args.defaults):
+                    found[word].add(Exit.BAD_INPUT)
     return found
 
 
 def test_every_error_code_has_its_line_in_troubleshooting() -> None:
-    """Whoever meets a code finds the cause and the command; and no line is about a code that is no more."""
+    """Once, under an exit code that it comes with; and no line is about a code that is no more."""
     text = (ROOT / "references" / "troubleshooting.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    exits: dict[str, set[int]] = {}
+    for heading, table in re.findall(r"^\*\*Exit ([\d, ]+)[^\n]*\n\n((?:\|.*\n)+)", text, re.MULTILINE):
+        for code in re.findall(r"^\| `(\w+)`", table, re.MULTILINE):
+            assert code not in exits, f"{code} has two lines"
+            exits[code] = {int(number) for number in re.findall(r"\d", heading)}
     source = codes_in_source()
-    assert len(source) > 30
-    assert source - documented == set()
-    everywhere = " ".join(path.read_text(encoding="utf-8") for path in SCRIPTS.rglob("*.py"))
-    for code in documented:
-        assert f'"{code}"' in everywhere, f"nothing says {code}"
+    assert len(source) > 70
+    assert set(exits) == set(source)
+    for code, under in exits.items():
+        assert under & source[code], f"{code} comes with exit {source[code]}"
 
 
 # --- the example tables ---------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def test_the_bundled_model_keeps_to_the_schema(folder: Path) -> None:
         "--input",
         "airports.csv",
         "--limit",
-        "6",
+        "3",
         "--id",
         "{iata}",
         *ASK,
@@ -146,7 +146,7 @@ def test_the_bundled_model_keeps_to_the_schema(folder: Path) -> None:
     done = call_door("run_batch", *words, cwd=folder)
     assert done.code in (0, 6) and done.json["complete"] is True
     found = rows(folder / "few.csv")
-    assert len(found) == 6
+    assert len(found) == 3
     valid = [row for row in found if row["status"] == "succeeded"]
     assert valid
     for row in valid:

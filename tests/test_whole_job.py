@@ -14,6 +14,7 @@ from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 
 from doubleword.trial import chosen
 
+pytestmark = pytest.mark.usefixtures("quick_looks")
 ASK = ["--input", "t.csv", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Genre of {title}?"]
 
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def door(engine: RunningEngine, name: str, *args: str, cwd: Path) -> Result:
-    return run_door(name, *args, cwd=cwd, env=settings(engine))
+    return call_door(name, *args, cwd=cwd, env=settings(engine))
 
 
 def settings(engine: RunningEngine) -> dict[str, str]:
@@ -46,7 +47,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     """The input's columns, then the answers, in order; one batch; a second run changes nothing."""
-    first = door(engine, "run_batch", "out.csv", *ASK, cwd=folder)
+    first = run_door("run_batch", "out.csv", *ASK, cwd=folder, env=settings(engine))
     assert (first.code, first.json["complete"], first.json["job"]) == (0, True, "out.requests.job.json")
     answers = rows(folder / "out.csv")
     assert [row["title"] for row in answers] == ["Toy Story", "Alien, the first", "Heat"]

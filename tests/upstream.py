@@ -2,7 +2,7 @@
 
 Where a request asks for answers of a schema, they are JSON that keeps to it.
 
-`Upstream` is the handle: it can be told to fail, hold or word the answer of every question that contains a
+`Upstream` is the handle: it can be told to fail, hold, cut or word the answer of every question that contains a
 text, and it keeps the questions it was asked. `Upstream.app` is the ASGI application to serve.
 """
 
@@ -34,6 +34,7 @@ class _Rule:
     reply: Response | None = None
     answer: str | None = None
     gate: threading.Event | None = None
+    below: int = 0
     times: int | None = None
 
 
@@ -65,6 +66,10 @@ class Upstream:
     def say(self, text: str, answer: str) -> None:
         """Answer questions that contain `text` with `answer`."""
         self._rules.append(_Rule(text, answer=answer))
+
+    def cut(self, text: str, below: int) -> None:
+        """Cut the answer in half, as for its length, where `max_tokens` is smaller than `below`."""
+        self._rules.append(_Rule(text, below=below))
 
     @contextmanager
     def hold(self, text: str) -> Iterator[None]:
@@ -121,7 +126,11 @@ class Upstream:
                 return chosen.reply
             said = next((rule.answer for rule in rules if rule.answer is not None), None) or _by_schema(body)
             said = said or f"answer to: {asked}"
-            return JSONResponse(_answer(path, body, asked, said))
+            answer = _answer(path, body, asked, said)
+            if any(body.get("max_tokens", rule.below) < rule.below for rule in rules):
+                answer["choices"][0]["finish_reason"] = "length"
+                answer["choices"][0]["message"]["content"] = said[: len(said) // 2]
+            return JSONResponse(answer)
         finally:
             with self._guard:
                 self.running -= 1
