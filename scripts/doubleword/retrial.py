@@ -11,6 +11,7 @@ OpenAI has none, and rows that are in no file need a new attempt anywhere.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,11 @@ from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
 from doubleword.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
 from doubleword.failure import Exit, Failure, plain
-from doubleword.job import InputFile, Intended, JobFile, Retry, locked, resolve
+from doubleword.job import SUFFIX, InputFile, Intended, JobFile, Retry, job_path, locked, resolve
 from doubleword.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.outside import Outside, WholeFile
 from doubleword.results import Asked, Collector, Result
-from doubleword.submission import carry_out, checked, relative, report, require_cost, spent_ceiling
+from doubleword.submission import ASKED, carry_out, checked, relative, report, require_cost, spent_ceiling
 from doubleword.tables import sha256_of
 from doubleword.watch import counted
 
@@ -118,8 +119,10 @@ class Retrial:
             raise Failure(Exit.BAD_INPUT, "attempt_planned", message, hint)
         if dry_run:
             return report(self._store, {}, resumed=True)
-        self._require_cost([self._store.input_path(one.input) for one in unsent], max_cost)
-        return carry_out(self._store, self._api, self._outside, self._progress, resumed=True)
+        with self._withdrawing():
+            unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
+            self._require_cost(unasked, max_cost)
+            return carry_out(self._store, self._api, self._outside, self._progress, resumed=True)
 
     def _by_server(
         self, wanting: list[tuple[Intended, Batch]], dry_run: bool, max_cost: float | None
@@ -155,7 +158,7 @@ class Retrial:
                 drafts.append(self._drafted(one, owed[one.key]))
             if drafts:
                 self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
-        except Failure:
+        except BaseException:
             for one in wanting:
                 self._outside.disk.remove(self._attempt_path(one))
             raise
@@ -163,7 +166,27 @@ class Retrial:
             job.results.clear()
             job.batches += drafts
             self._store.save()
-        return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
+        with self._withdrawing():
+            return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
+
+    @contextlib.contextmanager
+    def _withdrawing(self) -> Iterator[None]:
+        """Plan attempts no more that cannot be submitted as they are, such as by a model that does not exist.
+
+        They would stand in the way of every other retry. Of what was uploaded at most no batch was made; what an
+        account without credit refuses can be submitted later.
+        """
+        try:
+            yield
+        except Failure as failure:
+            if failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND):
+                job = self._store.job
+                unmade = [one for one in job.batches if one.attempt > 1 and one.state not in ASKED]
+                job.batches = [one for one in job.batches if one not in unmade]
+                self._store.save()
+                for one in unmade:
+                    self._outside.disk.remove(self._store.input_path(one.input))
+            raise
 
     def _require_cost(self, paths: list[Path], limit: float | None) -> None:
         """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
@@ -264,16 +287,24 @@ class Retrial:
         for batch in batches:
             if not batch.terminal:
                 raise self._still_runs(batch)
-        spool = original.with_name(f".{original.name}.rows")
+        spool = self._store.path.with_name(f".{self._store.path.name}.rows")
         known = sha256_of(original, self._outside.disk) == asked_first.sha256
         asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
         ids, left = set(), 0
-        with Collector(self._api, self._outside, spool, lambda _: None) as collector:
-            for result in collector.collect(asked):
-                if self._wanted.takes(result):
-                    ids.add(result.custom_id)
-                elif result.status in UNANSWERED:
-                    left += 1
+        remember = one.attempt > 1
+        try:
+            with Collector(self._api, self._outside, spool, lambda _: None, remember=remember) as collector:
+                for result in collector.collect(asked):
+                    # A flawed answer stands where asking it again failed; but the server counts that one as failed,
+                    # and its own retry would ask it once more.
+                    last = collector.history(result)[-1]
+                    in_vain = last.batch == one.batch_id and last.result.status == "failed"
+                    if self._wanted.takes(result) or (in_vain and "failed" in self._wanted.kinds):
+                        ids.add(result.custom_id)
+                    elif result.status in UNANSWERED:
+                        left += 1
+        finally:
+            self._outside.disk.remove(spool)  # once more: Ctrl-C may have come at the first removal
         return _Owed(ids, left)
 
     def _drafted(self, one: Intended, owed: _Owed) -> Intended:
@@ -314,9 +345,12 @@ class Retrial:
         return [other for other in self._store.job.batches if other.file == one.file]
 
     def _attempt_path(self, one: Intended) -> Path:
-        """Where the attempt after `one` is written."""
-        original = self._store.input_path(self._store.job.files[one.file])
-        return original.with_name(f"{original.stem}.attempt-{one.attempt + 1}{original.suffix}")
+        """Where the attempt after `one` is written; a job of another name than its batch file's puts its own in."""
+        job, path = self._store.job, self._store.path
+        usual = job_path(self._store.input_path(job.files[0])).absolute() == path.absolute()
+        original = self._store.input_path(job.files[one.file])
+        stem = original.stem if usual else f"{original.stem}.{path.name.removesuffix(SUFFIX)}"
+        return original.with_name(f"{stem}.attempt-{one.attempt + 1}{original.suffix}")
 
     def _require_unchanged(self, path: Path, file: InputFile) -> None:
         """What is asked again must be what was asked."""

@@ -127,7 +127,7 @@ def test_retry_on_a_bad_disk_is_exit_5_and_asks_once(desk: Desk, gate: Gate, eng
         assert (engine.upstream.count("one"), engine.upstream.count("two")) == (1, 1 + at)
 
     struck = everywhere(desk, errno.ENOSPC, True, prepare, judge, "retry_failed", "a.job.json")
-    assert {"create .a.jsonl.rows", "create .a.attempt-2.jsonl.part", "replace a.attempt-2.jsonl"} <= set(struck)
+    assert {"create .a.job.json.rows", "create .a.attempt-2.jsonl.part", "replace a.attempt-2.jsonl"} <= set(struck)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
