@@ -28,8 +28,10 @@ from doubleword.connection import chosen_base_url, connect, local_folder
 from doubleword.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
+from doubleword.judgement import INVALID
 from doubleword.outside import Disk, Outside
 from doubleword.request_line import DROPPED, MAX_LINE_BYTES
+from doubleword.results import Asked, Collector
 from doubleword.sources import blocks
 from doubleword.submission import WINDOWS, relative, report
 from doubleword.tables import sha256_of
@@ -38,12 +40,6 @@ from doubleword.watch import look
 # What the server adds to the metadata of a batch by itself (dwctl batches.rs).
 SERVER_METADATA = frozenset(
     {"created_by_email", "context_name", "context_type", "request_source", "created_by", "dw_user_agent"}
-)
-
-
-COUNTS = (
-    "the job has later attempts: where they asked some answered requests again, poll.py may count too much as done; "
-    "fetch_results.py counts every row"
 )
 
 
@@ -228,14 +224,17 @@ class Adoption:
 
     def _grouped(self, copies: list[_Copy]) -> list[list[_Copy]]:
         """The batch files, each with its later attempts after it: they ask again what a batch file asks."""
+        firsts = [next(batch_file.custom_ids(copy.path, self._disk), "") for copy in copies]
         groups: list[list[_Copy]] = []
-        for copy in copies:
-            asked = next(batch_file.custom_ids(copy.path, self._disk), "")
-            group = next((one for one in groups if asked in batch_file.custom_ids(one[0].path, self._disk)), None)
-            if group is None:
-                groups.append([copy])
-            else:
-                group.append(copy)
+        taken: set[int] = set()
+        for at, copy in enumerate(copies):
+            if at in taken:
+                continue
+            later = {firsts[other] for other in range(at + 1, len(copies)) if other not in taken}
+            found = later.intersection(batch_file.custom_ids(copy.path, self._disk))  # each file is read once
+            again = [other for other in range(at + 1, len(copies)) if other not in taken and firsts[other] in found]
+            groups.append([copy, *(copies[other] for other in again)])
+            taken.update(again)
         return groups
 
     def _ordered(self, groups: list[list[_Copy]]) -> list[list[_Copy]]:
@@ -264,17 +263,15 @@ class Adoption:
         check = self._checked([group[0] for group in groups])
         batches = []
         for index, (group, original) in enumerate(zip(groups, check, strict=True)):
-            left = 0
+            left = self._left(group, original.endpoint)  # while the copies are where they were put
             for attempt, copy in enumerate(group, 1):
                 made = original if attempt == 1 else self._checked([copy])[0]
-                left = 0 if attempt == 1 else max(0, left - made.requests)  # what was open, and is not asked again
                 part = self._kept(copy, self._place(index, len(groups), attempt), made)
                 one = Intended(copy.batch.metadata[KEY_NAME], index, part, attempt, "created")
-                one.file_id, one.batch_id, one.left = copy.batch.input_file_id, copy.batch.id, left
+                one.file_id, one.batch_id = copy.batch.input_file_id, copy.batch.id
+                one.change = {} if attempt > 1 else None
                 batches.append(one)
-                left += made.requests - copy.batch.completed
-            if len(group) > 1:
-                self._warnings.append(COUNTS)
+            batches[-1].left = left
         metadata = {
             name: value
             for name, value in first.metadata.items()
@@ -290,6 +287,20 @@ class Adoption:
             files=[one.input for one in batches if one.attempt == 1],
             batches=sorted(batches, key=lambda one: one.attempt),
         )
+
+    def _left(self, group: list[_Copy], endpoint: str) -> int:
+        """How many requests of a batch file no attempt answered before the last one, which does not ask them either."""
+        *earlier, last = group
+        if not earlier:
+            return 0
+        again = set(batch_file.custom_ids(last.path, self._disk))
+        asked = Asked(group[0].path, None, endpoint, tuple(copy.batch for copy in earlier))
+        spool = self._path.with_name(f".{self._path.name}.rows")
+        with Collector(self._api, self._outside, spool, lambda _: None, partial=True) as collector:
+            return sum(
+                one.status not in ("succeeded", INVALID) and one.custom_id not in again
+                for one in collector.collect(asked)
+            )
 
     def _checked(self, copies: list[_Copy]) -> list[file_check.BatchFile]:
         """What stands in batch files of one attempt; raises Failure (2) where that is not valid."""
