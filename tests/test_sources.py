@@ -249,6 +249,16 @@ def test_bad_json_lines_are_bad_rows(table: Any) -> None:
         assert row.problem is None if part is None else part in str(row.problem), row
 
 
+@pytest.mark.parametrize("name", ["utf-99", "hex", "rot13", "idna", "undefined", "", "u\0", "é\udc80"])
+@pytest.mark.parametrize("table_name", ["t.csv", "t.txt", "t.jsonl", "folder"])
+def test_what_is_no_encoding_of_text_is_bad_input(table: Any, tmp_path: Path, table_name: str, name: str) -> None:
+    """Python knows codecs that read no text, and others that cannot tell what they cannot read."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("a")
+    path = tmp_path / "folder" if table_name == "folder" else table(table_name, "{}\n")
+    assert refused(path, encoding=name).code == "bad_arguments"
+
+
 def test_a_missing_file_an_empty_folder_and_an_unknown_encoding_are_bad_input(table: Any, tmp_path: Path) -> None:
     """Exit 2, as nothing was sent; a disk error would say that running again may help."""
     assert refused(tmp_path / "none.csv").code == "no_file"

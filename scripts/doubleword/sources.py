@@ -168,18 +168,12 @@ class _Table:
         """The file as text; bytes that are none become lone surrogates, for `_undecodable` to find."""
         import io
 
-        try:
-            self.encoding = encoding_of(self.encoding, _peek(self.file)[:MARK_BYTES])
-        except LookupError:
-            hint = "for example --encoding utf-8, cp1252, latin-1 or utf-16"
-            raise self.failure(
-                f"cannot be read: there is no encoding {plain(self.encoding, 40)}", hint, "bad_arguments"
-            ) from None
+        self.encoding = encoding_of(self.encoding, _peek(self.file)[:MARK_BYTES])
         return io.TextIOWrapper(self.file, encoding=self.encoding, errors="surrogateescape", newline=newline)
 
     def require_utf8(self) -> None:
         start = _peek(self.file)[:MARK_BYTES]
-        if codecs.lookup(self.encoding).name not in ("utf-8", "utf-8-sig"):
+        if encoding_of(self.encoding, b"") != "utf-8":
             raise self.failure("is JSON, which is always UTF-8", "leave --encoding out", "bad_arguments")
         if not (found := encoding_of("utf-8", start)).startswith("utf-8"):
             raise self.failure(f"is {found.upper()}, and JSON is always UTF-8", "save the file as UTF-8")
