@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import io
 import json
 import tracemalloc
@@ -139,6 +141,16 @@ def test_other_encodings_can_be_told(table: Any) -> None:
     """cp1252 and UTF-16 tables come out as the same text."""
     for encoding in ("cp1252", "utf-16"):
         assert rows(table("t.csv", "a\nAmélie\n".encode(encoding)), encoding=encoding) == [{"a": "Amélie"}]
+
+
+def test_what_parquet_holds_and_json_does_not_is_text(tmp_path: Path) -> None:
+    """Dates, decimals and bytes, nested too: a prompt names them, and a joined table of any form writes them."""
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+    one = {"at": at, "day": at.date(), "cost": decimal.Decimal("1.50"), "raw": "é".encode(), "n": 7, "none": None}
+    nested = {"list": [{"day": at.date()}], "struct": {"raw": b"\xff"}}
+    pq.write_table(pa.Table.from_pylist([{**one, **nested}]), tmp_path / "t.pq")
+    said = {"at": "2026-01-02 03:04:05+00:00", "day": "2026-01-02", "cost": "1.50", "raw": "é", "n": 7, "none": None}
+    assert rows(tmp_path / "t.pq") == [{**said, "list": [{"day": "2026-01-02"}], "struct": {"raw": "\ufffd"}}]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
