@@ -311,6 +311,23 @@ def test_two_jobs_of_one_batch_file_keep_their_attempts_apart(desk: Desk, engine
     assert desk.job("other.job.json")["batches"][1]["input"]["path"] == "a.other.attempt-2.jsonl"
 
 
+def test_an_older_copy_of_the_job_file_pays_nothing_again(desk: Desk, engine: RunningEngine) -> None:
+    """The server knows an attempt that the copy does not; put back or adopted elsewhere, it is told and refused."""
+    engine.upstream.fail("one", 400, times=1)
+    over(desk, engine, ["one", "two"])
+    older = (desk.folder / "a.job.json").read_bytes()
+    assert retry(desk, engine, "--only", "failed", "--note", "Please.").code == 0
+    newer = (desk.folder / "a.job.json").read_bytes()
+    (desk.folder / "a.job.json").write_bytes(older)
+    refused = retry(desk, engine, "--only", "failed", "--note", "Please.")
+    assert (refused.code, refused.json["error"]["code"], batch_count(engine)) == (2, "job_outdated", 2)
+    assert f"--adopt {desk.job()['id']}" in refused.json["error"]["hint"]
+    assert (desk.folder / "a.job.json").read_bytes() == older
+    (desk.folder / "a.job.json").write_bytes(newer)
+    assert retry(desk, engine, "--only", "failed", "--note", "Please.").json["resumed"] is True
+    assert engine.upstream.count("one") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

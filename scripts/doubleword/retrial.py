@@ -2,7 +2,8 @@
 
 Promises: requests that succeeded are never asked again, unless their flaw is named; a retry whose reply was lost
 is looked for before it is asked twice; a new attempt is a batch file of its own with a key of its own, submitted
-exactly once; the attempts for all batch files are planned together, and a run after a kill goes on with them.
+exactly once, and none is made from a job file that is not the newest; the attempts for all batch files are planned
+together, and a run after a kill goes on with them.
 
 The server's retry makes failed and cancelled requests pending again and leaves the rest (dwctl batches.rs);
 OpenAI has none, and rows that are in no file need a new attempt anywhere.
@@ -24,7 +25,7 @@ from doubleword.api_objects import Batch
 from doubleword.change import Change, asked_change
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
-from doubleword.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
+from doubleword.exactly_once import JOB_NAME, KEY_NAME, LAG_S, LOOK_AGAIN_S, SETTLE_S
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import SUFFIX, InputFile, Intended, JobFile, Retry, job_path, locked, resolve
 from doubleword.judgement import FLAWS, INVALID, TRUNCATED
@@ -91,6 +92,7 @@ class Retrial:
         self._outside = outside
         self._progress = progress
         self._wanted = wanted
+        self._since = 0
 
     def run(self, dry_run: bool, max_cost: float | None) -> dict[str, Any]:
         """Retry every batch that is over and left open what is wanted."""
@@ -104,6 +106,7 @@ class Retrial:
             return self._go_on(unsent, dry_run, max_cost)
         seen = [(one, self._over(one)) for one in latest]
         over = [(one, batch) for one, batch in seen if batch is not None]
+        self._since = min((batch.created_at or 0 for _, batch in over), default=0)
         open_ones = [(one, batch) for one, batch in over if one.left or batch.completed < one.input.requests]
         if self._wanted.is_plain and (open_ones or len(over) < len(seen)):
             return self._by_server(open_ones, dry_run, max_cost)
@@ -152,6 +155,8 @@ class Retrial:
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
             return report(self._store, statuses, resumed=not wanting)
+        if wanting:
+            self._require_newest()
         drafts: list[Intended] = []
         try:
             for one in wanting:
@@ -187,6 +192,33 @@ class Retrial:
                 for one in unmade:
                     self._outside.disk.remove(self._store.input_path(one.input))
             raise
+
+    def _require_newest(self) -> None:
+        """Refuse where the server has an attempt that the job file does not know, since it would be paid again.
+
+        An older copy of the file was put back, or the job was adopted and goes on in two places. Batches are listed
+        newest first (dwctl batches.rs); one whose input file was deleted cannot be adopted, and is passed over.
+        """
+        job = self._store.job
+        known = {one.key for one in job.batches}
+        for search in (job.id, ""):
+            try:
+                for batch in self._api.batches(search):
+                    if batch.created_at and batch.created_at < self._since:
+                        break
+                    ours = batch.metadata.get(JOB_NAME) == job.id and batch.input_file_id
+                    if ours and batch.metadata.get(KEY_NAME) not in known:
+                        message = (
+                            f"{plain(self._store.path)} is not the newest: the server has {plain(batch.id, 60)} too"
+                        )
+                        command = f"{script('submit.py')} --adopt {quoted(job.id)} --job newest{SUFFIX}"
+                        raise Failure(
+                            Exit.BAD_INPUT, "job_outdated", message, f"go on from the newer file, or {command}"
+                        )
+                return
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):  # a server without search gives the whole list
+                    raise error.failure("looking for other attempts") from error
 
     def _require_cost(self, paths: list[Path], limit: float | None) -> None:
         """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
