@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -400,12 +401,14 @@ def test_job_files_of_a_folder_are_listed_whatever_state_they_are_in(user: User,
         text = json.dumps({**user.job("b.job.json"), **change, "id": f"{name[0]}" * 32, "created_at": 5.0})
         (folder / f"{name}.job.json").write_text(text)
     (folder / "bad.job.json").write_text("{")
+    os.mkfifo(folder / "pipe.job.json")
     listed = user.run("list_batches", "--folder", "more")
     assert {one["job"]: one["status"] for one in listed["jobs"]} == {
         "more/a.job.json": "completed",
         "more/there.job.json": "elsewhere",
         "more/here.job.json": "elsewhere",
         "more/bad.job.json": "damaged",
+        "more/pipe.job.json": "damaged",
     }
     assert [one.get("lost", False) for one in listed["batches"]] == [True, False]
     assert user.run("list_batches", "--folder", "nowhere", exit_code=2)["error"]["code"] == "no_folder"
