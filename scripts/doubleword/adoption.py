@@ -224,17 +224,17 @@ class Adoption:
 
     def _grouped(self, copies: list[_Copy]) -> list[list[_Copy]]:
         """The batch files, each with its later attempts after it: they ask again what a batch file asks."""
-        firsts = [next(batch_file.custom_ids(copy.path, self._disk), "") for copy in copies]
+        beginning: dict[str, list[int]] = {}  # which copies begin with a request
+        for at, copy in enumerate(copies):
+            beginning.setdefault(next(batch_file.custom_ids(copy.path, self._disk), ""), []).append(at)
         groups: list[list[_Copy]] = []
         taken: set[int] = set()
         for at, copy in enumerate(copies):
-            if at in taken:
-                continue
-            later = {firsts[other] for other in range(at + 1, len(copies)) if other not in taken}
-            found = later.intersection(batch_file.custom_ids(copy.path, self._disk))  # each file is read once
-            again = [other for other in range(at + 1, len(copies)) if other not in taken and firsts[other] in found]
-            groups.append([copy, *(copies[other] for other in again)])
-            taken.update(again)
+            if at not in taken:
+                ids = batch_file.custom_ids(copy.path, self._disk)
+                group = {other for asked in ids for other in beginning.get(asked, ()) if other >= at} - taken
+                groups.append([copies[other] for other in sorted(group | {at})])
+                taken |= group
         return groups
 
     def _ordered(self, groups: list[list[_Copy]]) -> list[list[_Copy]]:
