@@ -165,7 +165,7 @@ class Retrial:
                 self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
         except BaseException:
             for one in wanting:
-                self._outside.disk.remove(self._attempt_path(one))
+                self._outside.disk.remove(self._attempt_path(one.file, one.attempt + 1))
             raise
         if drafts:
             job.results.clear()
@@ -190,7 +190,7 @@ class Retrial:
                 job.batches = [one for one in job.batches if one not in unmade]
                 self._store.save()
                 for one in unmade:
-                    self._outside.disk.remove(self._store.input_path(one.input))
+                    self._outside.disk.remove(self._attempt_path(one.file, one.attempt))
             raise
 
     def _require_newest(self) -> None:
@@ -344,7 +344,7 @@ class Retrial:
         job, disk = self._store.job, self._outside.disk
         original = self._store.input_path(job.files[one.file])
         self._require_unchanged(original, job.files[one.file])
-        path = self._attempt_path(one)
+        path = self._attempt_path(one.file, one.attempt + 1)
         with WholeFile(path, disk, force=True) as file:
             for custom_id, line in self._as_asked_last(one):
                 if custom_id in owed.ids:
@@ -376,13 +376,13 @@ class Retrial:
     def _attempts(self, one: Intended) -> list[Intended]:
         return [other for other in self._store.job.batches if other.file == one.file]
 
-    def _attempt_path(self, one: Intended) -> Path:
-        """Where the attempt after `one` is written; a job of another name than its batch file's puts its own in."""
+    def _attempt_path(self, file: int, attempt: int) -> Path:
+        """Where an attempt at a batch file is written; a job of another name than its batch file's puts its own in."""
         job, path = self._store.job, self._store.path
         usual = job_path(self._store.input_path(job.files[0])).absolute() == path.absolute()
-        original = self._store.input_path(job.files[one.file])
+        original = self._store.input_path(job.files[file])
         stem = original.stem if usual else f"{original.stem}.{path.name.removesuffix(SUFFIX)}"
-        return original.with_name(f"{stem}.attempt-{one.attempt + 1}{original.suffix}")
+        return original.with_name(f"{stem}.attempt-{attempt}{original.suffix}")
 
     def _require_unchanged(self, path: Path, file: InputFile) -> None:
         """What is asked again must be what was asked."""
