@@ -335,6 +335,7 @@ def test_names_on_the_server_lead_nowhere(user: User, engine: RunningEngine) -> 
         engine.call("POST", "/batches", json={**asked, "metadata": metadata})
     adopted = user.run("adopt", "--adopt", job_id)
     assert adopted["job"] == "adopted-aaaaaaaa.job.json"
+    assert "a new, paid job" in adopted["warnings"][0]
     assert user.names() == ["adopted-aaaaaaaa.job.json", "adopted-aaaaaaaa.jsonl"]
     assert sorted(path.name for path in user.folder.parent.iterdir()) == ["a folder"]
     assert user.job(adopted["job"])["metadata"] == {"a": "../b"}

@@ -41,6 +41,7 @@ from doubleword.watch import look
 SERVER_METADATA = frozenset(
     {"created_by_email", "context_name", "context_type", "request_source", "created_by", "dw_user_agent"}
 )
+ADOPTED = "adopted-"  # how the job file is called where neither --job nor a batch file names it
 
 
 def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         message = "--adopt takes no --window, --metadata, --max-cost or --dry-run: it sends nothing"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "leave them out")
     given = [Path(name) for name in args.files]
-    path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"adopted-{job_id[:8]}{SUFFIX}")
+    path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}")
     if not path.name.endswith(SUFFIX):
         raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
     disk = outside.disk
@@ -145,6 +146,11 @@ class Adoption:
             job = self._job(groups, base_url, local)
         store = JobFile(self._path, job, self._disk)
         store.save()
+        if not self._given and self._path.name.startswith(ADOPTED):
+            self._warnings.append(
+                f"the job goes on by {plain(self._path)} alone; submit.py with the batch file it was made of would "
+                "be a new, paid job. Where you still have that file, adopt with it named instead"
+            )
         keys = report(store, {batch.id: batch.status for batch in batches}, resumed=True)
         return {**keys, **({"warnings": list(dict.fromkeys(self._warnings))[:10]} if self._warnings else {})}
 
