@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +203,56 @@ def test_later_attempts_are_told_by_what_they_ask(
     assert fetched["counts"] == {"total": 2, "succeeded": 2, "failed": 0, "missing": 0}
 
 
+def test_what_an_attempt_left_out_is_open_in_the_adopted_job_too(
+    user: User, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut answer was asked again, a failed request was not: poll says so, and a retry asks that one alone."""
+
+    def refuse(self: Api, batch_id: str) -> None:
+        raise ApiError(404, "this server has no retry")
+
+    monkeypatch.setattr(Api, "retry", refuse)
+    cut = {"index": 0, "message": {"role": "assistant", "content": "cut o"}, "finish_reason": "length"}
+    engine.upstream.fail("one", 200, json.dumps({"model": "test-chat", "choices": [cut]}), times=1)
+    engine.upstream.fail("two", 400, times=1)
+    user.write("a.jsonl", ["one", "two", "three"])
+    user.run("submit", "a.jsonl")
+    finished(engine)
+    user.run("retry_failed", "a.job.json", "--only", "truncated", "--note", "Please.")
+    finished(engine)
+    before = user.job()
+    user.lose()
+    assert "warnings" not in user.run("adopt", "--adopt", before["id"], "--job", "a.job.json")
+    assert [one["left"] for one in user.job()["batches"]] == [one["left"] for one in before["batches"]] == [0, 1]
+    assert user.run("poll", "a.job.json", exit_code=6)["counts"] == {"total": 3, "completed": 2, "failed": 1}
+    user.run("retry_failed", "a.job.json")
+    finished(engine)
+    user.run("poll", "a.job.json")
+    assert user.run("fetch_results", "a.job.json")["counts"]["succeeded"] == 3
+    assert [engine.upstream.count(text) for text in ("one", "two", "three")] == [2, 1 + 1, 1]
+    assert not any(name.startswith(".") for name in user.names())
+
+
+def test_an_adopted_attempt_is_asked_as_it_was_asked_last(
+    user: User, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows any more what was changed in it, but the server's copy holds it."""
+    monkeypatch.setattr(Api, "retry", lambda self, batch_id: (_ for _ in ()).throw(ApiError(404, "no retry")))
+    engine.upstream.fail("two", 400, times=2)
+    user.write("a.jsonl", ["one", "two"])
+    user.run("submit", "a.jsonl")
+    finished(engine)
+    user.run("retry_failed", "a.job.json", "--only", "failed", "--note", "Please.")
+    finished(engine)
+    job_id = user.job()["id"]
+    user.lose()
+    user.run("adopt", "--adopt", job_id, "--job", "a.job.json")
+    user.run("retry_failed", "a.job.json")
+    finished(engine)
+    asked = [json.dumps(call) for call in engine.upstream.calls if "two" in json.dumps(call)]
+    assert ["Please." in one for one in asked] == [False, True, True]
+
+
 def test_what_was_never_asked_is_said(user: User, engine: RunningEngine) -> None:
     """A batch file between others that has no batch, and one that the user names."""
     for number in (1, 2, 3):
@@ -284,6 +335,7 @@ def test_names_on_the_server_lead_nowhere(user: User, engine: RunningEngine) -> 
         engine.call("POST", "/batches", json={**asked, "metadata": metadata})
     adopted = user.run("adopt", "--adopt", job_id)
     assert adopted["job"] == "adopted-aaaaaaaa.job.json"
+    assert "a new, paid job" in adopted["warnings"][0]
     assert user.names() == ["adopted-aaaaaaaa.job.json", "adopted-aaaaaaaa.jsonl"]
     assert sorted(path.name for path in user.folder.parent.iterdir()) == ["a folder"]
     assert user.job(adopted["job"])["metadata"] == {"a": "../b"}
@@ -350,12 +402,14 @@ def test_job_files_of_a_folder_are_listed_whatever_state_they_are_in(user: User,
         text = json.dumps({**user.job("b.job.json"), **change, "id": f"{name[0]}" * 32, "created_at": 5.0})
         (folder / f"{name}.job.json").write_text(text)
     (folder / "bad.job.json").write_text("{")
+    os.mkfifo(folder / "pipe.job.json")
     listed = user.run("list_batches", "--folder", "more")
     assert {one["job"]: one["status"] for one in listed["jobs"]} == {
         "more/a.job.json": "completed",
         "more/there.job.json": "elsewhere",
         "more/here.job.json": "elsewhere",
         "more/bad.job.json": "damaged",
+        "more/pipe.job.json": "damaged",
     }
     assert [one.get("lost", False) for one in listed["batches"]] == [True, False]
     assert user.run("list_batches", "--folder", "nowhere", exit_code=2)["error"]["code"] == "no_folder"

@@ -485,7 +485,18 @@ def test_standard_input_stays_standard_input(tmp_path: Path) -> None:
     assert source.path == "-"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1}', '{"version": 2, "files": [], "source": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 1}',
+        '{"version": 2, "files": [], "source": {}}',
+        '{"version": 1, "files": ["a.jsonl"], "source":'
+        ' {"path": 5, "format": "csv", "encoding": "utf-8", "id_template": null, "rows": 1}}',
+    ],
+)
 def test_a_damaged_or_newer_source_file_is_refused(tmp_path: Path, content: str) -> None:
     """Joining by a guess would put answers beside the wrong rows."""
     write(tmp_path / "a.source.json", content.encode())

@@ -23,6 +23,7 @@ from doubleword.creation import requests_from
 from doubleword.creation_arguments import add_arguments
 from doubleword.file_check import check
 from doubleword.outside import Disk, Outside
+from doubleword.templates import repaired
 
 AIRPORTS = Path(data.airports.filepath)  # CSV, 3,376 rows
 CARS = Path(data.cars.filepath)  # a JSON array of 406 rows, 8 of them without Miles_per_Gallon
@@ -248,8 +249,12 @@ def test_many_bad_rows_are_counted_and_the_first_are_named(tmp_path: Path) -> No
 def test_an_id_used_twice_is_a_bad_row(tmp_path: Path) -> None:
     """Two answers under one id could not be told apart."""
     flags: list[str | Path] = ["--input", CARS, "--model", "m", "--prompt", "{Name}", "--id", "{Origin}"]
-    refused(create(tmp_path, *flags), "duplicate_custom_id", "row 2: the custom_id USA is used before")
+    refused(create(tmp_path, *flags), "duplicate_custom_id", "row 2: the custom_id USA is used before, in row 1")
     assert create(tmp_path, *flags, "--skip-invalid").json["requests"] == 3
+    (tmp_path / "t.csv").write_text(f"a\nx\né\n{repaired('é')}\n")
+    flags = ["--input", "t.csv", "--model", "m", "--prompt", "{a}", "--id", "{a}", "--repair-ids"]
+    refused(create(tmp_path, *flags, "--force"), "duplicate_custom_id", "row 3: the custom_id " + repaired("é"))
+    refused(create(tmp_path, *flags, "--force"), "duplicate_custom_id", "is used before, in row 2")
 
 
 def test_an_id_that_the_server_refuses_is_a_bad_row(tmp_path: Path) -> None:

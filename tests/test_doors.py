@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.door import SCRIPTS, environment
+from tests.door import SCRIPTS, call_door, environment
+
+from doubleword.failure import Exit, Failure
 
 DOORS = sorted(path.name for path in SCRIPTS.glob("*.py"))
 PROJECT = SCRIPTS.parent / "pyproject.toml"
@@ -141,3 +144,18 @@ def test_stdout_that_nobody_reads_is_no_crash(tmp_path: Path) -> None:
     assert ran.returncode == 0
     assert "Traceback" not in ran.stderr and "Exception" not in ran.stderr
     assert (tmp_path / "a.jsonl").exists()
+
+
+@pytest.mark.parametrize("letter", ["x", "\u732b", "\U0001f600", '"'])
+def test_the_answer_fits_whatever_it_says_and_in_whatever_letters(letter: str, tmp_path: Path) -> None:
+    """A letter may take twelve bytes on stdout; what is left is still one object, with its error and its counts."""
+    long = letter * 600
+
+    def work(_: object) -> dict[str, Any]:
+        rows = [{"cause": long, "example": letter * 64, "action": long} for _ in range(10)]
+        keys = {"output": long, "errors": long, "failures": rows, "counts": {"total": 7}, "warnings": [long] * 10}
+        raise Failure(Exit.SOME_FAILED, "some_failed", long, long, keys)
+
+    ran = call_door("poll.py", "job", cwd=tmp_path, work=work)  # which holds it against the limit
+    assert (ran.code, ran.json["counts"], ran.json["error"]["code"]) == (6, {"total": 7}, "some_failed")
+    assert len(ran.json["error"]["message"]) > 30 and len(ran.json["error"]["hint"]) > 30

@@ -595,3 +595,25 @@ def test_a_price_table_of_another_form_is_refused(tmp_path: Path, content: str) 
         load_prices(path, DISK)
     assert caught.value.exit_code == Exit.BAD_INPUT
     assert '"24h": [' in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["response_format", "text", "functions", "documents"])
+def test_what_a_template_may_show_the_model_is_in_the_ceiling(tmp_path: Path, name: str) -> None:
+    """Beside the messages a request can carry text that becomes part of the prompt; a token for each byte of it."""
+    body = {"model": "openai/gpt-oss-20b", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
+    ceilings: list[float] = []
+    for extra in ({}, {name: [{"name": "f", "description": "word " * 2000}]}):
+        path = tmp_path / f"{len(ceilings)}.jsonl"
+        line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {**body, **extra}}
+        path.write_text(json.dumps(line))
+        ceilings.append(estimate([path], "24h", Disk(), load_prices(None, Disk())).ceiling_usd or 0.0)
+    assert ceilings[1] - ceilings[0] > 10_000 * 0.02 / 1e6
+
+
+def test_a_prompt_that_stands_elsewhere_takes_the_ceiling(tmp_path: Path) -> None:
+    """What an earlier answer holds is billed again, and only the server knows how much that is."""
+    body = {"model": "openai/gpt-oss-20b", "max_output_tokens": 1, "input": "And now?"}
+    for number, (extra, known) in enumerate([({}, True), ({"previous_response_id": "resp_1"}, False)]):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps({"url": "/v1/responses", "body": {**body, **extra}}))
+        assert (estimate([path], "24h", Disk(), load_prices(None, Disk())).ceiling_usd is not None) is known

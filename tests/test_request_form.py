@@ -423,6 +423,15 @@ def test_ids_are_repaired_on_request_and_the_map_is_kept(tmp_path: Path) -> None
     assert again == ids(tmp_path)
 
 
+def test_the_map_of_repaired_ids_is_a_table_that_is_safe_to_open(tmp_path: Path) -> None:
+    """Ids come from anywhere; no spreadsheet runs one, and none ends its row."""
+    rows = [{"a": '=HYPERLINK("é","y")'}, {"a": "a\rb"}, {"a": "a\nb"}, {"a": "@é"}]
+    assert create(tmp_path, rows, *PROMPT, "x {a}", "--id", "{a}", "--repair-ids").code == 0
+    with (tmp_path / "out.ids.csv").open(encoding="utf-8", newline="") as file:
+        kept = [row["original"] for row in csv.DictReader(file)]
+    assert kept == ['\'=HYPERLINK("é","y")', "a\rb", "a\nb", "'@é"]
+
+
 def test_no_map_is_kept_of_nothing(tmp_path: Path) -> None:
     """With --force one of an earlier making goes, and a table of the user's own of that name stays."""
     words = [*PROMPT, "{a}", "--id", "{a}", "--repair-ids", "--force"]

@@ -205,3 +205,21 @@ def test_any_json_is_a_schema_or_a_bad_one(content: dict[str, Any]) -> None:
             assert load(path, InMemory({path: json.dumps(whole).encode()})) == whole
         except Failure as failure:
             assert failure.code == "bad_schema" and failure.hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        closed(a={"type": "string", "pattern": "((((a{100}){100}){100}){100})"}),
+        {**closed(a={"type": "string"}), "$schema": "http://127.0.0.1:9/own-rules"},
+        b'{"a":' + b'{"type": "array", "items": ' * 120 + b"1" + b"}" * 121,
+    ],
+    ids=["pattern", "metaschema", "deep"],
+)
+def test_what_could_judge_no_answer_is_refused_before_anything_is_sent(
+    schema: Callable[[Any], Path], content: Any
+) -> None:
+    """A schema that only the check of the answers would find unusable leaves all of them unjudged, and paid."""
+    with pytest.raises(Failure) as caught:
+        load(schema(content), Disk())
+    assert (caught.value.exit_code, caught.value.code) == (Exit.BAD_INPUT, "bad_schema")

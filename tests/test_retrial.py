@@ -264,6 +264,70 @@ def test_an_attempt_that_was_planned_is_the_one_that_is_sent(
     assert desk.job()["batches"][1]["change"] == {"model": "test-chat"}
 
 
+def test_an_attempt_that_the_server_refuses_is_planned_no_more(desk: Desk, engine: RunningEngine) -> None:
+    """A model that does not exist: poll, fetch and another retry go on as if it had never been named."""
+    engine.upstream.fail("one", 400, times=1)
+    over(desk, engine, ["one", "two"])
+    refused = retry(desk, engine, "--only", "failed", "--model", "no-such-model")
+    assert (refused.code, refused.json["error"]["code"]) == (3, "forbidden")
+    assert (len(desk.job()["batches"]), desk.names()) == (1, ["a.job.json", "a.jsonl"])
+    assert desk.run("poll", "a.job.json").code == 6
+    assert retry(desk, engine, "--only", "failed", "--model", "test-chat").code == 0
+    assert fetch(desk).code == 0
+    assert [engine.upstream.count(text) for text in ("one", "two")] == [2, 1]
+
+
+@pytest.mark.parametrize("done", ["edited", "deleted"])
+def test_a_planned_attempt_whose_file_was_touched_is_planned_anew(
+    desk: Desk, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch, done: str
+) -> None:
+    """Nothing of it was sent, so nothing is lost; the batch file still says what was asked."""
+    engine.upstream.fail("one", 400, times=1)
+    over(desk, engine, ["one", "two"])
+    monkeypatch.setattr("doubleword.retrial.carry_out", killed)
+    with pytest.raises(Killed):
+        retry(desk, engine, "--only", "failed", "--note", "Please.")
+    monkeypatch.undo()
+    made = desk.folder / "a.attempt-2.jsonl"
+    made.write_text(made.read_text().replace("one", "another")) if done == "edited" else made.unlink()
+    refused = retry(desk, engine)
+    assert (refused.code, len(desk.job()["batches"]), batch_count(engine)) == (2, 1, 1)
+    assert retry(desk, engine, "--only", "failed", "--note", "Please.").code == 0
+    assert [engine.upstream.count(text) for text in ("one", "another", "two")] == [2, 0, 1]
+    assert fetch(desk).code == 0
+
+
+def test_two_jobs_of_one_batch_file_keep_their_attempts_apart(desk: Desk, engine: RunningEngine) -> None:
+    """A second, paid job by --job is the user's choice; its retry leaves alone what the first one asked."""
+    engine.upstream.fail("one", 400, times=2)
+    over(desk, engine, ["one", "two"])
+    assert desk.run("submit", "a.jsonl", "--job", "other.job.json").code == 0
+    finished(engine)
+    assert retry(desk, engine, "--only", "failed", "--note", "First.").code == 0
+    kept = (desk.folder / "a.attempt-2.jsonl").read_bytes()
+    assert desk.run("retry_failed", "other.job.json", "--only", "failed", "--note", "Second.").code == 0
+    finished(engine)
+    assert (desk.folder / "a.attempt-2.jsonl").read_bytes() == kept
+    assert desk.job("other.job.json")["batches"][1]["input"]["path"] == "a.other.attempt-2.jsonl"
+
+
+def test_an_older_copy_of_the_job_file_pays_nothing_again(desk: Desk, engine: RunningEngine) -> None:
+    """The server knows an attempt that the copy does not; put back or adopted elsewhere, it is told and refused."""
+    engine.upstream.fail("one", 400, times=1)
+    over(desk, engine, ["one", "two"])
+    older = (desk.folder / "a.job.json").read_bytes()
+    assert retry(desk, engine, "--only", "failed", "--note", "Please.").code == 0
+    newer = (desk.folder / "a.job.json").read_bytes()
+    (desk.folder / "a.job.json").write_bytes(older)
+    refused = retry(desk, engine, "--only", "failed", "--note", "Please.")
+    assert (refused.code, refused.json["error"]["code"], batch_count(engine)) == (2, "job_outdated", 2)
+    assert f"--adopt {desk.job()['id']}" in refused.json["error"]["hint"]
+    assert (desk.folder / "a.job.json").read_bytes() == older
+    (desk.folder / "a.job.json").write_bytes(newer)
+    assert retry(desk, engine, "--only", "failed", "--note", "Please.").json["resumed"] is True
+    assert engine.upstream.count("one") == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

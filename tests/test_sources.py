@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import io
 import json
 import tracemalloc
@@ -141,6 +143,16 @@ def test_other_encodings_can_be_told(table: Any) -> None:
         assert rows(table("t.csv", "a\nAmélie\n".encode(encoding)), encoding=encoding) == [{"a": "Amélie"}]
 
 
+def test_what_parquet_holds_and_json_does_not_is_text(tmp_path: Path) -> None:
+    """Dates, decimals and bytes, nested too: a prompt names them, and a joined table of any form writes them."""
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+    one = {"at": at, "day": at.date(), "cost": decimal.Decimal("1.50"), "raw": "é".encode(), "n": 7, "none": None}
+    nested = {"list": [{"day": at.date()}], "struct": {"raw": b"\xff"}}
+    pq.write_table(pa.Table.from_pylist([{**one, **nested}]), tmp_path / "t.pq")
+    said = {"at": "2026-01-02 03:04:05+00:00", "day": "2026-01-02", "cost": "1.50", "raw": "é", "n": 7, "none": None}
+    assert rows(tmp_path / "t.pq") == [{**said, "list": [{"day": "2026-01-02"}], "struct": {"raw": "\ufffd"}}]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_a_byte_order_mark_tells_the_encoding(table: Any, encoding: str) -> None:
     """What spreadsheets save as "Unicode text" is read without being told; however it is read."""
@@ -247,6 +259,16 @@ def test_bad_json_lines_are_bad_rows(table: Any) -> None:
     assert len(found) == len(parts)
     for row, part in zip(found, parts, strict=True):
         assert row.problem is None if part is None else part in str(row.problem), row
+
+
+@pytest.mark.parametrize("name", ["utf-99", "hex", "rot13", "idna", "undefined", "", "u\0", "é\udc80"])
+@pytest.mark.parametrize("table_name", ["t.csv", "t.txt", "t.jsonl", "folder"])
+def test_what_is_no_encoding_of_text_is_bad_input(table: Any, tmp_path: Path, table_name: str, name: str) -> None:
+    """Python knows codecs that read no text, and others that cannot tell what they cannot read."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("a")
+    path = tmp_path / "folder" if table_name == "folder" else table(table_name, "{}\n")
+    assert refused(path, encoding=name).code == "bad_arguments"
 
 
 def test_a_missing_file_an_empty_folder_and_an_unknown_encoding_are_bad_input(table: Any, tmp_path: Path) -> None:

@@ -138,3 +138,15 @@ def test_a_schema_file_takes_the_place_of_all(tmp_path: Path) -> None:
             read_schema(path, Disk())
         assert (refused.value.exit_code, refused.value.code) == (Exit.BAD_INPUT, "bad_schema")
         assert "s.json" in refused.value.message
+
+
+@pytest.mark.usefixtures("library")
+def test_a_schema_that_leads_in_a_circle_ends() -> None:
+    """Columns and judgement are found all the same; an answer that follows the circle far is no good one."""
+    circle = {"anyOf": [{"$ref": "#/$defs/x"}, {"$ref": "#/$defs/x"}, {"type": "integer"}, {"type": "null"}]}
+    properties = {"a": {"$ref": "#/$defs/x"}, "b": {"$ref": "#/$defs/y"}, "c": {"$ref": "#"}}
+    document = {"type": "object", "properties": properties, "$defs": {"x": circle, "y": {"$ref": "#/$defs/y"}}}
+    found = Schema(document)
+    assert found.columns() == {"a": "integer", "b": "text", "c": "text"}
+    assert found.breaks('{"c": {"c": {}}}') is None
+    assert found.breaks('{"c":' * 900 + "1" + "}" * 900) is not None

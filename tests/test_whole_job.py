@@ -12,7 +12,9 @@ import pytest
 from tests.door import Result, call_door, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 
-from doubleword.trial import chosen
+from doubleword.outside import Disk
+from doubleword.pricing import load_prices
+from doubleword.trial import Table, chosen
 
 pytestmark = pytest.mark.usefixtures("quick_looks")
 ASK = ["--input", "t.csv", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Genre of {title}?"]
@@ -209,3 +211,11 @@ def test_a_trial_that_fails_shows_why(engine: RunningEngine, folder: Path) -> No
     assert ["error" in row for row in tried.json["rows"]] == [False, True, False]
     assert engine.upstream.count("Alien") == 1
     assert json.dumps(tried.json).count("told to fail") >= 1
+
+
+def test_a_prompt_without_weight_has_a_projection() -> None:
+    """Control characters count as nothing in the estimate; a trial of them is not divided by it."""
+    table = Table(load_prices(None, Disk()))
+    asked = table.add(("a", {"url": "/v1/completions", "body": {"model": "m", "prompt": "\x01"}}))
+    projected = table.projection([asked], [{"prompt": 1, "completion": 2}])
+    assert (projected["prompt_tokens"], projected["completion_tokens"]) == (0, 2)

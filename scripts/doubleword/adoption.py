@@ -28,8 +28,11 @@ from doubleword.connection import chosen_base_url, connect, local_folder
 from doubleword.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
+from doubleword.judgement import INVALID
 from doubleword.outside import Disk, Outside
 from doubleword.request_line import DROPPED, MAX_LINE_BYTES
+from doubleword.result_reading import Asked
+from doubleword.results import Collector
 from doubleword.sources import blocks
 from doubleword.submission import WINDOWS, relative, report
 from doubleword.tables import sha256_of
@@ -39,12 +42,7 @@ from doubleword.watch import look
 SERVER_METADATA = frozenset(
     {"created_by_email", "context_name", "context_type", "request_source", "created_by", "dw_user_agent"}
 )
-
-
-COUNTS = (
-    "the job has later attempts: where they asked some answered requests again, poll.py may count too much as done; "
-    "fetch_results.py counts every row"
-)
+ADOPTED = "adopted-"  # how the job file is called where neither --job nor a batch file names it
 
 
 def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         message = "--adopt takes no --window, --metadata, --max-cost or --dry-run: it sends nothing"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "leave them out")
     given = [Path(name) for name in args.files]
-    path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"adopted-{job_id[:8]}{SUFFIX}")
+    path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}")
     if not path.name.endswith(SUFFIX):
         raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
     disk = outside.disk
@@ -149,6 +147,11 @@ class Adoption:
             job = self._job(groups, base_url, local)
         store = JobFile(self._path, job, self._disk)
         store.save()
+        if not self._given and self._path.name.startswith(ADOPTED):
+            self._warnings.append(
+                f"the job goes on by {plain(self._path)} alone; submit.py with the batch file it was made of would "
+                "be a new, paid job. Where you still have that file, adopt with it named instead"
+            )
         keys = report(store, {batch.id: batch.status for batch in batches}, resumed=True)
         return {**keys, **({"warnings": list(dict.fromkeys(self._warnings))[:10]} if self._warnings else {})}
 
@@ -228,14 +231,17 @@ class Adoption:
 
     def _grouped(self, copies: list[_Copy]) -> list[list[_Copy]]:
         """The batch files, each with its later attempts after it: they ask again what a batch file asks."""
+        beginning: dict[str, list[int]] = {}  # which copies begin with a request
+        for at, copy in enumerate(copies):
+            beginning.setdefault(next(batch_file.custom_ids(copy.path, self._disk), ""), []).append(at)
         groups: list[list[_Copy]] = []
-        for copy in copies:
-            asked = next(batch_file.custom_ids(copy.path, self._disk), "")
-            group = next((one for one in groups if asked in batch_file.custom_ids(one[0].path, self._disk)), None)
-            if group is None:
-                groups.append([copy])
-            else:
-                group.append(copy)
+        taken: set[int] = set()
+        for at, copy in enumerate(copies):
+            if at not in taken:
+                ids = batch_file.custom_ids(copy.path, self._disk)
+                group = {other for asked in ids for other in beginning.get(asked, ()) if other >= at} - taken
+                groups.append([copies[other] for other in sorted(group | {at})])
+                taken |= group
         return groups
 
     def _ordered(self, groups: list[list[_Copy]]) -> list[list[_Copy]]:
@@ -264,17 +270,15 @@ class Adoption:
         check = self._checked([group[0] for group in groups])
         batches = []
         for index, (group, original) in enumerate(zip(groups, check, strict=True)):
-            left = 0
+            left = self._left(group, original.endpoint)  # while the copies are where they were put
             for attempt, copy in enumerate(group, 1):
                 made = original if attempt == 1 else self._checked([copy])[0]
-                left = 0 if attempt == 1 else max(0, left - made.requests)  # what was open, and is not asked again
                 part = self._kept(copy, self._place(index, len(groups), attempt), made)
                 one = Intended(copy.batch.metadata[KEY_NAME], index, part, attempt, "created")
-                one.file_id, one.batch_id, one.left = copy.batch.input_file_id, copy.batch.id, left
+                one.file_id, one.batch_id = copy.batch.input_file_id, copy.batch.id
+                one.change = {} if attempt > 1 else None
                 batches.append(one)
-                left += made.requests - copy.batch.completed
-            if len(group) > 1:
-                self._warnings.append(COUNTS)
+            batches[-1].left = left
         metadata = {
             name: value
             for name, value in first.metadata.items()
@@ -290,6 +294,20 @@ class Adoption:
             files=[one.input for one in batches if one.attempt == 1],
             batches=sorted(batches, key=lambda one: one.attempt),
         )
+
+    def _left(self, group: list[_Copy], endpoint: str) -> int:
+        """How many requests of a batch file no attempt answered before the last one, which does not ask them either."""
+        *earlier, last = group
+        if not earlier:
+            return 0
+        again = set(batch_file.custom_ids(last.path, self._disk))
+        asked = Asked(group[0].path, None, endpoint, tuple(copy.batch for copy in earlier))
+        spool = self._path.with_name(f".{self._path.name}.rows")
+        with Collector(self._api, self._outside, spool, lambda _: None, partial=True) as collector:
+            return sum(
+                one.status not in ("succeeded", INVALID) and one.custom_id not in again
+                for one in collector.collect([asked])
+            )
 
     def _checked(self, copies: list[_Copy]) -> list[file_check.BatchFile]:
         """What stands in batch files of one attempt; raises Failure (2) where that is not valid."""

@@ -135,9 +135,11 @@ def _sidecar(place: Path, disk: Disk) -> dict[str, Any] | None:
     try:
         content = json.loads(raw)
         version = content["version"]
-        required = Source.__dataclass_fields__.keys() - {"repair_ids"}
-        if version == SIDECAR_VERSION and content["source"].keys() >= required:
-            return {"files": list(content["files"]), "source": content["source"]}
+        if version == SIDECAR_VERSION:
+            source = content["source"]
+            texts = (source["path"], source["format"], source["encoding"], source["id_template"] or "")
+            if isinstance(source["rows"], int) and all(isinstance(one, str) for one in texts):
+                return {"files": list(content["files"]), "source": source}
     except (ValueError, KeyError, TypeError, AttributeError):
         version = None
     said = "is damaged" if version in (None, SIDECAR_VERSION) else f"has the unknown version {plain(version, 20)}"

@@ -255,8 +255,12 @@ def _print(answer: dict[str, Any]) -> None:
 
 
 def _capped(answer: dict[str, Any], indent: int | None) -> dict[str, Any]:
-    """A copy of `answer` whose lists are cut, each saying how many more there are, to fit `OUTPUT_LIMIT`."""
+    """A copy of `answer` whose lists are cut, each saying how many more there are, to fit `OUTPUT_LIMIT`.
+
+    Texts are cut where that does not suffice: one letter may take twelve bytes.
+    """
     lists: list[tuple[dict[str, Any], str, int]] = []
+    texts: list[tuple[dict[str, Any], str]] = []
 
     def copy(value: Any) -> Any:
         if isinstance(value, dict):
@@ -265,6 +269,8 @@ def _capped(answer: dict[str, Any], indent: int | None) -> dict[str, Any]:
                 made[name] = copy(item)
                 if isinstance(item, list):
                     lists.append((made, name, len(item)))
+                elif isinstance(item, str):
+                    texts.append((made, name))
             return made
         if isinstance(value, list):
             return [copy(item) for item in value]
@@ -278,7 +284,11 @@ def _capped(answer: dict[str, Any], indent: int | None) -> dict[str, Any]:
             default=None,
         )
         if longest is None:
-            break
+            place, name = max(texts, key=lambda entry: len(json.dumps(entry[0][entry[1]])), default=({"": ""}, ""))
+            if len(place[name]) < 8:
+                break
+            place[name] = plain(place[name], len(place[name]) // 2)
+            continue
         holder, name, whole = longest
         holder[name] = holder[name][: len(holder[name]) // 2]
         holder[f"{name}_more"] = whole - len(holder[name])

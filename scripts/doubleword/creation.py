@@ -242,12 +242,23 @@ class Making:
         custom_id = request["custom_id"]
         if self._form.id is not None and self._seen.is_used(custom_id):
             hint = "make --id of columns that differ in every row, or leave it out"
-            raise BadRow(row.number, f"the custom_id {custom_id} is used before", "duplicate_custom_id", hint)
+            said = f"the custom_id {custom_id} is used before{self._first_use(custom_id)}"
+            raise BadRow(row.number, said, "duplicate_custom_id", hint)
         if self._form.kind == REQUESTS:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
                 said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
                 raise BadRow(row.number, said)
+
+    def _first_use(self, custom_id: str) -> str:
+        """Which row has this id already, where that will be shown and the table can be read once more to see."""
+        if self.args.input in (None, sources.STDIN) or len(self._skipped) >= SHOWN_ROWS:
+            return ""
+        for row in self._read():
+            with contextlib.suppress(BadRow):
+                if templates.custom_id(self._form.id, row, self._form.repair) == custom_id:
+                    return f", in row {row.number}"
+        return ""
 
 
 def _refuse_input_as_output(source: str | None, output: Path, disk: Disk) -> None:

@@ -55,8 +55,9 @@ class Intended:
     `key` is unique to it: the uploaded file's name and the batch's metadata carry it, so that it can be found
     again when a reply is lost. `file` is the index of the batch file whose requests it answers; `attempt`
     counts from 1, and later ones hold requests that are asked again: `left` is how many of the others are still
-    unanswered, `change` what was changed in the requests (`max_tokens`, `model`, `note`), None for nothing. `since`
-    is when the call of the present state was about to be made (epoch seconds), `tries` how often.
+    unanswered, `change` what was changed in the requests (`max_tokens`, `model`, `note`), None for nothing, empty where
+    that is not known any more. `since` is when the call of the present state was about to be made (epoch seconds),
+    `tries` how often.
     """
 
     key: str

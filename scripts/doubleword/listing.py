@@ -81,7 +81,8 @@ def _jobs(folder: Path, disk: Disk) -> list[tuple[Path, JobFile | None]]:
     found: list[tuple[Path, JobFile | None]] = []
     for path in (folder / name for name in names):
         try:
-            found.append((path, JobFile.load(path, disk)))
+            # A pipe of such a name would be waited for without end.
+            found.append((path, JobFile.load(path, disk) if disk.size(path) is not None else None))
         except (Failure, OSError):
             found.append((path, None))
     return sorted(found, key=lambda one: -one[1].job.created_at if one[1] is not None else float("-inf"))

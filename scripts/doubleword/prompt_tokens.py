@@ -52,6 +52,8 @@ MOST_MESSAGE_TOKENS = 8
 MOST_REQUEST_TOKENS = 100  # a template's own words; gpt-oss has 63
 MOST_TOOLS_TOKENS = 300  # a template's words about tools
 PROMPT_KEYS = ("messages", "input", "prompt", "instructions", "system")
+ELSEWHERE = ("previous_response_id", "conversation")  # a prompt that goes on from what only the server knows
+STEERING = ("response_format", "text", "functions", "documents")
 IMAGE_TYPES = frozenset({"image_url", "input_image", "image"})
 UNKNOWN_TYPES = frozenset({"input_audio", "audio_url", "video_url", "input_video", "file", "input_file", "document"})
 NOT_PROMPT = frozenset({"type", "role", "id", "detail", "tool_call_id", "call_id", "status"})
@@ -68,8 +70,8 @@ class Template:
 class Prompt:
     """The tokens that one request sends.
 
-    `tokens` is the estimate, `most` the most they can be, None where audio, video or a file is among them.
-    `unseen_images` counts images whose size is not known, because only a URL is given.
+    `tokens` is the estimate, `most` the most they can be, None where audio, video, a file or an earlier conversation
+    is among them. `unseen_images` counts images whose size is not known, because only a URL is given.
     """
 
     def __init__(self, url: str, body: Mapping[str, Any], template: Template) -> None:
@@ -80,6 +82,7 @@ class Prompt:
         for name in PROMPT_KEYS:
             if name in body:
                 self._walk(body[name])
+        self._unknown += any(body.get(name) for name in ELSEWHERE)
         around, most = self._around(url, body)
         around += template.always
         if self._messages and not self._has_system:
@@ -87,7 +90,7 @@ class Prompt:
         if body.get("tools"):
             self._texts.append(json.dumps(body["tools"], ensure_ascii=False))
             most += MOST_TOOLS_TOKENS
-        for name in ("response_format", "text"):  # they steer the answer; some templates show them to the model too
+        for name in STEERING:  # some templates show them to the model too
             if name in body:
                 most += len(json.dumps(body[name]))
         joined = "".join(self._texts)

@@ -1,16 +1,16 @@
 """The file that says which custom_id was repaired of which original: `<stem>.ids.csv` beside the batch file.
 
 Promises: it is written as the ids come and gets its name only with the batch files; nobody's table of the same name
-is taken for it.
+is taken for it; as in every table here, no cell is a formula.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
 from doubleword.outside import Disk
@@ -45,13 +45,17 @@ class RepairedIds:
         """Append pairs of the id that stands in a line, and its original."""
         if not ids:
             return
+        from doubleword.tables import without_formula
+
         if self._file is None:
             self._disk.remove(self.temporary)  # it may be a second name of a finished file, after a kill
             self._file = self._disk.create(self.temporary)
             self._file.write(HEADER)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(ids)
-        self._file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        rows: list[str] = []
+        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
+        writer = csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n")
+        writer.writerows((custom_id, without_formula(original)) for custom_id, original in ids)
+        self._file.write("".join(f"{row[:-2]}\n" for row in rows).encode("utf-8", "backslashreplace"))
         self.count += len(ids)
 
     def finish(self) -> None:

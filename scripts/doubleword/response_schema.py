@@ -20,6 +20,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk
 from doubleword.request_line import RESPONSES
 from doubleword.request_line import read as strict_json
+from doubleword.structured import Schema
 
 MAX_SCHEMA_BYTES = 1 << 20
 MAX_LEVELS = 10
@@ -91,6 +92,9 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
         return
     try:
         Draft202012Validator.check_schema(schema)
+    except RecursionError:
+        yield "$", "is nested too deep", "make the answer flatter"
+        return
     except SchemaError as error:
         place = _join("$", *error.absolute_path)
         yield place, f"is not valid JSON Schema: {plain(error.message, 160)}", "mend the schema at this place"
@@ -106,6 +110,9 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
     count = _Count()
     yield from _below(schema, schema, "$", 0, count)
     yield from count.flaws()
+    unusable = Schema(schema).unusable
+    if unusable is not None:  # such as a pattern too large to be used; the answers could be judged by it no more
+        yield "$", f"cannot judge answers: {unusable}", "write what it names in a simpler way"
 
 
 class _Count:

@@ -2,7 +2,8 @@
 
 Promises: requests that succeeded are never asked again, unless their flaw is named; a retry whose reply was lost
 is looked for before it is asked twice; a new attempt is a batch file of its own with a key of its own, submitted
-exactly once; the attempts for all batch files are planned together, and a run after a kill goes on with them.
+exactly once, and none is made from a job file that is not the newest; the attempts for all batch files are planned
+together, and a run after a kill goes on with them.
 
 The server's retry makes failed and cancelled requests pending again and leaves the rest (dwctl batches.rs);
 OpenAI has none, and rows that are in no file need a new attempt anywhere.
@@ -11,6 +12,7 @@ OpenAI has none, and rows that are in no file need a new attempt anywhere.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +25,14 @@ from doubleword.api_objects import Batch
 from doubleword.change import Change, asked_change
 from doubleword.command import Progress, quoted, script
 from doubleword.connection import connect
-from doubleword.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
+from doubleword.exactly_once import JOB_NAME, KEY_NAME, LAG_S, LOOK_AGAIN_S, SETTLE_S
 from doubleword.failure import Exit, Failure, plain
-from doubleword.job import InputFile, Intended, JobFile, Retry, locked, resolve
+from doubleword.job import SUFFIX, InputFile, Intended, JobFile, Retry, job_path, locked, resolve
 from doubleword.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.outside import Outside, WholeFile
 from doubleword.result_reading import Asked, Result
 from doubleword.results import Collector
-from doubleword.submission import carry_out, checked, relative, report, require_cost, spent_ceiling
+from doubleword.submission import ASKED, carry_out, checked, relative, report, require_cost, spent_ceiling
 from doubleword.tables import sha256_of
 from doubleword.watch import counted
 
@@ -91,6 +93,7 @@ class Retrial:
         self._outside = outside
         self._progress = progress
         self._wanted = wanted
+        self._since = 0
 
     def run(self, dry_run: bool, max_cost: float | None) -> dict[str, Any]:
         """Retry every batch that is over and left open what is wanted."""
@@ -104,6 +107,7 @@ class Retrial:
             return self._go_on(unsent, dry_run, max_cost)
         seen = [(one, self._over(one)) for one in latest]
         over = [(one, batch) for one, batch in seen if batch is not None]
+        self._since = min((batch.created_at or 0 for _, batch in over), default=0)
         open_ones = [(one, batch) for one, batch in over if one.left or batch.completed < one.input.requests]
         if self._wanted.is_plain and (open_ones or len(over) < len(seen)):
             return self._by_server(open_ones, dry_run, max_cost)
@@ -119,8 +123,10 @@ class Retrial:
             raise Failure(Exit.BAD_INPUT, "attempt_planned", message, hint)
         if dry_run:
             return report(self._store, {}, resumed=True)
-        self._require_cost([self._store.input_path(one.input) for one in unsent], max_cost)
-        return carry_out(self._store, self._api, self._outside, self._progress, resumed=True)
+        with self._withdrawing():
+            unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
+            self._require_cost(unasked, max_cost)
+            return carry_out(self._store, self._api, self._outside, self._progress, resumed=True)
 
     def _by_server(
         self, wanting: list[tuple[Intended, Batch]], dry_run: bool, max_cost: float | None
@@ -150,21 +156,70 @@ class Retrial:
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
             return report(self._store, statuses, resumed=not wanting)
+        if wanting:
+            self._require_newest()
         drafts: list[Intended] = []
         try:
             for one in wanting:
                 drafts.append(self._drafted(one, owed[one.key]))
             if drafts:
                 self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
-        except Failure:
+        except BaseException:
             for one in wanting:
-                self._outside.disk.remove(self._attempt_path(one))
+                self._outside.disk.remove(self._attempt_path(one.file, one.attempt + 1))
             raise
         if drafts:
             job.results.clear()
             job.batches += drafts
             self._store.save()
-        return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
+        with self._withdrawing():
+            return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
+
+    @contextlib.contextmanager
+    def _withdrawing(self) -> Iterator[None]:
+        """Plan attempts no more that cannot be submitted as they are, such as by a model that does not exist.
+
+        They would stand in the way of every other retry. Of what was uploaded at most no batch was made; what an
+        account without credit refuses can be submitted later.
+        """
+        try:
+            yield
+        except Failure as failure:
+            if failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND):
+                job = self._store.job
+                unmade = [one for one in job.batches if one.attempt > 1 and one.state not in ASKED]
+                job.batches = [one for one in job.batches if one not in unmade]
+                self._store.save()
+                for one in unmade:
+                    self._outside.disk.remove(self._attempt_path(one.file, one.attempt))
+            raise
+
+    def _require_newest(self) -> None:
+        """Refuse where the server has an attempt that the job file does not know, since it would be paid again.
+
+        An older copy of the file was put back, or the job was adopted and goes on in two places. Batches are listed
+        newest first (dwctl batches.rs); one whose input file was deleted cannot be adopted, and is passed over.
+        """
+        job = self._store.job
+        known = {one.key for one in job.batches}
+        for search in (job.id, ""):
+            try:
+                for batch in self._api.batches(search):
+                    if batch.created_at and batch.created_at < self._since:
+                        break
+                    ours = batch.metadata.get(JOB_NAME) == job.id and batch.input_file_id
+                    if ours and batch.metadata.get(KEY_NAME) not in known:
+                        message = (
+                            f"{plain(self._store.path)} is not the newest: the server has {plain(batch.id, 60)} too"
+                        )
+                        command = f"{script('submit.py')} --adopt {quoted(job.id)} --job newest{SUFFIX}"
+                        raise Failure(
+                            Exit.BAD_INPUT, "job_outdated", message, f"go on from the newer file, or {command}"
+                        )
+                return
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):  # a server without search gives the whole list
+                    raise error.failure("looking for other attempts") from error
 
     def _require_cost(self, paths: list[Path], limit: float | None) -> None:
         """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
@@ -265,16 +320,24 @@ class Retrial:
         for batch in batches:
             if not batch.terminal:
                 raise self._still_runs(batch)
-        spool = original.with_name(f".{original.name}.rows")
+        spool = self._store.path.with_name(f".{self._store.path.name}.rows")
         known = sha256_of(original, self._outside.disk) == asked_first.sha256
         asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
         ids, left = set(), 0
-        with Collector(self._api, self._outside, spool, lambda _: None) as collector:
-            for result in collector.collect([asked]):
-                if self._wanted.takes(result):
-                    ids.add(result.custom_id)
-                elif result.status in UNANSWERED:
-                    left += 1
+        remember = one.attempt > 1
+        try:
+            with Collector(self._api, self._outside, spool, lambda _: None, remember=remember) as collector:
+                for result in collector.collect([asked]):
+                    # A flawed answer stands where asking it again failed; but the server counts that one as failed,
+                    # and its own retry would ask it once more.
+                    last = collector.history(result)[-1]
+                    in_vain = last.batch == one.batch_id and last.result.status == "failed"
+                    if self._wanted.takes(result) or (in_vain and "failed" in self._wanted.kinds):
+                        ids.add(result.custom_id)
+                    elif result.status in UNANSWERED:
+                        left += 1
+        finally:
+            self._outside.disk.remove(spool)  # once more: Ctrl-C may have come at the first removal
         return _Owed(ids, left)
 
     def _drafted(self, one: Intended, owed: _Owed) -> Intended:
@@ -282,7 +345,7 @@ class Retrial:
         job, disk = self._store.job, self._outside.disk
         original = self._store.input_path(job.files[one.file])
         self._require_unchanged(original, job.files[one.file])
-        path = self._attempt_path(one)
+        path = self._attempt_path(one.file, one.attempt + 1)
         with WholeFile(path, disk, force=True) as file:
             for custom_id, line in self._as_asked_last(one):
                 if custom_id in owed.ids:
@@ -314,10 +377,13 @@ class Retrial:
     def _attempts(self, one: Intended) -> list[Intended]:
         return [other for other in self._store.job.batches if other.file == one.file]
 
-    def _attempt_path(self, one: Intended) -> Path:
-        """Where the attempt after `one` is written."""
-        original = self._store.input_path(self._store.job.files[one.file])
-        return original.with_name(f"{original.stem}.attempt-{one.attempt + 1}{original.suffix}")
+    def _attempt_path(self, file: int, attempt: int) -> Path:
+        """Where an attempt at a batch file is written; a job of another name than its batch file's puts its own in."""
+        job, path = self._store.job, self._store.path
+        usual = job_path(self._store.input_path(job.files[0])).absolute() == path.absolute()
+        original = self._store.input_path(job.files[file])
+        stem = original.stem if usual else f"{original.stem}.{path.name.removesuffix(SUFFIX)}"
+        return original.with_name(f"{stem}.attempt-{attempt}{original.suffix}")
 
     def _require_unchanged(self, path: Path, file: InputFile) -> None:
         """What is asked again must be what was asked."""

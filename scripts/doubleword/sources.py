@@ -168,18 +168,12 @@ class _Table:
         """The file as text; bytes that are none become lone surrogates, for `_undecodable` to find."""
         import io
 
-        try:
-            self.encoding = encoding_of(self.encoding, _peek(self.file)[:MARK_BYTES])
-        except LookupError:
-            hint = "for example --encoding utf-8, cp1252, latin-1 or utf-16"
-            raise self.failure(
-                f"cannot be read: there is no encoding {plain(self.encoding, 40)}", hint, "bad_arguments"
-            ) from None
+        self.encoding = encoding_of(self.encoding, _peek(self.file)[:MARK_BYTES])
         return io.TextIOWrapper(self.file, encoding=self.encoding, errors="surrogateescape", newline=newline)
 
     def require_utf8(self) -> None:
         start = _peek(self.file)[:MARK_BYTES]
-        if codecs.lookup(self.encoding).name not in ("utf-8", "utf-8-sig"):
+        if encoding_of(self.encoding, b"") != "utf-8":
             raise self.failure("is JSON, which is always UTF-8", "leave --encoding out", "bad_arguments")
         if not (found := encoding_of("utf-8", start)).startswith("utf-8"):
             raise self.failure(f"is {found.upper()}, and JSON is always UTF-8", "save the file as UTF-8")
@@ -415,12 +409,29 @@ def _parquet(table: _Table) -> Any:
 
 
 def _parquet_rows(table: _Table) -> Iterator[Row]:
-    number = 0
+    from pyarrow import types
+
+    number, file = 0, _parquet(table)
+    usual = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    others = [one.name for one in file.schema_arrow if not any(is_kind(one.type) for is_kind in usual)]
     # Threads would read columns ahead, for a row group of any size.
-    for batch in _parquet(table).iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
+    for batch in file.iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
         for values in batch.to_pylist():
             number += 1
+            for name in others:
+                values[name] = _as_json(values[name])
             yield Row(number, values)
+
+
+def _as_json(value: Any) -> Any:
+    """`value` as JSON could hold it: dates, decimals and the like as text, bytes as the UTF-8 that they may be."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 _READERS: dict[str, Callable[[_Table], Iterator[Row]]] = {

@@ -49,7 +49,10 @@ class Schema:
             value = read(text)
         except ValueError:
             return "the answer is not JSON, as it was to be"
-        return self._breaks(value)
+        try:
+            return self._breaks(value)
+        except RecursionError:
+            return "the answer is nested too deep to be judged by its schema"
 
     def columns(self) -> dict[str, str]:
         """The top-level properties in their order, each with what it holds: text, integer, number or boolean."""
@@ -176,17 +179,25 @@ def _resolved(document: Any, node: Any) -> dict[str, Any]:
 
 def _kind(document: Any, node: Any) -> str:
     """What a property holds, null aside; text for what is nested or mixed."""
+    return _common(_kinds(document, node, set()))
+
+
+def _kinds(document: Any, node: Any, met: set[int]) -> set[str]:
+    """What `node` and its options hold; nothing new for a node that was `met`, for they may lead in a circle."""
     node = _resolved(document, node)
+    if id(node) in met:
+        return set()
+    met.add(id(node))
     named = node.get("type")
     names = [named] if isinstance(named, str) else named if isinstance(named, list) else []
     kinds = {KINDS.get(name, "text") if isinstance(name, str) else "text" for name in names if name != "null"}
     for option in node["anyOf"] if isinstance(node.get("anyOf"), list) else ():
         if _resolved(document, option).get("type") != "null":
-            kinds.add(_kind(document, option))
+            kinds |= _kinds(document, option, met)
     values = node.get("enum")
     if not kinds and isinstance(values, list):
         kinds = {KINDS_OF_VALUES.get(type(value), "text") for value in values if value is not None}
-    return _common(kinds)
+    return kinds or {"text"}
 
 
 def _common(kinds: set[str]) -> str:

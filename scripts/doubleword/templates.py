@@ -153,7 +153,7 @@ def _nested(values: Any, path: str) -> Any:
     for name in path.split("."):
         if values is None:
             return None
-        if isinstance(values, list) and name.isdecimal():
+        if isinstance(values, list) and name.isdecimal() and len(name) < 10:
             values = values[int(name)] if int(name) < len(values) else None
         elif isinstance(values, Mapping):
             values = values[name]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 
-from doubleword.failure import plain
+from doubleword.failure import Exit, Failure, plain
 
 # The longer marks first: that of UTF-32 in little-endian begins with that of UTF-16. The Unicode Standard, 23.8.
 MARKS = {
@@ -23,9 +23,15 @@ MARK_BYTES = 4
 def encoding_of(given: str, start: bytes) -> str:
     """The encoding to read text with that begins with `start`; where UTF-8 is `given`, a mark may say another.
 
-    Raises LookupError where there is no encoding of that name.
+    Raises Failure (exit 2) where there is no encoding of text of that name that tells good bytes from bad.
     """
-    name = codecs.lookup(given).name
+    try:
+        b"\0\0\0\0".decode(given, "surrogateescape")
+        name = codecs.lookup(given).name
+    except (LookupError, ValueError):
+        hint = "for example --encoding utf-8, cp1252, latin-1 or utf-16"
+        message = f"there is no encoding {plain(given, 40) or 'without a name'} to read text in"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, hint) from None
     if name not in ("utf-8", "utf-8-sig"):
         return name
     return next((marked for mark, marked in MARKS.items() if start.startswith(mark)), "utf-8")

@@ -110,7 +110,8 @@ class Table:
         whole: dict[str, Any] = {"prompt_tokens": None, "completion_tokens": None}
         if not told:
             return {**whole, **dict.fromkeys(pricing.WINDOWS)}
-        ratio = sum(one["prompt"] for _, one in told) / sum(self._tokens(request) for request, _ in told)
+        estimated = sum(self._tokens(request) for request, _ in told)
+        ratio = sum(one["prompt"] for _, one in told) / max(estimated, 0.25)  # control characters alone have no weight
         answer = sum(one["completion"] or 0 for _, one in told) / len(told)
         whole["prompt_tokens"] = round(ratio * sum(self._estimated.values()))
         whole["completion_tokens"] = round(answer * self.requests)

@@ -100,6 +100,12 @@ def request(custom_id: str, text: str, url: str = CHAT) -> dict[str, Any]:
     return {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
 
 
+def another_job(desk: Desk, number: int) -> None:
+    """Make the copy of a job a job of its own, to which no attempt of another copy belongs."""
+    path = desk.folder / "a.job.json"
+    path.write_text(path.read_text().replace(desk.job()["id"], f"{number:032x}"))
+
+
 def finished(engine: RunningEngine) -> None:
     """Return when the engine has nothing left to do."""
     undone = (

@@ -13,7 +13,7 @@ from tests.engine_process import KEY, RunningEngine, wait_until
 from tests.faults.crash_driver import Driver, End, driver
 from tests.faults.gate import Gate
 from tests.faults.moods import OpenAi
-from tests.faults.rooms import Desk, batch_count, finished
+from tests.faults.rooms import Desk, another_job, batch_count, finished
 
 MOST_EVENTS = 400
 
@@ -118,6 +118,7 @@ def test_a_retry_by_a_new_batch_killed_anywhere_makes_one(
     for number in range(1, MOST_EVENTS):
         own = fresh(desk, number)
         _copy(desk, own, [])
+        another_job(own, number)
         end = crash.run(own, number, "retry_failed", "a.job.json", *change)
         finished(engine)
         if not end.killed:

@@ -12,7 +12,7 @@ import pytest
 from tests.engine_process import RunningEngine
 from tests.faults.gate import Gate
 from tests.faults.moods import OpenAi
-from tests.faults.rooms import Desk, batch_count, finished
+from tests.faults.rooms import Desk, another_job, batch_count, finished
 from tests.faults.seam import Seam
 
 from doubleword.failure import Failure
@@ -116,9 +116,10 @@ def test_retry_on_a_bad_disk_is_exit_5_and_asks_once(desk: Desk, gate: Gate, eng
     assert desk.run("submit", "a.jsonl").code == 0
     finished(engine)
 
-    def prepare(own: Desk, _at: int) -> None:
+    def prepare(own: Desk, at: int) -> None:
         for name in ("a.jsonl", "a.job.json"):
             (own.folder / name).write_bytes((desk.folder / name).read_bytes())
+        another_job(own, at)
 
     def judge(own: Desk) -> None:
         assert own.run("retry_failed", "a.job.json").code == 0
@@ -127,7 +128,7 @@ def test_retry_on_a_bad_disk_is_exit_5_and_asks_once(desk: Desk, gate: Gate, eng
         assert (engine.upstream.count("one"), engine.upstream.count("two")) == (1, 1 + at)
 
     struck = everywhere(desk, errno.ENOSPC, True, prepare, judge, "retry_failed", "a.job.json")
-    assert {"create .a.jsonl.rows", "create .a.attempt-2.jsonl.part", "replace a.attempt-2.jsonl"} <= set(struck)
+    assert {"create .a.job.json.rows", "create .a.attempt-2.jsonl.part", "replace a.attempt-2.jsonl"} <= set(struck)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])

@@ -49,6 +49,27 @@ def test_a_whole_job_with_failures_and_a_retry(desk: Desk, engine: RunningEngine
 
 
 @pytest.mark.usefixtures("mood")
+def test_a_flawed_answer_that_was_asked_again_in_vain_is_open(desk: Desk, engine: RunningEngine) -> None:
+    """The retry that poll names asks it once more, with or without a retry of the server; then all is done."""
+    cut = {"index": 0, "message": {"role": "assistant", "content": "cut o"}, "finish_reason": "length"}
+    engine.upstream.fail("two", 200, json.dumps({"model": "test-chat", "choices": [cut]}), times=1)
+    engine.upstream.fail("two", 400, times=1)
+    desk.batch_file("a.jsonl", TEXTS)
+    assert desk.run("submit", "a.jsonl").code == 0
+    finished(engine)
+    assert desk.run("retry_failed", "a.job.json", "--only", "truncated", "--max-tokens", "50").code == 0
+    finished(engine)
+    polled = desk.run("poll", "a.job.json")
+    assert (polled.code, polled.json["counts"]) == (6, {"total": 4, "completed": 3, "failed": 1})
+    assert desk.run("fetch_results", "a.job.json", "--output", "x.jsonl").code == 0  # the flawed answer stands
+    assert desk.run("retry_failed", "a.job.json").code == 0
+    finished(engine)
+    assert desk.run("poll", "a.job.json").code == 0
+    assert engine.upstream.calls[-1]["max_tokens"] == 50
+    assert [engine.upstream.count(text) for text in TEXTS] == [1, 3, 1, 1]
+
+
+@pytest.mark.usefixtures("mood")
 @pytest.mark.parametrize("route", ["upload", "create"])
 @pytest.mark.parametrize(
     "act", [faults.reply_lost, faults.reset_before, faults.gateway(504, acts=True)], ids=lambda act: act.__name__
