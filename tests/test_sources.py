@@ -143,6 +143,13 @@ def test_other_encodings_can_be_told(table: Any) -> None:
         assert rows(table("t.csv", "a\nAmélie\n".encode(encoding)), encoding=encoding) == [{"a": "Amélie"}]
 
 
+def test_a_column_of_parquet_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """As in CSV: a prompt would silently name the last of them."""
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(twice, tmp_path / "t.parquet")
+    assert "names the column a twice" in refused(tmp_path / "t.parquet").message
+
+
 def test_what_parquet_holds_and_json_does_not_is_text(tmp_path: Path) -> None:
     """Dates, decimals and bytes, nested too: a prompt names them, and a joined table of any form writes them."""
     at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)

@@ -166,3 +166,12 @@ def test_parquet_has_a_list_for_one_vector_and_refuses_several(tmp_path: Path) -
     with pytest.raises(Failure, match="several vectors"):
         write(tmp_path / "u.parquet", Parquet, [result(vectors([1.0], [2.0]), EMBEDDINGS)], columns)
     assert not (tmp_path / "u.parquet").exists()
+
+
+def test_a_number_beyond_all_floats_is_no_vector_and_no_crash(tmp_path: Path) -> None:
+    """A server may send any digits; the row has none then, and the others are written."""
+    beyond = [result(vectors([10**400, 1, 2]), EMBEDDINGS), ROWS[1]]
+    write(tmp_path / "t.parquet", Parquet, beyond, columns_of([], {EMBEDDINGS}, {}))
+    assert pyarrow.parquet.read_table(tmp_path / "t.parquet")["embedding"].to_pylist() == [None, [0.5, -2.0, 1.0]]
+    found = matrix(tmp_path, beyond, 2)
+    assert numpy.isnan(found[0]).all() and found[1].tolist() == [0.5, -2.0, 1.0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 
@@ -45,8 +45,10 @@ def column(kind: str, cells: Sequence[Any]) -> Any:
         texts = [one or b"" for one in values]
         buffers += [pyarrow.py_buffer(_offsets(texts)), pyarrow.py_buffer(b"".join(texts))]
     else:
-        vectors = [one or () for one in values]
-        numbers = array("f", chain.from_iterable(vectors))
+        vectors = [array("f") if one is None else one for one in values]
+        numbers = array("f")
+        for vector in vectors:
+            numbers.extend(vector)
         buffers.append(pyarrow.py_buffer(_offsets(vectors)))
         children = [pyarrow.Array.from_buffers(pyarrow.float32(), len(numbers), [None, pyarrow.py_buffer(numbers)])]
     return pyarrow.Array.from_buffers(types()[kind], len(values), buffers, children=children)
@@ -83,6 +85,14 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def floats(value: Any) -> array[float] | None:
+    """A vector in 32 bits; None for what is none, such as one with a whole number beyond all of them."""
+    try:
+        return array("f", value) if isinstance(value, list) else None
+    except (OverflowError, TypeError):
+        return None
+
+
 # What a cell becomes in a column of its kind; only an answer that no schema judged can fail to fit, or a whole
 # number beyond 64 bits, and the answer's text stands beside it.
 FITTING: dict[str, Callable[[Any], Any]] = {
@@ -90,5 +100,5 @@ FITTING: dict[str, Callable[[Any], Any]] = {
     "integer": _integer,
     "number": _number,
     "boolean": lambda value: value if type(value) is bool else None,
-    "vector": lambda value: value if isinstance(value, list) else None,
+    "vector": floats,
 }

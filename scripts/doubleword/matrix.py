@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from doubleword import result_lines
+from doubleword.arrow import floats
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import WholeFile
 from doubleword.result_reading import Result
@@ -75,14 +76,14 @@ class Matrix(Table):
         self._written += 1
 
 
-def _vector(result: Result) -> list[float] | None:
-    """The one vector of an answer; None for what failed, is missing, or is empty."""
+def _vector(result: Result) -> array.array[float] | None:
+    """The one vector of an answer; None for what failed, is missing, is empty, or has a number beyond all floats."""
     if result.kind != "succeeded" or result.line is None:
         return None
     found = result_lines.vectors((result_lines.parse(result.line) or {})["response"]["body"])
     if len(found) > 1:
         raise several_vectors(result)
-    return found[0] or None
+    return floats(found[0]) or None
 
 
 def header(rows: int, width: int) -> bytes:

@@ -12,7 +12,7 @@ import functools
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,12 +269,16 @@ def _header(table: _Table, rows: Iterator[list[str]]) -> list[str]:
         raise table.failure("is empty", "the first line must name the columns", "no_rows")
     if "\0" in "".join(header):
         raise table.failure("has a header with NUL characters", "if it is UTF-16 add --encoding utf-16-le or utf-16-be")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise table.failure(f"names the column {plain(twice[0], 60)} twice", "give columns unlike names")
+    _refuse_twice(table, header)
     if bad := undecodable("".join(header), table.encoding):
         raise table.failure(f"has a header that {bad}", "add --encoding NAME, often cp1252")
     return header
+
+
+def _refuse_twice(table: _Table, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise table.failure(f"names the column {plain(twice[0], 60)} twice", "give columns unlike names")
 
 
 def _separated(table: _Table, kind: str) -> Iterator[Row]:
@@ -403,9 +407,11 @@ def _parquet(table: _Table) -> Any:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(table.file, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES)
+        file = ParquetFile(table.file, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES)
     except ArrowInvalid as error:
         raise table.failure(f"is not Parquet: {plain(error, 120)}") from None
+    _refuse_twice(table, file.schema_arrow.names)
+    return file
 
 
 def _parquet_rows(table: _Table) -> Iterator[Row]:
