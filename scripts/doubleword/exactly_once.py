@@ -106,6 +106,7 @@ class Submission:
         try:
             file = self._outside.disk.open(path)
         except FileNotFoundError:
+            self._finish(one, "planned")
             raise Failure(
                 Exit.BAD_INPUT, "no_batch_file", f"the batch file {plain(path)} is gone", "restore it, then run again"
             ) from None

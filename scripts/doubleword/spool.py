@@ -1,6 +1,6 @@
 """Lines kept on disk until their turn comes: written one after the other, read again in any order.
 
-Promises: a line comes back as it was given; little of all this is in memory; the file goes at the end.
+Promises: a line comes back as it was given; little of all this is in memory; the file goes at the end, also of a kill.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Spool:
         # Of a run that was killed another process may still write there: it keeps the file, and loses the name.
         self._disk.remove(self._path)
         self._file = self._disk.create(self._path, 0o600)
+        with contextlib.suppress(OSError):  # a file without a name goes with its process; Windows keeps the name
+            self._disk.remove(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
