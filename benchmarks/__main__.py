@@ -140,7 +140,8 @@ SEND = """
 import hashlib, os, sys, time
 sys.path.insert(0, sys.argv[1])
 import requests
-from doubleword.api import Api, Upload
+from doubleword.api import Api
+from doubleword.bodies import Upload
 from doubleword.outside import Outside
 with open(sys.argv[3], "rb") as file:
     sha256 = hashlib.sha256()

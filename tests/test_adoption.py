@@ -16,8 +16,9 @@ from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 from tests.faults.rooms import CHAT, Unsynced, emptied, finished, request
 
 from doubleword.adoption import adopt
-from doubleword.api import Api, Content
+from doubleword.api import Api
 from doubleword.api_error import ApiError
+from doubleword.bodies import Content
 from doubleword.delivery import fetch
 from doubleword.listing import list_batches
 from doubleword.retrial import retry

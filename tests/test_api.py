@@ -15,9 +15,10 @@ import requests
 import responses
 from tests.clock import Clocked
 
-from doubleword.api import Api, Content, FileChanged, Upload, checked_base_url
+from doubleword.api import Api, checked_base_url
 from doubleword.api_error import ApiError, error_from_answer
 from doubleword.api_objects import bare_id
+from doubleword.bodies import Content, FileChanged, Upload
 from doubleword.failure import Exit, Failure
 
 BASE = "https://server.test/v1"

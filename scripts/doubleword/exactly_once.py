@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from doubleword.api import Api, FileChanged, Upload
+from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch, RemoteFile
+from doubleword.bodies import FileChanged, Upload
 from doubleword.failure import Exit, Failure, plain
 from doubleword.job import Intended, JobFile
 from doubleword.outside import Outside

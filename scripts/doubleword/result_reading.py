@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from doubleword import judgement, result_lines
-from doubleword.api import Api, Content, TooSlow
+from doubleword.api import Api
 from doubleword.api_error import ApiError
 from doubleword.api_objects import Batch
 from doubleword.bill import Usage
+from doubleword.bodies import Content, TooSlow
 from doubleword.failure import Exit, Failure, plain
 from doubleword.key import without_key
 from doubleword.outside import Outside
