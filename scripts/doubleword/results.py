@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -143,7 +144,8 @@ class Collector:
     @contextlib.contextmanager
     def _beside(self, asked: Asked, number: int) -> Iterator[Callable[[], Any] | None]:
         """Read the batches of file `number` in a process of its own, over its own connections, where it is worth it."""
-        if self._remember or (asked.requests or 0) < WORTH_READING_AHEAD:
+        # On macOS a process that was split off may not look for proxies, which the first call does.
+        if self._remember or (asked.requests or 0) < WORTH_READING_AHEAD or sys.platform == "darwin":
             yield None
             return
         if len(self._spools) == 1:
