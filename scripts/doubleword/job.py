@@ -40,7 +40,7 @@ class InputFile:
 class Retry:
     """One call of the server's own retry; `before` holds the counts and times that the call changes.
 
-    `state` is "asking" until the reply is known, then "asked".
+    `state` is "asking" until the reply is known, then "asked"; `at` is when it came to be so, in epoch seconds.
     """
 
     at: float

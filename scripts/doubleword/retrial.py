@@ -267,9 +267,13 @@ class Retrial:
             now = self._outside.monotonic()
             batch = self._api.batch(batch.id)
         if last.state == "asking":
-            last.state = "asked"
-            self._store.save()
+            self._confirm(last)
         return batch
+
+    def _confirm(self, retry: Retry) -> None:
+        """Record that it happened, and when that was known: for a while from then on a replica may show the old end."""
+        retry.state, retry.at = "asked", self._outside.now()
+        self._store.save()
 
     def _asked_server(self, one: Intended, batch: Batch) -> bool:
         """Ask for the server's retry, once; False where it has none or nothing that it would retry."""
@@ -301,8 +305,7 @@ class Retrial:
                 if asking.state == "asked":
                     return True
             else:
-                asking.state = "asked"
-                self._store.save()
+                self._confirm(asking)
                 return True
         raise Failure(Exit.UNREACHABLE, "server_unreachable", f"{doing} kept failing", "run this again later")
 

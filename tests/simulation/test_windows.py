@@ -142,6 +142,17 @@ def test_what_a_replica_shows_from_before_a_retry_is_not_believed(on_source: Sta
     assert (again.code, on_source.server.retries(batch)) == (Exit.DONE, 1)
 
 
+def test_a_retry_that_took_effect_hours_after_it_was_begun_is_believed(on_source: Staged) -> None:
+    """The machine slept in the middle of the call; a replica shows the old end a moment later (seed 104114)."""
+    batch = on_source.over(f1_0="failed")
+    on_source.stage("/retry", "machine asleep")
+    on_source.server.duration = 600.0
+    assert on_source.run("retry").code == Exit.DONE
+    assert (on_source.server.retries(batch), on_source._plan) == (1, [])
+    on_source.lag = 8.0
+    assert on_source.run("poll").code == Exit.NOT_FINISHED
+
+
 def test_a_batch_that_was_retried_a_moment_ago_is_cancelled(on_source: Staged) -> None:
     """A replica shows it as over, and it runs."""
     batch = on_source.over(f1_0="failed")
