@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -126,6 +127,7 @@ class Upload:
         self._sha256 = sha256
         self._length = len(self._head) + size + len(self._tail)
         self._hash = hashlib.sha256()
+        self._hashing: threading.Thread | None = None
         self._sent = sent
 
     def __len__(self) -> int:
@@ -147,10 +149,19 @@ class Upload:
             if not block:
                 raise FileChanged
             self._left -= len(block)
-            self._hash.update(block)
+            self._hashed()
+            # hashlib lets go of the interpreter, so a block is hashed while it is sent.
+            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+            self._hashing.start()
             self._sent(len(block))
             return block
+        self._hashed()
         if self._hash.hexdigest() != self._sha256:
             raise FileChanged
         tail, self._tail = self._tail, b""
         return tail
+
+    def _hashed(self) -> None:
+        if self._hashing is not None:
+            self._hashing.join()
+            self._hashing = None

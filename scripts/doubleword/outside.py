@@ -293,10 +293,10 @@ class Outside:
         from doubleword.impatience import make_impatient
 
         class Wide(HTTPAdapter):
-            """Sends in blocks of 256 KiB instead of 16, which is several times faster for uploads."""
+            """Sends in blocks of 1 MiB instead of 16 KiB, which is several times faster for uploads."""
 
             def init_poolmanager(self, *args: object, **options: object) -> None:
-                super().init_poolmanager(*args, blocksize=1 << 18, **options)  # type: ignore[arg-type]
+                super().init_poolmanager(*args, blocksize=1 << 20, **options)  # type: ignore[arg-type]
                 make_impatient(self.poolmanager)
 
             def proxy_manager_for(self, proxy: str, **options: Any) -> PoolManager:
