@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.door import run_door
 from tests.request_lines import VALID, chat, line
 
-from doubleword import file_check, swift_check
+from doubleword import file_check, seen_ids, swift_check
 from doubleword.file_check import check
 from doubleword.line_shapes import Shapes
 from doubleword.outside import Disk
@@ -137,6 +137,17 @@ def test_two_halves_tell_what_the_whole_does(
         assert check(paths, AtOnce()) == whole
         if not whole.error_count:
             assert swift_check.look(paths, AtOnce(), True) is not None
+
+
+@pytest.mark.parametrize(("ids", "same"), [(("a1", "b2", "c3"), False), (("a1", "b2", "a1"), True)])
+def test_custom_ids_that_only_look_the_same_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: tuple[str, ...], same: bool
+) -> None:
+    """All of one length have one hash here; only an id that really stands twice needs the check line by line."""
+    monkeypatch.setattr(seen_ids, "hash", len, raising=False)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(to_line(chat()).replace(b"row-0000001", one.encode()) + b"\n" for one in ids))
+    assert (swift_check.look([path], AtOnce(), True) is None) is same
 
 
 def test_a_file_that_changes_under_the_look_is_read_again(tmp_path: Path) -> None:

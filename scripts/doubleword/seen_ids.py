@@ -42,6 +42,11 @@ class SeenIds:
         for hashed in map(hash, custom_ids):
             buckets[hashed & (BUCKETS - 1)].append((hashed >> 10) & 0xFFFFFFFF)
 
+    def suspected(self, custom_ids: Iterable[str]) -> list[str]:
+        """Those of `custom_ids` that are among the suspects."""
+        suspects = self._suspects
+        return [one for one in custom_ids if hash(one) & HASHED in suspects] if suspects else []
+
     def kept(self) -> list[bytes]:
         """What is kept of all ids, for another instance in a process of the same origin to `take`."""
         return [bucket.tobytes() for bucket in self._buckets]

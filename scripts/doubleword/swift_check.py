@@ -62,27 +62,47 @@ def look(
     """
     versions = [disk.version(path) for path in paths]
     sizes = [disk.size(path) or 0 for path in paths]
-    seen = [Seen(size) for size in sizes]
-    with contextlib.ExitStack() as ends, contextlib.suppress(_Doubt):
-        works: list[Callable[[], Any]] = [functools.partial(_look_at, part, paths, disk) for part in halves(sizes)]
-        if hashed:
-            works.append(lambda: [_sha256(path, disk) for path in paths])
-        told = [ends.enter_context(disk.beside(work)) for work in works]
-        meanwhile()
-        found: list[Any] = [one() if one is not None else None for one in told]
-        if None in found:
+    with contextlib.suppress(_Doubt):
+        seen, digests, repeated, _ = _look_once(paths, sizes, disk, hashed, frozenset(), meanwhile)
+        if repeated:  # of millions of custom_ids some have the same hash; a second look tells them apart
+            _, _, _, named = _look_once(paths, sizes, disk, False, repeated, lambda: None)
+            if len(set(named)) < len(named):
+                return None
+        if versions != [disk.version(path) for path in paths]:
             return None
-        ids = SeenIds()
-        for counted, kept in found[:2]:
-            for number, *facts in counted:
-                seen[number].add(*facts)
-            ids.take(kept)
-        if ids.repeated() or versions != [disk.version(path) for path in paths]:
-            return None
-        for one, digest in zip(seen, found[2] if hashed else [""] * len(paths), strict=True):
+        for one, digest in zip(seen, digests, strict=True):
             one.sha256 = digest
         return seen
     return None
+
+
+def _look_once(
+    paths: Sequence[Path],
+    sizes: Sequence[int],
+    disk: Disk,
+    hashed: bool,
+    suspects: frozenset[int],
+    meanwhile: Callable[[], None],
+) -> tuple[list[Seen], list[str], frozenset[int], list[str]]:
+    """The files, their SHA-256, the hashes of custom_ids that may stand twice, and the custom_ids with `suspects`."""
+    works: list[Callable[[], Any]] = [
+        functools.partial(_look_at, part, paths, disk, suspects) for part in halves(sizes)
+    ]
+    if hashed:
+        works.append(lambda: [_sha256(path, disk) for path in paths])
+    with contextlib.ExitStack() as ends:
+        told = [ends.enter_context(disk.beside(work)) for work in works]
+        meanwhile()
+        found: list[Any] = [one() if one is not None else None for one in told]
+    if None in found:
+        raise _Doubt
+    seen, ids, named = [Seen(size) for size in sizes], SeenIds(), []
+    for counted, kept, suspected in found[:2]:
+        for number, *facts in counted:
+            seen[number].add(*facts)
+        ids.take(kept)
+        named += suspected
+    return seen, found[2] if hashed else [""] * len(paths), ids.repeated(), named
 
 
 def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
@@ -98,38 +118,41 @@ def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
     return parts
 
 
-_Found = tuple[list[tuple[int, int, str, list[str]]], list[bytes]]
+_Found = tuple[list[tuple[int, int, str, list[str]]], list[bytes], list[str]]
 
 
-def _look_at(parts: Sequence[Part], paths: Sequence[Path], disk: Disk) -> _Found | None:
-    """The requests of `parts`, as (file, requests, endpoint, models), and their custom_ids as SeenIds keeps them."""
-    shapes, ids = Shapes(Checker()), SeenIds()
+def _look_at(parts: Sequence[Part], paths: Sequence[Path], disk: Disk, suspects: frozenset[int]) -> _Found | None:
+    """The requests of `parts`, as (file, requests, endpoint, models), and their custom_ids as SeenIds keeps them; then
+    the custom_ids that are `suspects`.
+    """
+    shapes, ids, named = Shapes(Checker()), SeenIds(suspects), list[str]()
     counted: list[tuple[int, int, str, list[str]]] = []
     with contextlib.suppress(_Doubt):
         for part in parts:
             one = Seen(0)
             with open_input(paths[part.file], disk) as file:
                 for lines in lines_in(file, part):
-                    _count(lines, shapes, ids, one)
+                    _count(lines, shapes, ids, one, named)
             counted.append((part.file, one.requests, one.endpoint, list(one.models)))
-        return counted, ids.kept()
+        return counted, ids.kept(), named
     return None
 
 
-def _count(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen) -> None:
+def _count(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen, named: list[str]) -> None:
     """Count the requests in `lines`; the first of all is looked at alone, since it shows the shape of the others."""
     if not one.requests and lines:
-        _count_each(lines[:1], shapes, ids, one)
+        _count_each(lines[:1], shapes, ids, one, named)
         lines = lines[1:]
     accepted = shapes.accepts_all(lines)
     if accepted is None:
-        _count_each(lines, shapes, ids, one)
+        _count_each(lines, shapes, ids, one, named)
     else:
         one.add(len(lines), accepted.url, [accepted.model])
         ids.note(accepted.custom_ids)
+        named += ids.suspected(accepted.custom_ids)
 
 
-def _count_each(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen) -> None:
+def _count_each(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen, named: list[str]) -> None:
     for raw in lines:
         line = raw.strip(BLANK)
         if line:
@@ -138,6 +161,7 @@ def _count_each(lines: list[bytes], shapes: Shapes, ids: SeenIds, one: Seen) -> 
                 raise _Doubt
             one.add(1, accepted.url, [accepted.model])
             ids.note(accepted.custom_ids)
+            named += ids.suspected(accepted.custom_ids)
 
 
 def lines_in(file: BinaryIO, part: Part) -> Iterator[list[bytes]]:
