@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from doubleword.failure import Failure
 from doubleword.matrix import Matrix
 from doubleword.outside import Disk, WholeFile
 from doubleword.request_line import CHAT, EMBEDDINGS
 from doubleword.result_reading import Result
-from doubleword.tables import Column, Csv, Parquet, Table, columns_of
+from doubleword.tables import Column, Csv, Parquet, SourceCells, Table, _rows, columns_of, without_formula
 
 PROPERTIES = {"n": "integer", "x": "number", "ok": "boolean", "status": "text", "tags": "text"}
 ANSWER = {"n": 7, "x": 1, "ok": True, "status": "new", "tags": ["a", "é"]}
@@ -175,3 +178,40 @@ def test_a_number_beyond_all_floats_is_no_vector_and_no_crash(tmp_path: Path) ->
     assert pyarrow.parquet.read_table(tmp_path / "t.parquet")["embedding"].to_pylist() == [None, [0.5, -2.0, 1.0]]
     found = matrix(tmp_path, beyond, 2)
     assert numpy.isnan(found[0]).all() and found[1].tolist() == [0.5, -2.0, 1.0]
+
+
+CELLS = st.text(alphabet=",\"'\r\n\t\0=+-@ aé東\U0001f600\u2028\ud800", max_size=6) | st.sampled_from(
+    [None, 7, 1.5, [1]]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6), st.booleans())
+def test_rows_are_what_the_library_would_write(rows: list[tuple[Any, ...]], raw_cells: bool) -> None:
+    """csv.writer, of cells without formulas and NUL: row by row, and many rows at once."""
+    table = Csv(cast(WholeFile, None), [], raw_cells=raw_cells)
+    one_by_one = [table._written(row) for row in rows]
+    assert _rows(*map(table._column, zip(*rows, strict=True))) == one_by_one
+    expected = []
+    for row in rows:
+        cells = ["" if cell is None else cell if isinstance(cell, str) else json.dumps(cell) for cell in row]
+        cells = [cell.replace("\0", "") for cell in cells]
+        file = io.StringIO(newline="")
+        csv.writer(file, lineterminator="\r\n").writerow(cells if raw_cells else map(without_formula, cells))
+        expected.append(file.getvalue().removesuffix("\r\n").encode("utf-8", "replace"))
+    assert one_by_one == expected
+
+
+def test_cells_of_a_source_are_found_many_at_once_as_one_by_one() -> None:
+    """Past rows that no request was made of, wherever blocks end; what is not there is an error either way."""
+    blocks = [(["a", "b", "c"], [[1], [2], [3]]), (["d"], [[4]]), (["e", "f", "g"], [[5], [6], [7]])]
+    wanted = ["b", "c", "d", "f"]
+    expected = [[2], [3], [4], [6]]
+    one = SourceCells(iter(blocks), "t.csv")
+    assert [one.of(name) for name in wanted] == expected
+    for cut in range(len(wanted) + 1):
+        many = SourceCells(iter(blocks), "t.csv")
+        assert [*many.of_all(wanted[:cut]), *many.of_all(wanted[cut:])] == expected
+    with pytest.raises(Failure) as refused:
+        SourceCells(iter(blocks), "t.csv").of_all(["b", "a"])
+    assert refused.value.code == "join_mismatch"

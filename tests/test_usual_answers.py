@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.test_request_line_agreement import json_values, places
 
-from doubleword import result_reading
+from doubleword import result_lines, result_reading
 from doubleword.outside import Disk, WholeFile
 from doubleword.request_line import CHAT
-from doubleword.result_reading import Line, Result, _Into, _Shown
+from doubleword.result_reading import LENGTH, Lines, Reading, Result, _Into, _Shown
 from doubleword.spool import Spool
 from doubleword.structured import Expected
 from doubleword.tables import Csv, columns_of
-from doubleword.usual_answers import usual
+from doubleword.usual_answers import UsualAnswers, UsualLines, usual
 
 ANSWER: dict[str, Any] = {
     "id": "batch_req_1",
@@ -67,28 +68,142 @@ def lines(draw: st.DrawFn) -> bytes:
     return json.dumps(value).encode()
 
 
-def kept(raws: list[bytes], folder: Path, short: bool, packed: bool) -> Any:
+WAYS = ("long", "short", "many")
+
+
+def kept(raws: list[bytes], folder: Path, way: str, packed: bool) -> Any:
     """All that is kept of `raws`: rows with what the spool has for them, what was seen, and tokens."""
     table = Csv(WholeFile(folder / "t.csv", Disk()), columns_of([], {CHAT}, {})) if packed else None
     with pytest.MonkeyPatch.context() as patch, Spool(folder / "spool", Disk()) as spool:
-        if not short:
+        if way == "long":
             patch.setattr(result_reading, "usual", lambda _: None)
         into, shown, seen = _Into(spool, CHAT, Expected(), table), _Shown(), set[tuple[str, str]]()
-        for raw in raws:
-            into.keep(Line(raw), shown, seen)
-        spool.settle()
-        rows = {name: (row[:3], spool.line(row.start, row.length)) for name, row in shown.rows.items()}
+        # The shape is learnt from the first line.
+        for some in [raws[:1], raws[1:]] if way == "many" else [[raw] for raw in raws]:
+            into.keep(Lines(some), shown, seen)
+            if way == "short":
+                into = _Into(spool, CHAT, Expected(), table)
+        reading = Reading(spool, shown.rows, size=spool.settle())
+        rows = {
+            name: (row, reading.kept([row]))
+            if isinstance(row, int)
+            else (row[:3], row.place & LENGTH, reading.kept([row.place]))
+            for name, row in shown.rows.items()
+        }
         return rows, seen, shown.unreadable, shown.usage
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(lines(), min_size=1, max_size=4), st.booleans())
-def test_the_short_way_keeps_what_the_long_way_keeps(
+def test_the_short_ways_keep_what_the_long_way_keeps(
     tmp_path_factory: pytest.TempPathFactory, raws: list[bytes], packed: bool
 ) -> None:
     """Rows, their order of preference, the bytes kept for a table, doubles, tokens: all the same."""
     folder = tmp_path_factory.mktemp("kept")
-    assert kept(raws, folder, True, packed) == kept(raws, folder, False, packed)
+    long, short, many = (kept(raws, folder, way, packed) for way in WAYS)
+    assert short == long
+    assert many == long
+
+
+# What may stand in place of any value of a line, raw: JSON or not.
+PIECES = [
+    b'""', b'" "', b'"stop"', b'"a\\nb"', b'"\\u0000"', b'"\\ud800"', b'"\xc3\xa9"', b'"\xff"', b'"a"b"', b'"\\"',
+    b'"a\\"', b'"x","y"', b"0", b"00", b"007", b"-1", b"1.5", b"1e400", b"1e5", b"9" * 15, b"9" * 16, b"9" * 40,
+    b"true", b"null", b"{}", b'["a"]', b'"a\r"', b'"=1"', b'"a, b"', b'"\x01"', b"", b'"row-2"',
+    b'"%b"' % (b"m" * 300),
+]  # fmt: skip
+OTHER: dict[str, Any] = {
+    "id": "a 1",
+    "custom_id": "row 1",
+    "response": {
+        "status_code": 200,
+        "request_id": "r",
+        "body": {
+            "choices": [
+                {
+                    "message": {"content": "y", "reasoning_content": 'say "é"', "refusal": None, "tool_calls": []},
+                    "finish_reason": "stop",
+                    "logprobs": None,
+                }
+            ],
+            "created": 1790000000,
+            "model": "m",
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2, "cost": 0.25, "details": {"cached_tokens": 0}},
+            "system_fingerprint": "fp",
+        },
+    },
+}
+
+
+_VALUES = re.compile(rb': ?("(?:[^"\\]|\\.)*"|[0-9.]+|null)')
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[bytes]:
+    """Lines that differ from the first in the raw bytes of up to two values."""
+    first = json.dumps(draw(st.sampled_from([ANSWER, OTHER])), ensure_ascii=draw(st.booleans())).encode()
+    every = [first]
+    for number in range(draw(st.integers(1, 4))):
+        raw = first.replace(b"row-1", b"row-%d" % (number + 3)).replace(b"row 1", b"row-%d" % (number + 3))
+        spans = [match.span(1) for match in _VALUES.finditer(raw)]
+        for at in sorted(draw(st.sets(st.integers(0, len(spans) - 1), max_size=2)), reverse=True):
+            start, end = spans[at]
+            raw = raw[:start] + draw(st.sampled_from(PIECES)) + raw[end:]
+        every.append(raw)
+    return every
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(alike(), st.booleans())
+def test_lines_of_one_shape_are_kept_as_each_would_be(
+    tmp_path_factory: pytest.TempPathFactory, raws: list[bytes], packed: bool
+) -> None:
+    """Also among others, doubles and broken ones."""
+    folder = tmp_path_factory.mktemp("alike")
+    assert kept(raws, folder, "many", packed) == kept(raws, folder, "long", packed)
+
+
+@pytest.mark.parametrize("spaced", [True, False])
+@pytest.mark.parametrize("answer", [ANSWER, OTHER], ids=["plain", "with more"])
+def test_a_line_that_passes_by_its_shape_is_usual(answer: dict[str, Any], spaced: bool) -> None:
+    """Whatever stands in the place of any value: no JSON, another type, an empty text, a number that is none."""
+    first = json.dumps(answer, ensure_ascii=spaced, separators=None if spaced else (",", ":")).encode()
+    lines_, passed = UsualLines(), 0
+    lines_.learn(first)
+    for match in _VALUES.finditer(first):
+        for piece in PIECES:
+            raw = first[: match.start(1)] + piece + first[match.end(1) :]
+            ((_, answers),) = lines_.runs([raw])
+            if answers is not None:
+                found = usual(result_lines.parse(raw))
+                assert found is not None, raw
+                assert answers == UsualAnswers.of(found), raw
+                passed += 1
+    assert passed > 50
+
+
+@pytest.mark.parametrize("answer", [ANSWER, OTHER], ids=["plain", "with more"])
+def test_lines_of_one_shape_are_known_as_such(answer: dict[str, Any]) -> None:
+    """Or each would be looked at alone, and the tests above hold nothing."""
+    found, again = UsualLines(), copy.deepcopy(answer)
+    found.learn(json.dumps(answer).encode())
+    again.update(id="a 2", custom_id="other")
+    body = again["response"]["body"]
+    body["choices"][0]["message"]["content"] = 'a longer "text", \n with all'
+    body["usage"].update(prompt_tokens=123456, completion_tokens=0)
+    ((raws, answers),) = found.runs([json.dumps(again).encode()])
+    assert len(raws) == 1
+    assert answers == UsualAnswers(["a 2"], ["other"], ['a longer "text", \n with all'], ["123456"], ["0"], "m")
+
+
+def test_a_mixture_of_shapes_costs_few_trials() -> None:
+    """A shape is wanted after 1, 2, 4, 8 … blocks of strange lines, and not for each of them."""
+    found, wanted = UsualLines(), 0
+    for _ in range(1000):
+        list(found.runs([b"{}"] * 3))
+        wanted += found.learning
+        found.learning = False
+    assert wanted == 10
 
 
 def test_a_usual_answer_is_known_as_one() -> None:
@@ -110,7 +225,7 @@ def test_what_is_packed_is_the_row_that_would_have_been_written(tmp_path: Path) 
             path = tmp_path / f"{len(source)}{packs}.csv"
             columns = columns_of([f"c{number}" for number in range(len(source))], {CHAT}, {})
             with WholeFile(path, Disk()) as file, (table := Csv(file, columns)):
-                packed = table.pack_usual(answer) if packs else None
+                packed = table.pack_usual(UsualAnswers.of(answer))[0] if packs else None
                 table.add(result._replace(line=None, packed=packed) if packs else result, source)
             written.append(path.read_bytes())
         assert written[0] == written[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import re
@@ -62,14 +63,25 @@ def _loads() -> Callable[[bytes], Any]:
 
 
 def custom_ids(path: Path, disk: Disk) -> Iterator[str]:
-    """Yield the custom_id of each request of a checked file, in its order; raises as `request_lines`.
+    """Yield the custom_id of each request of a checked file, in its order; raises as `request_lines`."""
+    return itertools.chain.from_iterable(custom_id_blocks(path, disk))
+
+
+def custom_id_blocks(path: Path, disk: Disk) -> Iterator[list[str]]:
+    """As `custom_ids`, with those that stand close to each other taken together.
 
     A checked line has no key twice, so where it begins with a custom_id that is the one.
     """
     plain_start = re.compile(rb'\{"custom_id": ?"([ !#-\[\]-~]{1,64})",').match
-    for number, line in numbered_lines(path, disk):
-        start = plain_start(line)
-        yield start[1].decode() if start else _id_of(line, number, path)
+    number = 0
+    with open_input(path, disk) as file:
+        for _, lines in blocks(file, MAX_LINE_BYTES):
+            starts = list(map(plain_start, lines))
+            if lines and all(starts):
+                yield b"\n".join([start[1] for start in starts if start]).decode().split("\n")
+            else:
+                yield [_id_of(line, at, path) for at, raw in enumerate(lines, number + 1) if (line := raw.strip(BLANK))]
+            number += len(lines)
 
 
 def numbered_lines(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:

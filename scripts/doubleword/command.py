@@ -77,8 +77,10 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], di
 
     `work` returns the script's output keys, or raises `Failure`. Ctrl-C and SIGTERM end as exit 7.
     """
+    import gc
     import signal
 
+    gc.set_threshold(50_000)  # rows in passing are many, and circles few
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         answer, code = work(parser.parse_args()), Exit.DONE

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from doubleword.judgement import FLAWS, INVALID
 from doubleword.matrix import Matrix
 from doubleword.outside import Outside, WholeFile, refuse_existing
 from doubleword.request_line import EMBEDDINGS
-from doubleword.result_reading import Asked, Result
+from doubleword.result_reading import Asked, Good, Result
 from doubleword.results import WORTH_READING_AHEAD, Collector, error_line
 from doubleword.structured import Schemas, properties_of, read_schema
-from doubleword.tables import Csv, Lines, Parquet, Table, columns_of, joined, sha256_of
+from doubleword.tables import Csv, Lines, Parquet, SourceCells, Table, columns_of, sha256_of
 from doubleword.watch import look, older_than_retry
 
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "npy": ".npy"}
@@ -147,7 +147,7 @@ class Delivery:
         asked = self._asked(api)
         if not self._args.partial:
             self._require_over(asked)
-        cells, columns = self._source(asked)
+        source, columns = self._source(asked)
         spool = self.output.with_name(f".{self.output.name}.rows")
         received = Received(self._progress)
         with contextlib.ExitStack() as files:
@@ -171,8 +171,11 @@ class Delivery:
                     table if isinstance(table, Csv) else None,
                 ) as collector,
             ):
-                for result in collector.collect(asked):
-                    table.add(result, cells(result.custom_id))
+                for result in collector.collect(asked) if history is not None else collector.collect_runs(asked):
+                    if isinstance(result, Good):
+                        table.add_all(result, source.of_all(result.custom_ids) if source is not None else ())
+                        continue
+                    table.add(result, source.of(result.custom_id) if source is not None else ())
                     if history is not None:
                         self._remember(history, collector, result)
                     if result.kind in ("failed", "missing"):
@@ -250,10 +253,10 @@ class Delivery:
 
     # The source table
 
-    def _source(self, asked: list[Asked]) -> tuple[Callable[[str], list[Any]], list[str]]:
-        """What gives the source cells of a custom_id, and the source's columns."""
+    def _source(self, asked: list[Asked]) -> tuple[SourceCells | None, list[str]]:
+        """What gives the source cells of a custom_id, and the source's columns; None where nothing is joined."""
         if not self._args.join:
-            return lambda _: [], []
+            return None, []
         path, disk = Path(self._args.join), self._outside.disk
         local = next((one.path for one in asked if one.path is not None), None)
         known = batch_file.read_source(local, disk) if local is not None else None
@@ -266,20 +269,20 @@ class Delivery:
         blocks = sources.read_cells(path, disk, kind, encoding)
         ids = templates.ids_of(template, columns) if blocks is not None and not repair else None
 
-        def each(read: Iterable[sources.Row]) -> Iterator[tuple[str, list[Any]]]:
+        def each(read: Iterable[sources.Row]) -> Iterator[tuple[list[str], list[list[Any]]]]:
             for row in read:
                 with contextlib.suppress(sources.BadRow):  # no request was made of it: --skip-invalid left it out
-                    yield templates.custom_id(template, row, repair), [row.values.get(name) for name in columns]
+                    yield [templates.custom_id(template, row, repair)], [[row.values.get(name) for name in columns]]
 
-        def rows() -> Iterator[tuple[str, list[Any]]]:
+        def rows() -> Iterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
             if blocks is None or ids is None:
                 yield from each(sources.read(path, disk, kind, encoding))
                 return
             for block in itertools.islice(blocks, 1, None):  # the header comes first
                 found = ids(block.first, block.cells) if block.sound else None
-                yield from zip(found, block.cells, strict=True) if found is not None else each(block.rows())
+                yield from [(found, block.cells)] if found is not None else each(block.rows())
 
-        return joined(rows(), plain(path)), columns
+        return SourceCells(rows(), plain(path)), columns
 
     def _table(
         self, file: WholeFile, ids: WholeFile | None, source: list[str], asked: list[Asked], schemas: Schemas

@@ -98,19 +98,10 @@ class Shapes:
                 (ids if place == id_at else texts).append(line[at:end])
                 at = end + len(part)
             (ids if len(between) == id_at else texts).append(line[at : len(line) - end_size])
-        return _texts_of(ids) if self._are_texts(texts) and len(max(lines, key=len)) <= MAX_LINE_BYTES else None
-
-    def _are_texts(self, literals: list[bytes]) -> bool:
-        """Whether each of `literals` is a JSON string with something in it; they are read together, as one array.
-
-        Lines were split at line feeds, and no JSON string holds one, so none reaches into the next. Each literal is one
-        value at least, or the array cannot be read; as many strings as literals are one for each.
-        """
-        try:
-            values = self._loads(b"[%b]" % b",\n".join(literals))
-        except ValueError:
-            return False
-        return len(values) == len(literals) and set(map(type, values)) == {str} and all(values)
+        read = read_texts(texts)
+        if read is None or not all(read) or len(max(lines, key=len)) > MAX_LINE_BYTES:
+            return None
+        return _texts_of(ids)
 
     def _learn(self, line: bytes, request: dict[str, Any], accepted: Accepted) -> list[Shape]:
         """The shape of an accepted line, if its texts can be told from all else; alters `request`.
@@ -141,6 +132,21 @@ class Shapes:
             return []
         id_at = [number for _, _, number in spans].index(0)
         return [Shape(parts[0], tuple(parts[1:-1]), parts[-1], id_at, accepted.url, accepted.model)]
+
+
+def read_texts(literals: Sequence[bytes]) -> list[str] | None:
+    """What `literals` say, which hold no line feed, if each is one JSON string; they are read together, as one array.
+
+    No JSON string holds a line feed, so none reaches into the next. Each literal is one value at least, or the array
+    cannot be read; as many strings as literals are one for each. Needs orjson.
+    """
+    import orjson
+
+    try:
+        values: list[str] = orjson.loads(b"[%b]" % b",\n".join(literals))
+    except ValueError:
+        return None
+    return values if len(values) == len(literals) and set(map(type, values)) <= {str} else None
 
 
 def _texts_of(literals: list[bytes]) -> list[str] | None:

@@ -10,7 +10,7 @@ may become visible late and out of order (control-layer, fusillade `postgres.rs`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,7 +27,7 @@ from doubleword.outside import Outside
 from doubleword.request_line import CHAT
 from doubleword.spool import Spool
 from doubleword.structured import Expected
-from doubleword.usual_answers import Usual, usual
+from doubleword.usual_answers import UsualAnswers, UsualLines, usual
 
 # A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
 # ever is no line.
@@ -75,17 +75,48 @@ class Result(NamedTuple):
         return judgement.INVALID if judgement.INVALID in self.flaws else self.kind
 
 
-class Row(NamedTuple):
-    """Where a line stands in the spool, and what it is. The better of two rows has the higher `rank`."""
+class Good(NamedTuple):
+    """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it."""
+
+    custom_ids: Sequence[str]
+    kept: Sequence[bytes]
+    endpoint: str
+    packed: bool
+
+    def results(self) -> Iterator[Result]:
+        """The result of each."""
+        for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
+            line, packed = (None, kept) if self.packed else (kept, None)
+            yield Result(custom_id, "succeeded", line, None, self.endpoint, (), None, packed)
+
+
+class Flawed(NamedTuple):
+    """A row that is not a good answer, why not, and its place in the spool."""
 
     rank: int
     cause: str | None
     flaws: tuple[str, ...]
-    start: int
-    length: int
+    place: int
 
 
+# A row. Of a good answer, as nearly all are, it is only the place in the spool: its start and, in 32 bits, its length.
+Row = Flawed | int
+# custom_ids in the order of the requests, and the row of each, None where there is none.
+Block = tuple[Sequence[str], Sequence[Row | None]]
 FAILED, UNFIT, FLAWED, GOOD = range(4)
+LENGTH_BITS = 32
+LENGTH = (1 << LENGTH_BITS) - 1
+# Rows of no more than this are read from the spool together, and handed out from there.
+SMALL_SPOOL = 1 << 24
+
+
+def _plain(row: Row | None) -> int | tuple[Any, ...] | None:
+    return tuple(row) if isinstance(row, Flawed) else row
+
+
+def rank_of_row(row: Row) -> int:
+    """The better of two rows for a request has the higher rank."""
+    return GOOD if isinstance(row, int) else row.rank
 
 
 def rank_of(cause: str | None, flaws: tuple[str, ...]) -> int:
@@ -102,15 +133,17 @@ class Packs(Protocol):
     def pack(self, result: Result, /) -> bytes:
         """What is kept of any answer."""
 
-    def pack_usual(self, answer: Usual, /) -> bytes:
-        """The same of a usual one."""
+    def pack_usual(self, answers: UsualAnswers, /) -> list[bytes]:
+        """The same of each of many usual ones."""
 
 
 @dataclass
 class Reading:
-    """What the batches of one batch file showed: `rows` by custom_id, in `spool`; with `past`, all of them by batch.
+    """What the batches of one batch file showed: `rows` by custom_id, with `past` all of them by batch, and their bytes
+    in `spool`, of which there are `size`.
 
-    `over` says that no row can come any more. `unreadable` counts lines that do not say whose they are.
+    `over` says that no row can come any more. `blocks` has the rows in the order of the requests, if they were taken
+    out of `rows`. `unreadable` counts lines that do not say whose they are, `strangers` rows that answer no request.
     """
 
     spool: Spool
@@ -119,18 +152,38 @@ class Reading:
     over: bool = True
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
+    blocks: list[Block] = field(default_factory=list)
+    strangers: int = 0
+    size: int = 0
+    warnings: list[str] = field(default_factory=list)
+    _whole: bytes | None = None
+
+    def kept(self, places: Sequence[int]) -> list[bytes]:
+        """What the spool has at each of `places`."""
+        if self._whole is None:
+            self._whole = self.spool.line(0, self.size) if self.size <= SMALL_SPOOL else b""
+        whole, line = self._whole, self.spool.line
+        if whole:
+            return [whole[(start := place >> LENGTH_BITS) : start + (place & LENGTH)] for place in places]
+        return [line(place >> LENGTH_BITS, place & LENGTH) for place in places]
 
     def told(self) -> tuple[Any, ...]:
-        """This reading in plain values, for another process that has the spool too; without the past."""
-        rows = {custom_id: tuple(row) for custom_id, row in self.rows.items()}
-        return rows, self.over, self.unreadable, self.usage.models, self.usage.unknown
+        """What `blocks` and counts say, in plain values, for another process that has the spool too."""
+        blocks = [
+            (list(ids), list(rows) if set(map(type, rows)) == {int} else list(map(_plain, rows)))
+            for ids, rows in self.blocks
+        ]
+        counts = (self.over, self.unreadable, self.strangers, self.size, self.warnings)
+        return blocks, self.usage.models, self.usage.unknown, counts
 
     @classmethod
     def of(cls, told: tuple[Any, ...], spool: Spool) -> Reading:
         """The reading that another process told of."""
-        rows, over, unreadable, models, unknown = told
-        made = {custom_id: Row._make(row) for custom_id, row in rows.items()}
-        return cls(spool, made, over=over, unreadable=unreadable, usage=Usage(models, unknown))
+        blocks, models, unknown, (over, unreadable, strangers, size, warnings) = told
+        for _, rows in blocks:
+            if tuple in map(type, rows):
+                rows[:] = [Flawed._make(row) if type(row) is tuple else row for row in rows]
+        return cls(spool, {}, {}, over, unreadable, Usage(models, unknown), blocks, strangers, size, warnings)
 
 
 @dataclass
@@ -161,7 +214,7 @@ class Reader:
     ) -> None:
         self._api = api
         self._outside = outside
-        self._progress = progress
+        self.progress = progress
         self._partial = partial
         self._packs = packs
         self._remember = remember
@@ -173,7 +226,7 @@ class Reader:
         into = _Into(spool, asked.endpoint, expected, self._packs)
         for batch in asked.batches:
             reading.over = self._read_batch(batch, into, reading) and reading.over
-        spool.settle()
+        reading.size = spool.settle()
         return reading
 
     def _read_batch(self, batch: Batch, into: _Into, reading: Reading) -> bool:
@@ -199,12 +252,14 @@ class Reader:
             raise _rows_missing(batch, shown.lines)
         reading.unreadable += shown.unreadable
         reading.usage.include(shown.usage)
-        for custom_id, row in shown.rows.items():
+        if not reading.rows and not self._remember:
+            reading.rows = shown.rows
+        for custom_id, row in shown.rows.items() if reading.rows is not shown.rows else ():
             if self._remember:
                 reading.past.setdefault(custom_id, []).append((batch.id, row))
             known = reading.rows.get(custom_id)
             # A later attempt's word counts, but never against a better answer.
-            if known is None or row.rank >= known.rank:
+            if known is None or rank_of_row(row) >= rank_of_row(known):
                 reading.rows[custom_id] = row
         return batch.terminal and whole
 
@@ -233,10 +288,10 @@ class Reader:
 
     def _read_stream(self, content: Content, into: _Into, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         """Keep the whole lines of one body; raises ApiError when it ends early."""
-        for line in lines_of(content, self._progress):
-            if not line.ended and not line.cut and result_lines.parse(line.raw) is None:
+        for lines in lines_of(content, self.progress):
+            if not lines.ended and not lines.cut and result_lines.parse(lines.raws[-1]) is None:
                 raise ApiError(None, "the body ended inside a line")
-            into.keep(line, shown, seen)
+            into.keep(lines, shown, seen)
 
 
 class _Into:
@@ -247,15 +302,23 @@ class _Into:
         self._endpoint = endpoint
         self._expected = expected
         self._packs = packs
-        self._usual = endpoint == CHAT and expected.nothing
+        self._lines = UsualLines() if endpoint == CHAT and expected.nothing else None
 
-    def keep(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        """Judge a line and keep it, if it is new and no better one is there."""
-        raw = line.raw
+    def keep(self, lines: Lines, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """Judge each of `lines` and keep it, if it is new and no better one is there."""
+        runs = [(lines.raws, None)] if self._lines is None or lines.cut else self._lines.runs(lines.raws)
+        for raws, answers in runs:
+            if answers is None or not self._keep_usual(raws, answers, shown, seen):
+                for raw in filter(None, map(bytes.strip, raws)):
+                    self._keep_one(raw, lines.cut, shown, seen)
+
+    def _keep_one(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         value = result_lines.parse(raw)
-        if self._usual and not line.cut and (answer := usual(value)) is not None:
-            self._keep_usual(raw, answer, shown, seen)
-            return
+        if self._lines is not None and not cut and (answer := usual(value)) is not None:
+            if self._lines.learning:
+                self._lines.learn(raw)
+            if self._keep_usual([raw], UsualAnswers.of(answer), shown, seen):
+                return
         judged = result_lines.judge_read(raw, value, self._endpoint)
         if judged is None:
             known = ("", hashlib.sha256(raw).hexdigest())
@@ -266,7 +329,7 @@ class _Into:
         if judged.id and identity in seen:
             return
         seen.add(identity)
-        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
+        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
         flaws: tuple[str, ...] = ()
         body = judged.body
         if body is not None:
@@ -277,39 +340,40 @@ class _Into:
             cause = without_key(cause)
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         rank, earlier = rank_of(cause, flaws), shown.rows.get(judged.custom_id)
-        if earlier is None or (earlier.rank < GOOD and rank >= earlier.rank):
+        if earlier is None or (not isinstance(earlier, int) and rank >= earlier.rank):
             if self._packs is not None and rank >= FLAWED:
                 raw = self._packs.pack(Result(judged.custom_id, "succeeded", raw, cause, self._endpoint, flaws, body))
-            shown.rows[judged.custom_id] = Row(rank, cause, flaws, self._spool.add(raw), len(raw))
+            place = self._spool.add(raw) << LENGTH_BITS | len(raw)
+            shown.rows[judged.custom_id] = place if rank == GOOD else Flawed(rank, cause, flaws, place)
 
-    def _keep_usual(self, raw: bytes, answer: Usual, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        """As the rest of `keep` does, of an answer that has no flaw."""
-        custom_id = answer.custom_id
-        identity = (answer.id, custom_id)
-        if identity in seen:
-            return
-        seen.add(identity)
-        shown.usage.count(answer.model, answer.prompt_tokens, answer.completion_tokens)
-        earlier = shown.rows.get(custom_id)
-        if earlier is None or earlier.rank < GOOD:
-            if self._packs is not None:
-                raw = self._packs.pack_usual(answer)
-            shown.rows[custom_id] = Row(GOOD, None, (), self._spool.add(raw), len(raw))
+    def _keep_usual(
+        self, raws: Sequence[bytes], answers: UsualAnswers, shown: _Shown, seen: set[tuple[str, str]]
+    ) -> bool:
+        """As `_keep_one` does of each, which have no flaw; False, and nothing done, where one was there already."""
+        custom_ids = answers.custom_ids
+        if len(set(custom_ids)) < len(raws) or not shown.rows.keys().isdisjoint(custom_ids):
+            return False
+        seen.update(zip(answers.ids, custom_ids, strict=True))
+        shown.usage.count(answers.model, sum(map(int, answers.prompt_tokens)), sum(map(int, answers.completion_tokens)))
+        kept = self._packs.pack_usual(answers) if self._packs is not None else raws
+        places = [start << LENGTH_BITS | len(one) for start, one in zip(self._spool.add_all(kept), kept, strict=True)]
+        shown.rows.update(zip(custom_ids, places, strict=True))
+        return True
 
 
-class Line(NamedTuple):
-    """A line that is not blank, without white space around it; `cut` when only its beginning was kept.
+class Lines(NamedTuple):
+    """Lines without their line feeds, some of them blank; `cut` when only the beginning of one was kept.
 
     `ended` is False for a last line that no newline ends.
     """
 
-    raw: bytes
+    raws: list[bytes]
     cut: bool = False
     ended: bool = True
 
 
-def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line]:
-    """The lines of a body, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks of others."""
+def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Lines]:
+    """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
     rest: list[bytes] = []
     length = 0
     for block in content.blocks():
@@ -323,15 +387,14 @@ def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line
         if length > ENDLESS_LINE:
             raise ApiError(200, "a result line has no end", lasting=True)
         if others:
-            if whole := b"".join(rest).strip():
-                yield Line(whole, length > LONGEST_LINE)
+            first, cut = b"".join(rest), length > LONGEST_LINE
+            if cut:
+                yield Lines([first], cut)
             *lines, tail = others
-            for line in lines:
-                if whole := line.strip():
-                    yield Line(whole)
+            yield Lines(lines if cut else [first, *lines])
             rest, length = [tail], len(tail)
-    if whole := b"".join(rest).strip():
-        yield Line(whole, length > LONGEST_LINE, ended=False)
+    if last := b"".join(rest).strip():
+        yield Lines([last], length > LONGEST_LINE, ended=False)
 
 
 def _rows_missing(batch: Batch, shown: int) -> Failure:

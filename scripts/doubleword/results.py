@@ -7,7 +7,9 @@ failure.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import itertools
 import json
 import sys
 from collections import Counter
@@ -22,12 +24,32 @@ from doubleword.api_error import ApiError
 from doubleword.bill import Usage
 from doubleword.failure import plain
 from doubleword.outside import Outside
-from doubleword.result_reading import FLAWED, Asked, Packs, Reader, Reading, Result, Row, lines_of
+from doubleword.result_reading import (
+    FLAWED,
+    GOOD,
+    LENGTH,
+    Asked,
+    Block,
+    Good,
+    Packs,
+    Reader,
+    Reading,
+    Result,
+    Row,
+    lines_of,
+)
 from doubleword.spool import Spool
 from doubleword.structured import Schemas
 
-# So many requests make it worth a second process that reads one batch file while the rows of another are written.
+# So many requests make it worth a process of its own that reads one batch file while the rows of another are written;
+# so many of them may read ahead at once.
 WORTH_READING_AHEAD = 5000
+AHEAD = 2
+
+
+# Answers are handed out many at once, of about so many bytes.
+RUN_BYTES = 1 << 20
+RUN_ROWS = 1024
 
 
 class Entry(NamedTuple):
@@ -101,12 +123,13 @@ class Collector:
     ) -> None:
         self._api = api
         self._outside = outside
-        self._spools = [Spool(spool, outside.disk)]
-        self._second = Spool(spool.with_name(f"{spool.name}.ahead"), outside.disk)
+        self._spool = spool
+        self._spools: dict[int, Spool] = {}
         self._held = contextlib.ExitStack()
         self._packed = packs is not None and not remember
         self._remember = remember
         self._schemas = schemas or Schemas(outside.disk)
+        self._progress = progress
         self._reader = Reader(api, outside, progress, partial, packs if self._packed else None, remember)
         self._reading: Reading | None = None
         self.tally = Tally()
@@ -115,63 +138,120 @@ class Collector:
         self.warnings: list[str] = []
 
     def __enter__(self) -> Collector:
-        self._held.enter_context(self._spools[0])
+        self._spool_of(0)
         return self
 
     def __exit__(self, *failed: object) -> None:
         self._held.close()
 
     def collect(self, every: Sequence[Asked]) -> Iterator[Result]:
-        """One result for each request of each batch file, in their order; each is counted in `tally`.
+        """One result for each request of each batch file, in their order; each is counted in `tally`."""
+        for found in self.collect_runs(every):
+            if isinstance(found, Good):
+                yield from found.results()
+            else:
+                yield found
 
-        While the results of one file are taken, another process reads those of the next, where that is worth it;
-        what it does not bring is read here, and here its failure is told.
+    def collect_runs(self, every: Sequence[Asked]) -> Iterator[Result | Good]:
+        """As `collect`, with good answers that follow each other taken together.
+
+        While the results of one file are taken, other processes read those of the next, where that is worth it; what
+        they do not bring is read here, and here its failure is told.
         """
-        ahead: Callable[[], Any] | None = None
-        with contextlib.ExitStack() as other:
-            for number, asked in enumerate(every):
-                told = ahead() if ahead is not None else None
-                other.close()
-                spool = self._spools[number % len(self._spools)]
-                reading = self._read(asked, spool) if told is None else Reading.of(told, spool)
-                following = every[number + 1] if number + 1 < len(every) else None
-                ahead = None if following is None else other.enter_context(self._beside(following, number + 1))
-                yield from self._ordered(asked, reading)
+        following = iter(enumerate(every))
+        begun = collections.deque[tuple[Callable[[], Any] | None, Callable[[], None]]]()
+        with contextlib.ExitStack() as others:
 
-    def _read(self, asked: Asked, spool: Spool) -> Reading:
-        return self._reader.read(asked, self._schemas.expected(asked.path), spool)
+            def begin() -> None:
+                for number, asked in itertools.islice(following, AHEAD - len(begun)):
+                    process = others.enter_context(contextlib.ExitStack())
+                    worth = len(every) > 1 and (asked.requests or 0) >= WORTH_READING_AHEAD
+                    begun.append((process.enter_context(self._beside(asked, number)) if worth else None, process.close))
+
+            begin()
+            for number, asked in enumerate(every):
+                told, end = begun.popleft()
+                found = told() if told is not None else None
+                end()
+                begin()
+                yield from self._taken(asked, self._reading_of(asked, number, found))
+
+    def _reading_of(self, asked: Asked, number: int, found: Any) -> Reading:
+        """What another process `found`, or, where that is None, what is read here."""
+        spool = self._spool_of(number)
+        if found is None:
+            return self._reader.read(asked, self._schemas.expected(asked.path), spool)
+        received, told = found
+        self._progress(received)
+        return Reading.of(told, spool)
+
+    def _spool_of(self, number: int) -> Spool:
+        """Where the rows of file `number` are kept; no two that are read at once share one."""
+        place = number % (AHEAD + 1)
+        if place not in self._spools:
+            spool = Spool(self._spool.with_name(f"{self._spool.name}{place or ''}"), self._outside.disk)
+            self._spools[place] = self._held.enter_context(spool)
+        return self._spools[place]
 
     @contextlib.contextmanager
     def _beside(self, asked: Asked, number: int) -> Iterator[Callable[[], Any] | None]:
-        """Read the batches of file `number` in a process of its own, over its own connections, where it is worth it."""
+        """Read the batches of file `number` in a process of its own, over its own connections, where that can be."""
         # On macOS a process that was split off may not look for proxies, which the first call does.
-        if self._remember or (asked.requests or 0) < WORTH_READING_AHEAD or sys.platform == "darwin":
+        if self._remember or sys.platform == "darwin":
             yield None
             return
-        if len(self._spools) == 1:
-            self._spools.append(self._held.enter_context(self._second))
-        spool = self._spools[number % 2]
+        self._spool_of(number)  # made here, it is there for both
 
         def read_ahead() -> tuple[Any, ...]:
             self._api.disconnect()
-            return self._read(asked, spool).told()
+            received: list[int] = []
+            self._reader.progress = received.append
+            reading = self._reading_of(asked, number, None)
+            reading.blocks = list(self._in_order(asked, reading))
+            return sum(received), reading.told()
 
         with self._outside.disk.beside(read_ahead) as told:
             yield told
 
-    def _ordered(self, asked: Asked, reading: Reading) -> Iterator[Result]:
+    def _taken(self, asked: Asked, reading: Reading) -> Iterator[Result | Good]:
         self._reading = reading
+        for custom_ids, rows in reading.blocks or self._in_order(asked, reading):
+            for start, end in _runs(rows):
+                results = self._good if isinstance(rows[start], int) else self._others
+                yield from results(custom_ids[start:end], rows[start:end], reading, asked)
         self.unreadable += reading.unreadable
         self.usage.include(reading.usage)
+        self.tally.strangers += reading.strangers
+        self.warnings += reading.warnings
+
+    def _in_order(self, asked: Asked, reading: Reading) -> Iterator[Block]:
+        """The rows in the order of the requests, taken out of `reading`; what is left in the end are strangers."""
         rows = reading.rows
-        for custom_id in self._ids(asked, rows):
-            result = self._result(custom_id, rows.pop(custom_id, None), reading, asked)
+        for ids in self._ids(asked, reading):
+            for start in range(0, len(ids), RUN_ROWS):
+                custom_ids = ids[start : start + RUN_ROWS]
+                yield custom_ids, list(map(rows.pop, custom_ids, itertools.repeat(None)))
+        if rows and asked.path is not None:
+            reading.strangers = len(rows)
+            named = plain(next(iter(rows)), 64)
+            said = f"{len(rows)} rows answer no request of this job, such as {named}; they are left out"
+            reading.warnings.append(said)
+
+    def _good(self, custom_ids: Sequence[str], places: Sequence[Any], reading: Reading, asked: Asked) -> Iterator[Good]:
+        """Good answers, no more at once than fit into `RUN_BYTES`."""
+        at_once = max(1, RUN_BYTES // (1 + max(place & LENGTH for place in places)))
+        for start in range(0, len(places), at_once):
+            kept = reading.kept(places[start : start + at_once])
+            self.tally.succeeded += len(kept)
+            yield Good(custom_ids[start : start + at_once], kept, asked.endpoint, self._packed)
+
+    def _others(
+        self, custom_ids: Sequence[str], rows: Sequence[Row | None], reading: Reading, asked: Asked
+    ) -> Iterator[Result]:
+        for custom_id, row in zip(custom_ids, rows, strict=True):
+            result = self._result(custom_id, row, reading, asked)
             self.tally.add(result)
             yield result
-        if rows and asked.path is not None:
-            self.tally.strangers += len(rows)
-            named = plain(next(iter(rows)), 64)
-            self.warnings.append(f"{len(rows)} rows answer no request of this job, such as {named}; they are left out")
 
     def history(self, result: Result) -> list[Entry]:
         """What each batch said of the request that `result` ends, oldest first; asked while `collect` stands at it."""
@@ -191,8 +271,8 @@ class Collector:
         return Result(custom_id, "missing", None, cause, asked.endpoint)
 
     def _of_row(self, custom_id: str, row: Row, reading: Reading, endpoint: str) -> Result:
-        rank, cause, flaws, start, length = row
-        kept = reading.spool.line(start, length)
+        rank, cause, flaws, place = (GOOD, None, (), row) if isinstance(row, int) else row
+        (kept,) = reading.kept([place])
         if rank < FLAWED:
             return Result(custom_id, "failed", kept, cause, endpoint, flaws)
         if self._packed:
@@ -201,22 +281,20 @@ class Collector:
 
     # Whose answers
 
-    def _ids(self, asked: Asked, rows: dict[str, Row]) -> Iterator[str]:
+    def _ids(self, asked: Asked, reading: Reading) -> Iterator[Sequence[str]]:
         """custom_ids in input order: from the local file, else the server's copy, else in the order of the answers."""
         if asked.path is not None:
-            yield from batch_file.custom_ids(asked.path, self._outside.disk)
+            yield from batch_file.custom_id_blocks(asked.path, self._outside.disk)
             return
         known = self._ids_on_server(asked)
         if known is not None:
-            yield from known
+            yield known
             return
-        self.warnings.append("the input file is gone, so missing requests cannot be named and rows stand as they came")
-        count = 0
-        for custom_id in list(rows):
-            count += 1
-            yield custom_id
-        for number in range(count, asked.requests or 0):
-            yield f"(unknown request {number + 1})"
+        said = "the input file is gone, so missing requests cannot be named and rows stand as they came"
+        reading.warnings.append(said)
+        came = list(reading.rows)
+        yield came
+        yield [f"(unknown request {number + 1})" for number in range(len(came), asked.requests or 0)]
 
     def _ids_on_server(self, asked: Asked) -> list[str] | None:
         """The ids in the server's copy of the first batch's input file; None when it is gone or not whole."""
@@ -225,7 +303,8 @@ class Collector:
             return None
 
         def attempt() -> list[str]:
-            ids = [_id_of(line.raw) for line in lines_of(self._api.content(file_id), lambda _: None)]
+            every = lines_of(self._api.content(file_id), lambda _: None)
+            ids = [_id_of(raw) for lines in every for raw in lines.raws if raw.strip()]
             if asked.requests and len(ids) < asked.requests:
                 raise ApiError(200, "the input file came short", garbled=True)
             return ids
@@ -237,6 +316,18 @@ class Collector:
                 return None
             raise error.failure("reading the input file") from error  # it is there, and can be read another time
         return ids
+
+
+def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:
+    """Where runs of good answers, and of others, begin and end."""
+    if set(map(type, rows)) == {int}:
+        yield 0, len(rows)
+        return
+    start = 0
+    for _, part in itertools.groupby(rows, lambda row: isinstance(row, int)):
+        end = start + sum(1 for _ in part)
+        yield start, end
+        start = end
 
 
 def _id_of(raw: bytes) -> str:

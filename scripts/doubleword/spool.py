@@ -6,6 +6,8 @@ Promises: a line comes back as it was given; little of all this is in memory; th
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,20 +51,28 @@ class Spool:
 
     def add(self, line: bytes) -> int:
         """Keep `line`, and say where it starts."""
-        start = self._end
-        self._end += len(line)
-        self._pending.append(line)
-        self._pending_bytes += len(line)
+        return self.add_all([line])[0]
+
+    def add_all(self, lines: Sequence[bytes]) -> list[int]:
+        """Keep each of `lines`, and say where they start."""
+        starts = list(itertools.accumulate(map(len, lines), initial=self._end))
+        end = starts.pop()
+        self._pending += lines
+        self._pending_bytes += end - self._end
+        self._end = end
         if self._pending_bytes >= BLOCK:
             self._write()
-        return start
+        return starts
 
-    def settle(self) -> None:
-        """Write what is pending, so that every line can be read, by a process that shares the file too."""
+    def settle(self) -> int:
+        """Write what is pending, so that every line can be read, by a process that shares the file too; how many bytes
+        there are.
+        """
         assert self._file is not None, "a spool is used inside its with block"
         if self._pending:
             self._write()
         self._file.flush()
+        return self._end
 
     def line(self, start: int, length: int) -> bytes:
         """The `length` bytes that were kept at `start`, before `settle`."""

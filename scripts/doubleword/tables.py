@@ -8,20 +8,20 @@ formula unless that is asked for; everything is written as it comes, in memory t
 from __future__ import annotations
 
 import abc
-import csv
 import io
+import itertools
 import json
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple
 
 from doubleword import arrow, result_lines, structured
 from doubleword.failure import Exit, Failure, plain
 from doubleword.outside import Disk, WholeFile
-from doubleword.result_reading import Result
-from doubleword.usual_answers import Usual
+from doubleword.result_reading import Good, Result
+from doubleword.usual_answers import UsualAnswers
 
 # A group of rows that is written at once.
 PARQUET_ROWS = 2048
@@ -29,6 +29,9 @@ PARQUET_BYTES = 8 << 20
 CSV_BYTES = 1 << 16
 # Full-width signs too: East Asian versions of spreadsheets take them for the plain ones.
 FORMULA_STARTS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+_START = operator.itemgetter(slice(0, 1))
 
 
 class Table(abc.ABC):
@@ -54,6 +57,11 @@ class Table(abc.ABC):
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one request's result, with the cells of its source row."""
 
+    def add_all(self, good: Good, sources: Sequence[Sequence[Any]], /) -> None:
+        """Append good answers, as `add` does each; `sources` are empty where there is no source table."""
+        for result, source in zip(good.results(), sources or itertools.repeat(()), strict=False):
+            self.add(result, source)
+
     def end(self) -> None:  # noqa: B027
         """Write what stands after the last row."""
 
@@ -68,6 +76,10 @@ class Lines(Table):
         """Append the line of a request that succeeded."""
         if result.kind == "succeeded" and result.line is not None:
             self._file.write(result.line + b"\n")
+
+    def add_all(self, good: Good, _sources: Sequence[Sequence[Any]], /) -> None:
+        """Append the lines of good answers."""
+        self._file.write(b"\n".join([*good.kept, b""]))
 
 
 class Column(NamedTuple):
@@ -152,9 +164,6 @@ class Csv(Table):
         self._raw = raw_cells
         self._rows: list[bytes] = []
         self._bytes = 0
-        self._text: list[str] = []
-        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
-        self._writer = csv.writer(SimpleNamespace(write=self._text.append), lineterminator="\r\n")
 
     def begin(self) -> None:
         """Write the header."""
@@ -164,16 +173,29 @@ class Csv(Table):
         """The end of an answer's row, as it will stand in the file."""
         return self._written(result_cells(result, self._properties)) + b"\n"
 
-    def pack_usual(self, answer: Usual) -> bytes:
-        """As `pack`, of an answer that asks for no look at it."""
-        _, custom_id, text, prompt, completion, _ = answer
-        empty = [""] * len(self._properties)
-        return self._written([custom_id, "succeeded", text, *empty, "stop", prompt, completion, ""]) + b"\n"
+    def pack_usual(self, answers: UsualAnswers) -> list[bytes]:
+        """As `pack`, of many answers that ask for no look at them."""
+        _, custom_ids, texts, prompts, completions, _ = answers
+        same = itertools.repeat
+        empty = [same("")] * len(self._properties)
+        said = (self._column(custom_ids), same("succeeded"), self._column(texts), *empty, same("stop"))
+        return _rows(*said, prompts, completions, same("\n"))
 
     def add(self, result: Result, source: Sequence[Any], /) -> None:
         """Append one row."""
         end = self.pack(result) if result.packed is None else result.packed
         self._keep(self._written([*source, ""]) + end if source else end)
+
+    def add_all(self, good: Good, sources: Sequence[Sequence[Any]], /) -> None:
+        """Append the rows of good answers."""
+        if not good.packed:
+            super().add_all(good, sources)
+            return
+        rows = good.kept
+        if sources:
+            starts = _rows(*map(self._column, zip(*sources, strict=True)), itertools.repeat(""))
+            rows = list(itertools.chain.from_iterable(zip(starts, good.kept, strict=True)))
+        self._keep(b"".join(rows))
 
     def end(self) -> None:
         """Write the last rows."""
@@ -190,16 +212,16 @@ class Csv(Table):
     def _written(self, cells: Sequence[Any]) -> bytes:
         """`cells` as they stand in a row; with an empty one at the end, as they stand before another."""
         cell = self._cell
-        self._writer.writerow(
-            [
-                one
-                if (type(one) is str and one[:1] not in FORMULA_STARTS and "\0" not in one) or type(one) is int
-                else cell(one)
-                for one in cells
-            ]
-        )
-        # A lone surrogate of a model has no UTF-8; it becomes a question mark rather than ending the table.
-        return self._text.pop()[:-2].encode("utf-8", "replace")
+        return _rows(*[[_quoted(cell(one))] for one in cells])[0]
+
+    def _column(self, cells: Sequence[Any]) -> Sequence[str]:
+        """Cells of one column as they stand in their rows."""
+        every = "".join(cells) if set(map(type, cells)) == {str} else "\0"
+        if "\0" in every or not FORMULA_STARTS.isdisjoint(map(_START, cells)):
+            cells = list(map(self._cell, cells))
+            every = "".join(cells)
+        plain = "," not in every and '"' not in every and "\n" not in every and "\r" not in every
+        return cells if plain else list(map(_quoted, cells))
 
     def _cell(self, value: Any) -> str:
         if type(value) is not str:
@@ -209,6 +231,25 @@ class Csv(Table):
         if "\0" in value:
             value = value.replace("\0", "")  # no reader of CSV takes it
         return value if self._raw or value[:1] not in FORMULA_STARTS else without_formula(value)
+
+
+# What csv.writer does, which takes three times as long and is most of what a table costs; a test holds it to that.
+
+
+def _quoted(cell: str) -> str:
+    """`cell` as it stands in a row; also a bare CR is quoted, at which some readers would end the row."""
+    if '"' in cell or "," in cell or "\n" in cell or "\r" in cell:
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def _rows(*columns: Iterable[str]) -> list[bytes]:
+    """The rows of which these are the columns, whose cells are quoted and hold no NUL; at least one row.
+
+    A lone surrogate of a model has no UTF-8; it becomes a question mark rather than ending the table.
+    """
+    rows = map(",".join, zip(*columns, strict=False))  # some columns are one cell again and again
+    return "\0".join(rows).encode("utf-8", "replace").split(b"\0")
 
 
 def without_formula(text: str) -> str:
@@ -299,22 +340,48 @@ def several_vectors(result: Result) -> Failure:
     return Failure(Exit.BAD_INPUT, "several_vectors", message, "fetch them with --format jsonl or csv")
 
 
-def joined(source: Iterator[tuple[str, list[Any]]], custom_ids: str) -> Callable[[str], list[Any]]:
-    """A function that gives the source cells for each custom_id, asked in the order of the source.
+class SourceCells:
+    """The cells of a source table for requests, asked in the order of the table.
 
-    `source` yields (custom_id, cells); rows that no request was made of are passed over. `custom_ids` names the
-    table in the Failure (2) for an id that the rest of the source does not hold.
+    `blocks` gives custom_ids and the cells of each; rows that no request was made of are passed over. `name` is that
+    of the table in the Failure (2) for an id that the rest of it does not hold.
     """
 
-    def cells_of(custom_id: str) -> list[Any]:
-        for found, cells in source:
-            if found == custom_id:
-                return cells
-        message = f"{custom_ids} has no row for the request {plain(custom_id, 64)}, or not where the order asks for it"
+    def __init__(self, blocks: Iterator[tuple[Sequence[str], Sequence[Sequence[Any]]]], name: str) -> None:
+        self._blocks = blocks
+        self._name = name
+        self._ids: Sequence[str] = ()
+        self._cells: Sequence[Sequence[Any]] = ()
+        self._at = 0
+
+    def of(self, custom_id: str) -> Sequence[Any]:
+        """The cells of one request."""
+        while self._at < len(self._ids) or self._next():
+            self._at += 1
+            if self._ids[self._at - 1] == custom_id:
+                return self._cells[self._at - 1]
+        message = f"{self._name} has no row for the request {plain(custom_id, 64)}, or not where the order asks for it"
         hint = "join the table, unchanged, that create_batch_file.py read; or leave --join out"
         raise Failure(Exit.BAD_INPUT, "join_mismatch", message, hint)
 
-    return cells_of
+    def of_all(self, custom_ids: Sequence[str]) -> list[Sequence[Any]]:
+        """The cells of each of many requests."""
+        found: list[Sequence[Any]] = []
+        while len(found) < len(custom_ids):
+            size = min(len(custom_ids) - len(found), len(self._ids) - self._at)
+            wanted = custom_ids[len(found) : len(found) + size]
+            if size and list(self._ids[self._at : self._at + size]) == list(wanted):
+                found += self._cells[self._at : self._at + size]
+                self._at += size
+            else:
+                found.append(self.of(custom_ids[len(found)]))
+        return found
+
+    def _next(self) -> bool:
+        """Go on to the next block; whether there is one."""
+        self._ids, self._cells = next(self._blocks, ((), ()))
+        self._at = 0
+        return bool(self._ids)
 
 
 def sha256_of(path: Path, disk: Disk) -> str | None:

@@ -52,7 +52,7 @@ def ids_of(
     None where the template is not as plain as that needs; the function answers None where a row has to be looked at.
     """
     if template is None:
-        return lambda first, rows: [DEFAULT_ID % number for number in range(first, first + len(rows))]
+        return lambda first, rows: list(map(DEFAULT_ID.__mod__, range(first, first + len(rows))))
     fill_all = filler(template, header)
     return None if fill_all is None else lambda _, rows: fill_all(rows)
 
