@@ -26,6 +26,7 @@ _ID = rb'"([ !#-\[\]-~]{1,200})"'
 _TEXT = rb'("[^"\\\n]*(?:\\.[^"\\\n]*)*")'
 _ANSWER = rb'(".*")'  # far swifter for long texts; where more than the text was taken it cannot be read as one
 _TOKENS = rb"(0|[1-9][0-9]{0,14})"
+_WHOLE = rb"(?:0|[1-9][0-9]{0,14})"
 _NUMBER = rb"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?"
 _SCALAR = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|-?[0-9][0-9.eE+-]*|true|false|null', re.DOTALL)
 _ASCII = ("id", "custom_id", "prompt_tokens", "completion_tokens")
@@ -191,7 +192,7 @@ def _shape_of(line: bytes, loads: Callable[[bytes], Any]) -> _Shape | None:
             continue
         told = now or told
         kind = _kind(changed[0] if changed else "", scalar[0])
-        if kind.startswith(b"(") or kind == _ID:
+        if kind in (_ID, _ANSWER, _TOKENS, _TEXT):
             fields.append(changed[0] if changed else "")
         pattern += [re.escape(line[at : scalar.start()]), kind]
         marked += [line[at : scalar.start()], _written(marker)]
@@ -215,7 +216,7 @@ def _kind(field: str, scalar: bytes) -> bytes:
     if field:
         return _TOKENS
     if not scalar.startswith(b'"'):
-        return _NUMBER
+        return _WHOLE if scalar.isdigit() else _NUMBER
     return _PLAIN if _is_plain(scalar) else _TEXT
 
 
