@@ -101,9 +101,9 @@ class Disk:
         Yields a function that waits for what `work` returns: numbers, texts, bytes, lists and tuples of them; None
         where it failed. Yields None where no process can be split off, as on Windows, or beside running threads.
         """
-        for thread in threading.enumerate():  # one that has just done its work is still on its way out
-            if thread is not threading.current_thread():
-                thread.join(0.1)
+        others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+        for thread in others[:2]:  # one that has just done its work is still on its way out
+            thread.join(0.1)
         if not hasattr(os, "fork") or threading.active_count() > 1:
             yield None
             return
