@@ -150,9 +150,11 @@ class Upload:
                 raise FileChanged
             self._left -= len(block)
             self._hashed()
-            # hashlib lets go of the interpreter, so a block is hashed while it is sent.
-            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
-            self._hashing.start()
+            if len(block) < BLOCK:
+                self._hash.update(block)
+            else:  # hashlib lets go of the interpreter, so much of it is hashed while it is sent
+                self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+                self._hashing.start()
             self._sent(len(block))
             return block
         self._hashed()

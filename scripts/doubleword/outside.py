@@ -344,14 +344,17 @@ class WholeFile:
             self._flush()
 
     def _flush(self) -> None:
-        """Write what is pending; hashlib lets go of the interpreter, so it is hashed while the next is made."""
+        """Write what is pending; hashlib lets go of the interpreter, so much of it is hashed while more is made."""
         assert self._file is not None
         block = b"".join(self._pending)
         self._pending.clear()
         self._pending_bytes = 0
         self._hashed()
-        self._hashing = threading.Thread(target=self._hash.update, args=(block,))
-        self._hashing.start()
+        if len(block) < BLOCK:
+            self._hash.update(block)
+        else:
+            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+            self._hashing.start()
         self._file.write(block)
 
     def _hashed(self) -> None:

@@ -63,7 +63,7 @@ class SeenIds:
     def _twice(self) -> Iterator[int]:
         for number, bucket in enumerate(self._buckets):
             seen: set[int] = set()
-            if len(set(bucket)) < len(bucket):
+            if len(bucket) > 1 and len(set(bucket)) < len(bucket):
                 for kept in bucket:
                     if kept in seen:
                         yield kept << 10 | number
