@@ -89,11 +89,11 @@ def validate(bench: Bench, lines: int, words: int, spaced: bool = False) -> Comp
     return compare(lambda: bench.script("validate_batch_file", path), reference, bench.times)
 
 
-def created(bench: Bench, table: Path, output: str) -> Run:
+def created(bench: Bench, table: Path, output: str, *more: str) -> Run:
     """One run of create_batch_file.py, into files that are not there yet."""
     bench.remove(f"{Path(output).stem}*.json*")
     prompt = "Classify the review of {name} as positive or negative: {review}"
-    words = ("--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt)
+    words = ("--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt, *more)
     return bench.script("create_batch_file", output, "--input", table, *words)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.door import call_door
 
 from doubleword import splicing
 from doubleword.command import Parser
@@ -78,7 +80,7 @@ def test_spliced_lines_are_those_that_are_made_one_by_one(
         told = system if endpoint != "/v1/embeddings" else None
         return build(identifier, endpoint, "m", text, told, parameters, shown)
 
-    splice = splicing.splicer(made, maker, CHECKER)
+    splice = splicing.splicer(made, maker, None, CHECKER)
     assert splice is not None
     expected: list[bytes] | None = []
     for number, cells in enumerate(rows, first):
@@ -91,7 +93,7 @@ def test_spliced_lines_are_those_that_are_made_one_by_one(
         assert not CHECKER.explain(line)
         assert expected is not None
         expected.append(line)
-    assert splice(first, rows) == expected
+    assert (splice(first, rows) or (None, None))[1] == expected
 
 
 def test_lines_that_are_too_long_are_left_to_be_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +101,7 @@ def test_lines_that_are_too_long_are_left_to_be_explained(monkeypatch: pytest.Mo
     monkeypatch.setattr(splicing, "MAX_LINE_BYTES", 200)
     maker = filler("{a}", ["a"])
     assert maker is not None
-    splice = splicing.splicer(lambda id, text: build(id, "/v1/completions", "m", text), maker, CHECKER)
+    splice = splicing.splicer(lambda id, text: build(id, "/v1/completions", "m", text), maker, None, CHECKER)
     assert splice is not None
     assert splice(1, [["short"]]) is not None
     assert splice(1, [["short"], ["x" * 200]]) is None
@@ -109,8 +111,8 @@ def test_a_request_that_is_refused_whatever_its_prompt_is_not_spliced() -> None:
     """What the flags made wrong is wrong in every row, and the row's own check says so."""
     maker = filler("{a}", ["a"])
     assert maker is not None
-    assert splicing.splicer(lambda id, text: build(id, "/nowhere", "m", text), maker, CHECKER) is None
-    assert splicing.splicer(lambda id, text: {"custom_id": id, "x": text, "y": text}, maker, CHECKER) is None
+    assert splicing.splicer(lambda id, text: build(id, "/nowhere", "m", text), maker, None, CHECKER) is None
+    assert splicing.splicer(lambda id, text: {"custom_id": id, "x": text, "y": text}, maker, None, CHECKER) is None
 
 
 def test_what_stands_in_every_request_is_spliced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +183,50 @@ def test_line_ends_are_those_of_the_csv_reader(tmp_path: Path, monkeypatch: pyte
         lines, *_ = lines_of(table, monkeypatch, False)
         prompts = [json.loads(line)["body"]["messages"][0]["content"] for line in lines]
         assert prompts == [f"{b} of {a}" for a, b in expected]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(alphabet='aZ0-_ {}%"\\\n\té\x7f,', max_size=5), min_size=1, max_size=4), st.booleans())
+def test_ids_of_columns_are_spliced_or_looked_at(ids: list[str], long: bool) -> None:
+    """The same bytes, which the reference accepts, for every id that is plain; no splicing for any other."""
+    cells = [[name + ("x" * 60 if long else ""), "text"] for name in ids]
+    fill, name = filler("{b}", ["a", "b"]), filler("%s-{a}", ["a", "b"])
+    assert fill is not None and name is not None
+    splice = splicing.splicer(lambda id, text: build(id, "/v1/completions", "m", text), fill, name, CHECKER)
+    assert splice is not None
+    spliced = splice(1, cells)
+    names = [f"%s-{cell}" for cell, _ in cells]
+    lines = [to_line(build(name, "/v1/completions", "m", "text")) for name in names]
+    if spliced is not None:
+        assert spliced == (names, lines)
+        assert not any(map(CHECKER.explain, lines))
+    else:
+        plain = all(re.fullmatch(r"[a-zA-Z0-9_{}%, -]{1,64}", name) for name in names)
+        assert not plain or any(
+            not cell.strip() or name.endswith(" ") for (cell, _), name in zip(cells, names, strict=True)
+        )
+
+
+@pytest.mark.parametrize("double", [(), (3, 250), (120, 121), (250, 299), (0, 299)])
+@pytest.mark.parametrize("words", [(), ("--skip-invalid",)])
+def test_ids_used_twice_are_told_either_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, double: tuple[int, ...], words: tuple[str, ...]
+) -> None:
+    """By row, whether or not the rows around are spliced; without any, most are."""
+    names = [f"n {number}" for number in range(300)]
+    for at in double:
+        names[at] = "the same"
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n" + "".join(f"{name},x\n" for name in names))
+    output = tmp_path / "o.jsonl"
+    told = []
+    for plain in (True, False):
+        with monkeypatch.context() as patched:
+            if plain:
+                patched.setattr("doubleword.sources.read_cells", lambda *_: None)
+            args = ["create_batch_file", str(output), "--input", str(table), "--model", "m", "--prompt", "{b}"]
+            got = call_door(*args, "--id", "id {a}", "--force", *words, cwd=tmp_path)
+            told.append((got.code, got.json, output.read_bytes() if output.exists() else None))
+            output.unlink(missing_ok=True)
+    assert told[0] == told[1]
+    assert told[0][0] == (2 if double and not words else 0)

@@ -107,7 +107,7 @@ class Making:
         self._cautions: dict[str, None] = {}
         self._repaired: list[tuple[str, str]] = []
         self._url = ""
-        self._seen = SeenIds(self.suspects)
+        self._seen = SeenIds(self.suspects, self.disk.scratch)
         self._checker = Checker()
         if not args.example and args.input is None:
             raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
@@ -121,13 +121,14 @@ class Making:
             return
         splice = self._form.splice(next(blocks).cells[0])
         for block in blocks:
-            lines = splice(block.first, block.cells) if splice is not None and block.sound and self.made else None
-            if lines is None:
-                lines = [made[1] for row in block.rows() if (made := self._attempt(row)) is not None]
+            spliced = splice(block.first, block.cells) if splice is not None and block.sound and self.made else None
+            if spliced is None or self._seen.suspected(spliced.custom_ids):
+                yield [made[1] for row in block.rows() if (made := self._attempt(row)) is not None]
             else:
-                self.made += len(lines)
-                self._rows = block.first + len(lines) - 1
-            yield lines
+                self._seen.note(spliced.custom_ids)
+                self.made += len(spliced.lines)
+                self._rows = block.first + len(spliced.lines) - 1
+                yield spliced.lines
         self._require_some()
 
     def requests(self) -> Iterator[tuple[Row, dict[str, Any], bytes]]:

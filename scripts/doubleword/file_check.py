@@ -88,12 +88,13 @@ def check(
             return Check(files, sum(one.requests for one in seen), 0, [])
     checker, suspects = Checker(), frozenset[int]()
     while True:
-        found, ids = Check([], 0, 0, []), SeenIds(suspects)
+        found, ids = Check([], 0, 0, []), SeenIds(suspects, disk.scratch)
         for path in paths:
             found.files.append(_FileCheck(path, checker, ids, found, hashed).run(disk, progress))
-        if ids.repeated() <= suspects:
+        repeated = ids.repeated()
+        if repeated <= suspects:
             break
-        suspects |= ids.repeated()
+        suspects |= repeated
     _name_first_uses(found, paths, disk)
     return found
 

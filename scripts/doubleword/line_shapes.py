@@ -17,7 +17,8 @@ from doubleword.request_line import MAX_LINE_BYTES, Checker
 
 KEPT = 4  # shapes known at a time; a file that one script made has one or two
 TRIALS = 64  # so many lines are learnt from; then each further one must have been worth sixteen
-_PLAIN_IDS = re.compile(rb"(?:[!#-\[\]-~](?:[ !#-\[\]-~]{0,62}[!#-\[\]-~])?\n)+").fullmatch
+# Custom_ids in lines, all of them printable ASCII as the schema asks, with nothing that JSON would escape.
+are_plain_ids = re.compile(rb"(?:[!#-\[\]-~](?:[ !#-\[\]-~]{0,62}[!#-\[\]-~])?\n)+").fullmatch
 
 
 class Shape(NamedTuple):
@@ -152,7 +153,7 @@ def read_texts(literals: Sequence[bytes]) -> list[str] | None:
 def _texts_of(literals: list[bytes]) -> list[str] | None:
     """The custom_ids in JSON strings, if all are printable ASCII as the schema asks, with nothing escaped."""
     lines = b"\n".join([one[1:-1] for one in literals]) + b"\n"
-    return lines.decode().split("\n")[:-1] if _PLAIN_IDS(lines) else None
+    return lines.decode().split("\n")[:-1] if are_plain_ids(lines) else None
 
 
 def _texts(body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

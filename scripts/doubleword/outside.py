@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from doubleword.failure import Exit, Failure
 
@@ -39,6 +39,12 @@ class Disk:
         """Create or empty `path` for writing and reading bytes, with `mode` less the user's umask."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
         return os.fdopen(descriptor, "w+b")
+
+    def scratch(self) -> BinaryIO:
+        """A file without a name, for what is needed no longer than the process, in the system's temporary folder."""
+        import tempfile
+
+        return cast(BinaryIO, tempfile.TemporaryFile(prefix="doubleword-"))
 
     def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
         """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""

@@ -28,7 +28,7 @@ from doubleword.request_line import (
     read,
 )
 from doubleword.sources import BadRow, Row
-from doubleword.splicing import splicer
+from doubleword.splicing import Spliced, splicer
 
 EXAMPLE_MODEL = "SmolLM2-135M-Instruct"
 EXAMPLE_TOKENS = 48
@@ -148,18 +148,19 @@ class RequestForm:
 
     @property
     def takes_cells(self) -> bool:
-        """Whether requests are made of cells by a prompt and the default ids alone, so that they may be spliced."""
-        return self.prompt is not None and self.id is None and not self.images
+        """Whether requests are made of cells by a prompt and ids as they stand, so that they may be spliced."""
+        return self.prompt is not None and not self.images and not (self.id is not None and self.repair)
 
-    def splice(self, header: list[str]) -> Callable[[int, list[list[str]]], list[bytes] | None] | None:
+    def splice(self, header: list[str]) -> Callable[[int, list[list[str]]], Spliced | None] | None:
         """What splices the lines of rows under `header`; None where the templates are not as plain as that needs."""
         assert self.prompt is not None
         fill, system = templates.filler(self.prompt, header), self.system
-        if fill is None or (system is not None and templates.places(system)):
+        name = None if self.id is None else templates.filler(self.id, header)
+        if fill is None or (system is not None and templates.places(system)) or (name is None and self.id is not None):
             return None
         if system is not None:
             system = templates.fill(system, Row(0, {}))
-        return splicer(lambda id, text: self._built(id, text, system, self._examples), fill, self._checker)
+        return splicer(lambda id, text: self._built(id, text, system, self._examples), fill, name, self._checker)
 
     def _learn(self, row: Row) -> None:
         """What the rows are, from the first good one; raises Failure where the flags do not fit that."""

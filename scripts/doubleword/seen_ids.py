@@ -1,29 +1,44 @@
-"""Whether a custom_id was used before, for millions of them, in about five bytes each.
+"""Whether a custom_id was used before, for any number of them, in memory that does not grow with it.
 
 Promises: what is called used was used, exactly; what is used twice never passes. In a first reading only the hashes
-of ids are kept, so that two ids may look the same; a second reading, told which, settles it.
+of ids are kept, so that two ids may look the same; a second reading, told which, settles it. Beyond some millions the
+hashes wait on disk.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import BinaryIO
 
 BUCKETS = 1024
 HASHED = 0x3FFFFFFFFFF  # 42 bits: the bucket, and what is kept there
+MOST = 1 << 21  # so many are in memory, in four bytes each
+
+# Hashes in a file: where they begin, and how many bytes each bucket has.
+Written = tuple[int, list[int]]
 
 
 class SeenIds:
     """The ids of one reading. `suspects` are hashes, as `repeated` of an earlier reading gave them.
 
-    None stands for all of them: for what can be read only once, at the price of keeping every id.
+    None stands for all of them: for what can be read only once, at the price of keeping every id. `scratch` makes a
+    file for hashes; without one, or where it cannot be written, all are in memory.
     """
 
-    def __init__(self, suspects: frozenset[int] | None = frozenset()) -> None:
+    def __init__(
+        self, suspects: frozenset[int] | None = frozenset(), scratch: Callable[[], BinaryIO] | None = None
+    ) -> None:
         # Equal hashes are rare; they cost a reading, no more.
-        self._buckets = [array("I") for _ in range(BUCKETS)]
+        self._buckets = _empty()
+        self._noted = 0
         self._suspects = suspects
         self._known: set[str] = set()
+        self._scratch = scratch
+        self._file: BinaryIO | None = None
+        self._written: list[tuple[BinaryIO, Written]] = []
 
     def is_used(self, custom_id: str) -> bool:
         """Note `custom_id`; whether it was noted before, so far as it is one of the suspects."""
@@ -36,35 +51,78 @@ class SeenIds:
         self._known.add(custom_id)
         return False
 
-    def note(self, custom_ids: Iterable[str]) -> None:
+    def note(self, custom_ids: Collection[str]) -> None:
         """Note many, whichever were noted before; `repeated` tells."""
         buckets = self._buckets
         for hashed in map(hash, custom_ids):
             buckets[hashed & (BUCKETS - 1)].append((hashed >> 10) & 0xFFFFFFFF)
+        self._noted += len(custom_ids)
+        if self._noted > MOST and self._scratch is not None:
+            try:
+                self._write()
+            except OSError:  # a full disk; what is there already can still be read
+                self._scratch = None
 
-    def suspected(self, custom_ids: Iterable[str]) -> list[str]:
+    def _write(self) -> None:
+        """Move what is in memory to the file."""
+        if self._file is None and self._scratch is not None:
+            self._file = self._scratch()
+        assert self._file is not None, "only what has a file is written"
+        content = [bucket.tobytes() for bucket in self._buckets]
+        start = self._file.seek(0, os.SEEK_END)
+        self._file.write(b"".join(content))
+        self._file.flush()
+        self._written.append((self._file, (start, list(map(len, content)))))
+        self._buckets, self._noted = _empty(), 0
+
+    def suspected(self, custom_ids: Collection[str]) -> list[str]:
         """Those of `custom_ids` that are among the suspects."""
         suspects = self._suspects
         return [one for one in custom_ids if hash(one) & HASHED in suspects] if suspects else []
 
-    def kept(self) -> list[bytes]:
-        """What is kept of all ids, for another instance in a process of the same origin to `take`."""
-        return [bucket.tobytes() for bucket in self._buckets]
+    def kept(self) -> tuple[list[bytes], list[Written]]:
+        """What is kept of all ids, in memory and in the file, for another instance in a process of the same origin to
+        `take`; raises OSError where what began to be written cannot be.
+        """
+        if self._written:
+            self._write()
+        return [bucket.tobytes() for bucket in self._buckets], [written for _, written in self._written]
 
-    def take(self, kept: list[bytes]) -> None:
-        """Note what another instance noted."""
-        for bucket, more in zip(self._buckets, kept, strict=True):
+    def take(self, kept: tuple[list[bytes], list[Written]], file: BinaryIO | None) -> None:
+        """Note what another instance noted, whose scratch was `file`."""
+        inside, written = kept
+        for bucket, more in zip(self._buckets, inside, strict=True):
             bucket.frombytes(more)
+        if file is not None:
+            self._written += [(file, one) for one in written]
 
     def repeated(self) -> frozenset[int]:
-        """The hashes that were noted more than once: of every id that was, and perhaps of a few others."""
-        return frozenset(self._twice())
+        """The hashes that were noted more than once: of every id that was, and perhaps of a few others.
+
+        Asked once, in the end: all is forgotten then.
+        """
+        try:
+            return frozenset(self._twice())
+        finally:
+            with contextlib.suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
 
     def _twice(self) -> Iterator[int]:
+        starts = [start for _, (start, _) in self._written]
         for number, bucket in enumerate(self._buckets):
+            for at, (file, (_, lengths)) in enumerate(self._written):
+                file.seek(starts[at])
+                bucket.frombytes(file.read(lengths[number]))
+                starts[at] += lengths[number]
             seen: set[int] = set()
             if len(bucket) > 1 and len(set(bucket)) < len(bucket):
                 for kept in bucket:
                     if kept in seen:
                         yield kept << 10 | number
                     seen.add(kept)
+            self._buckets[number] = array("I")
+
+
+def _empty() -> list[array[int]]:
+    return [array("I") for _ in range(BUCKETS)]

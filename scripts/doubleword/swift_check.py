@@ -16,10 +16,11 @@ from typing import Any, BinaryIO, NamedTuple
 from doubleword.line_shapes import Shapes
 from doubleword.outside import Disk
 from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker
-from doubleword.seen_ids import SeenIds
+from doubleword.seen_ids import SeenIds, Written
 from doubleword.sources import open_input
 
 BLOCK_BYTES = 1 << 18  # of which several forms are in memory at a time
+LARGE_BYTES = 1 << 29  # in so many there may be millions of custom_ids
 
 
 class Part(NamedTuple):
@@ -85,24 +86,28 @@ def _look_once(
     meanwhile: Callable[[], None],
 ) -> tuple[list[Seen], list[str], frozenset[int], list[str]]:
     """The files, their SHA-256, the hashes of custom_ids that may stand twice, and the custom_ids with `suspects`."""
-    works: list[Callable[[], Any]] = [
-        functools.partial(_look_at, part, paths, disk, suspects) for part in halves(sizes)
-    ]
-    if hashed:
-        works.append(lambda: [_sha256(path, disk) for path in paths])
     with contextlib.ExitStack() as ends:
+        # Made here, they are there for both; hashes of ids wait in them if there are very many.
+        large = sum(sizes) > LARGE_BYTES
+        files = [ends.enter_context(disk.scratch()) if large else None for _ in range(2)]
+        works: list[Callable[[], Any]] = [
+            functools.partial(_look_at, part, paths, disk, suspects, file)
+            for part, file in zip(halves(sizes), files, strict=True)
+        ]
+        if hashed:
+            works.append(lambda: [_sha256(path, disk) for path in paths])
         told = [ends.enter_context(disk.beside(work)) for work in works]
         meanwhile()
         found: list[Any] = [one() if one is not None else None for one in told]
-    if None in found:
-        raise _Doubt
-    seen, ids, named = [Seen(size) for size in sizes], SeenIds(), []
-    for counted, kept, suspected in found[:2]:
-        for number, *facts in counted:
-            seen[number].add(*facts)
-        ids.take(kept)
-        named += suspected
-    return seen, found[2] if hashed else [""] * len(paths), ids.repeated(), named
+        if None in found:
+            raise _Doubt
+        seen, ids, named = [Seen(size) for size in sizes], SeenIds(), []
+        for (counted, kept, suspected), file in zip(found[:2], files, strict=True):
+            for number, *facts in counted:
+                seen[number].add(*facts)
+            ids.take(kept, file)
+            named += suspected
+        return seen, found[2] if hashed else [""] * len(paths), ids.repeated(), named
 
 
 def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
@@ -118,14 +123,17 @@ def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
     return parts
 
 
-_Found = tuple[list[tuple[int, int, str, list[str]]], list[bytes], list[str]]
+_Found = tuple[list[tuple[int, int, str, list[str]]], tuple[list[bytes], list[Written]], list[str]]
 
 
-def _look_at(parts: Sequence[Part], paths: Sequence[Path], disk: Disk, suspects: frozenset[int]) -> _Found | None:
+def _look_at(
+    parts: Sequence[Part], paths: Sequence[Path], disk: Disk, suspects: frozenset[int], scratch: BinaryIO | None
+) -> _Found | None:
     """The requests of `parts`, as (file, requests, endpoint, models), and their custom_ids as SeenIds keeps them; then
     the custom_ids that are `suspects`.
     """
-    shapes, ids, named = Shapes(Checker()), SeenIds(suspects), list[str]()
+    ids = SeenIds(suspects, None if scratch is None else lambda: scratch)
+    shapes, named = Shapes(Checker()), list[str]()
     counted: list[tuple[int, int, str, list[str]]] = []
     with contextlib.suppress(_Doubt):
         for part in parts:
