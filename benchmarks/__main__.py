@@ -310,12 +310,12 @@ def table_of(bench: Bench, only: str) -> None:
 
 
 def growth(bench: Bench, most: int) -> None:
-    """Print seconds and memory of create and validate from 1,000 rows on, ten times as many each step."""
-    print("| rows | create s | µs a row | peak MB | validate s | µs a row | peak MB |")
+    """Print seconds and memory of create, with ids of a column, and validate from 1,000 rows on, by steps of ten."""
+    print("| rows | create --id s | µs a row | peak MB | validate s | µs a row | peak MB |")
     print("|---|---|---|---|---|---|---|")
     rows = 1000
     while rows <= most:
-        made = created(bench, inputs.table(bench.folder / "t.csv", rows), "g.jsonl")
+        made = created(bench, inputs.table(bench.folder / "t.csv", rows), "g.jsonl", "--id", "{sku}")
         files = sorted(bench.folder.glob("g*.jsonl"))
         read = bench.script("validate_batch_file", *files)
         cells = [f"{one.wall_s:.2f} | {1e6 * one.wall_s / rows:.2f} | {one.rss_mb:.0f}" for one in (made, read)]

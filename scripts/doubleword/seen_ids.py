@@ -1,8 +1,8 @@
 """Whether a custom_id was used before, for any number of them, in memory that does not grow with it.
 
 Promises: what is called used was used, exactly; what is used twice never passes. In a first reading only the hashes
-of ids are kept, so that two ids may look the same; a second reading, told which, settles it. Beyond some millions the
-hashes wait on disk.
+of ids are kept, so that two ids may look the same; a second reading, told which, settles it. Of very many the hashes
+wait on disk.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO
 
 BUCKETS = 1024
-HASHED = 0x3FFFFFFFFFF  # 42 bits: the bucket, and what is kept there
-MOST = 1 << 21  # so many are in memory, in four bytes each
+MOST = 1 << 19  # so many are in memory, in eight bytes each
 
 # Hashes in a file: where they begin, and how many bytes each bucket has.
 Written = tuple[int, list[int]]
@@ -44,7 +43,7 @@ class SeenIds:
         """Note `custom_id`; whether it was noted before, so far as it is one of the suspects."""
         if self._suspects is not None:
             self.note([custom_id])
-            if not self._suspects or hash(custom_id) & HASHED not in self._suspects:
+            if not self._suspects or hash(custom_id) not in self._suspects:
                 return False
         if custom_id in self._known:
             return True
@@ -55,7 +54,7 @@ class SeenIds:
         """Note many, whichever were noted before; `repeated` tells."""
         buckets = self._buckets
         for hashed in map(hash, custom_ids):
-            buckets[hashed & (BUCKETS - 1)].append((hashed >> 10) & 0xFFFFFFFF)
+            buckets[hashed & (BUCKETS - 1)].append(hashed)
         self._noted += len(custom_ids)
         if self._noted > MOST and self._scratch is not None:
             try:
@@ -68,17 +67,16 @@ class SeenIds:
         if self._file is None and self._scratch is not None:
             self._file = self._scratch()
         assert self._file is not None, "only what has a file is written"
-        content = [bucket.tobytes() for bucket in self._buckets]
         start = self._file.seek(0, os.SEEK_END)
-        self._file.write(b"".join(content))
+        lengths = [self._file.write(bucket.tobytes()) for bucket in self._buckets]
         self._file.flush()
-        self._written.append((self._file, (start, list(map(len, content)))))
+        self._written.append((self._file, (start, lengths)))
         self._buckets, self._noted = _empty(), 0
 
     def suspected(self, custom_ids: Collection[str]) -> list[str]:
         """Those of `custom_ids` that are among the suspects."""
         suspects = self._suspects
-        return [one for one in custom_ids if hash(one) & HASHED in suspects] if suspects else []
+        return [one for one in custom_ids if hash(one) in suspects] if suspects else []
 
     def kept(self) -> tuple[list[bytes], list[Written]]:
         """What is kept of all ids, in memory and in the file, for another instance in a process of the same origin to
@@ -119,10 +117,10 @@ class SeenIds:
             if len(bucket) > 1 and len(set(bucket)) < len(bucket):
                 for kept in bucket:
                     if kept in seen:
-                        yield kept << 10 | number
+                        yield kept
                     seen.add(kept)
-            self._buckets[number] = array("I")
+            self._buckets[number] = array("q")
 
 
 def _empty() -> list[array[int]]:
-    return [array("I") for _ in range(BUCKETS)]
+    return [array("q") for _ in range(BUCKETS)]

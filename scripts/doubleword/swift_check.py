@@ -20,7 +20,7 @@ from doubleword.seen_ids import SeenIds, Written
 from doubleword.sources import open_input
 
 BLOCK_BYTES = 1 << 18  # of which several forms are in memory at a time
-LARGE_BYTES = 1 << 29  # in so many there may be millions of custom_ids
+LARGE_BYTES = 1 << 28  # in so many there may be millions of custom_ids
 
 
 class Part(NamedTuple):
