@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
@@ -189,6 +188,8 @@ def _seconds(header: str, date: str) -> float | None:
     header = header.strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
         return float(header)
+    from email.utils import parsedate_to_datetime
+
     try:
         wait = (parsedate_to_datetime(header) - parsedate_to_datetime(date)).total_seconds()
     except (TypeError, ValueError, IndexError):

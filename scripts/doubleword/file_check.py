@@ -1,7 +1,7 @@
 """Batch files checked: every line, every custom_id of the job, and the limits of the service.
 
 Promises: a file counts as valid only when every line does, each custom_id is used once over all files of the job, and
-the limits are kept; memory does not grow with the length of a line or a file, but for 5 bytes or so for each custom_id.
+the limits are kept; memory grows neither with the length of a line or a file, nor with the number of custom_ids.
 
 Large files are looked over by processes at once, which only ever say that all is well; whatever they doubt is read
 again from the beginning, line by line, and explained.
