@@ -211,8 +211,7 @@ class Csv(Table):
 
     def _written(self, cells: Sequence[Any]) -> bytes:
         """`cells` as they stand in a row; with an empty one at the end, as they stand before another."""
-        cell = self._cell
-        return _rows(*[[_quoted(cell(one))] for one in cells])[0]
+        return ",".join(_quoted(map(self._cell, cells))).encode("utf-8", "replace")
 
     def _column(self, cells: Sequence[Any]) -> Sequence[str]:
         """Cells of one column as they stand in their rows."""
@@ -221,7 +220,7 @@ class Csv(Table):
             cells = list(map(self._cell, cells))
             every = "".join(cells)
         plain = "," not in every and '"' not in every and "\n" not in every and "\r" not in every
-        return cells if plain else list(map(_quoted, cells))
+        return cells if plain else _quoted(cells)
 
     def _cell(self, value: Any) -> str:
         if type(value) is not str:
@@ -236,11 +235,12 @@ class Csv(Table):
 # What csv.writer does, which takes three times as long and is most of what a table costs; a test holds it to that.
 
 
-def _quoted(cell: str) -> str:
-    """`cell` as it stands in a row; also a bare CR is quoted, at which some readers would end the row."""
-    if '"' in cell or "," in cell or "\n" in cell or "\r" in cell:
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
+def _quoted(cells: Iterable[str]) -> list[str]:
+    """Cells as they stand in a row; also a bare CR is quoted, at which some readers would end the row."""
+    return [
+        '"' + cell.replace('"', '""') + '"' if '"' in cell or "," in cell or "\n" in cell or "\r" in cell else cell
+        for cell in cells
+    ]
 
 
 def _rows(*columns: Iterable[str]) -> list[bytes]:
