@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -225,9 +226,10 @@ class Delivery:
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []
-        for index, file in enumerate(job.files):
-            path: Path | None = self._store.input_path(file)
-            if path is not None and sha256_of(path, self._outside.disk) != file.sha256:
+        paths = [self._store.input_path(file) for file in job.files]
+        for index, (file, found) in enumerate(zip(job.files, self._hashes(paths), strict=True)):
+            path: Path | None = paths[index]
+            if found != file.sha256:
                 said = f"{plain(path, 120)} is gone or was changed; the server's copy says which requests there are"
                 self._progress.note(said)
                 if self._schema is None:
@@ -236,6 +238,16 @@ class Delivery:
             answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
             asked.append(Asked(path, file.requests, file.endpoint, answers))
         return asked
+
+    def _hashes(self, paths: list[Path]) -> list[str | None]:
+        """The SHA-256 of each file, two at once."""
+        found: dict[int, str | None] = {}
+
+        def hash_one(number: int) -> None:
+            found[number] = sha256_of(paths[number], self._outside.disk)
+
+        self._outside.together([functools.partial(hash_one, number) for number in range(len(paths))], 2)
+        return [found[number] for number in range(len(paths))]
 
     def _require_over(self, asked: list[Asked]) -> None:
         unsent = sum(1 for one in asked if not one.batches)
