@@ -196,6 +196,33 @@ def test_lines_of_one_shape_are_known_as_such(answer: dict[str, Any]) -> None:
     assert answers == UsualAnswers(["a 2"], ["other"], ['a longer "text", \n with all'], ["123456"], ["0"], "m")
 
 
+def test_a_shape_that_is_learnt_meanwhile_changes_nothing(tmp_path: Path) -> None:
+    """Lines that were matched by one shape are read by it, though a strange one among them taught another."""
+
+    def line(number: int, **usage: int) -> bytes:
+        value = copy.deepcopy(ANSWER)
+        value.update(id=f"b{number}", custom_id=f"row-{number}")
+        value["response"]["body"]["usage"] = usage
+        return json.dumps(value).encode()
+
+    one = [line(number, prompt_tokens=7, completion_tokens=2) for number in range(8)]
+    strange, cut = (line(number, completion_tokens=2, prompt_tokens=7) for number in (8, 9))
+    cut = cut.replace(b'"stop"', b'"length"')  # it makes a shape wanted, and cannot teach one
+    blocks = [[one[0]], [cut], [*one[1:4], strange, *one[4:]]]
+    told = []
+    for many in (True, False):
+        with Spool(tmp_path / "spool", Disk()) as spool:
+            table = Csv(WholeFile(tmp_path / "t.csv", Disk()), columns_of([], {CHAT}, {}))
+            into, shown = _Into(spool, CHAT, Expected(), table), _Shown()
+            seen: set[tuple[str, str]] = set()
+            for some in blocks if many else [[raw] for block in blocks for raw in block]:
+                into.keep(Lines(some), shown, seen)
+            reading = Reading(spool, shown.rows, size=spool.settle())
+            places = [row if isinstance(row, int) else row.place for row in shown.rows.values()]
+            told.append((list(shown.rows), reading.kept(places), shown.usage))
+    assert told[0] == told[1]
+
+
 def test_a_mixture_of_shapes_costs_few_trials() -> None:
     """A shape is wanted after 1, 2, 4, 8 … blocks of strange lines, and not for each of them."""
     found, wanted = UsualLines(), 0

@@ -18,6 +18,7 @@ MOST_TOKENS = 1 << 53
 LONGEST_MODEL = 200
 # Lines are read one by one where more than one in so many has another shape than the rest.
 ODD = 4
+MOST_BYTES = 1 << 20  # of lines that are looked at together, since parts of them are in memory several times
 
 # What may stand in the place of a value, if the rest of the line stays as it is: JSON, whatever of it that is. A text
 # that is captured with its quotes is read before the line passes.
@@ -113,9 +114,10 @@ class UsualLines:
 
         No line holds a line feed.
         """
-        found = self._shape.find(lines) if self._shape is not None else []
+        shape = self._shape if sum(map(len, lines)) <= MOST_BYTES else None  # it may be replaced meanwhile
+        found = shape.find(lines) if shape is not None else []
         odd = [number for number, groups in enumerate(found) if groups[-1]] if any(map(_LAST, found)) else []
-        if self._shape is None or len(found) != len(lines) or len(odd) * ODD > len(lines):
+        if shape is None or len(found) != len(lines) or len(odd) * ODD > len(lines):
             self._strange += 1
             # After 1, 2, 4, 8 … such blocks: a mixture of shapes costs no more than a few of them.
             self.learning = self._loads is not None and self._strange & (self._strange - 1) == 0
@@ -124,7 +126,7 @@ class UsualLines:
         start = 0
         for end in [*odd, len(lines)]:
             if start < end:
-                yield lines[start:end], self._shape.answers(found[start:end])
+                yield lines[start:end], shape.answers(found[start:end])
             if end < len(lines):
                 yield [lines[end]], None
             start = end + 1
