@@ -170,10 +170,13 @@ def test_a_line_that_passes_by_its_shape_is_usual(answer: dict[str, Any], spaced
     first = json.dumps(answer, ensure_ascii=spaced, separators=None if spaced else (",", ":")).encode()
     lines_, passed = UsualLines(), 0
     lines_.learn(first)
+    shape = lines_._shape
+    assert shape is not None
     for match in _VALUES.finditer(first):
         for piece in PIECES:
             raw = first[: match.start(1)] + piece + first[match.end(1) :]
-            ((_, answers),) = lines_.runs([raw])
+            (matched,) = shape.find([raw])
+            answers = None if matched[-1] else shape.answers([matched])
             if answers is not None:
                 found = usual(result_lines.parse(raw))
                 assert found is not None, raw
@@ -224,13 +227,29 @@ def test_a_shape_that_is_learnt_meanwhile_changes_nothing(tmp_path: Path) -> Non
 
 
 def test_a_mixture_of_shapes_costs_few_trials() -> None:
-    """A shape is wanted after 1, 2, 4, 8 … blocks of strange lines, and not for each of them."""
-    found, wanted = UsualLines(), 0
+    """Of many blocks of strange lines few are tried, and of those few ask for a shape; what is alike is found again."""
+    first = json.dumps(ANSWER).encode()
+    found, wanted, tried = UsualLines(), 0, 0
+    found.learn(first)
+    assert found._shape is not None
+    findall = found._shape.findall
+
+    def counted(block: bytes) -> list[tuple[bytes, ...]]:
+        nonlocal tried
+        tried += 1
+        return findall(block)
+
+    found._shape = found._shape._replace(findall=counted)
     for _ in range(1000):
-        list(found.runs([b"{}"] * 3))
+        assert list(found.runs([b"{}"] * 3)) == [([b"{}"] * 3, None)]
         wanted += found.learning
         found.learning = False
-    assert wanted == 10
+    assert (tried, wanted) == (11, 4)
+    for _ in range(24):  # the next trial is the one after 1,024 in vain
+        list(found.runs([b"{}"] * 3))
+    for _ in range(2):
+        ((_, answers),) = found.runs([first])
+        assert answers is not None
 
 
 def test_a_usual_answer_is_known_as_one() -> None:

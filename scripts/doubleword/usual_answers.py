@@ -100,7 +100,7 @@ class UsualLines:
 
     def __init__(self) -> None:
         self._shape: _Shape | None = None
-        self._strange = 0
+        self._strange = self._in_vain = 0
         self.learning = False
         try:
             import orjson
@@ -114,15 +114,19 @@ class UsualLines:
 
         No line holds a line feed.
         """
-        shape = self._shape if sum(map(len, lines)) <= MOST_BYTES else None  # it may be replaced meanwhile
+        # After 1, 2, 4, 8 … blocks in vain: a mixture of shapes costs no more than a few trials.
+        tried = _is_power(self._in_vain) and sum(map(len, lines)) <= MOST_BYTES
+        shape = self._shape if tried else None  # it may be replaced meanwhile
         found = shape.find(lines) if shape is not None else []
         odd = [number for number, groups in enumerate(found) if groups[-1]] if any(map(_LAST, found)) else []
         if shape is None or len(found) != len(lines) or len(odd) * ODD > len(lines):
-            self._strange += 1
-            # After 1, 2, 4, 8 … such blocks: a mixture of shapes costs no more than a few of them.
-            self.learning = self._loads is not None and self._strange & (self._strange - 1) == 0
+            self._in_vain += 1
+            if tried:
+                self._strange += 1
+                self.learning = self._loads is not None and _is_power(self._strange)
             yield lines, None
             return
+        self._in_vain = 0
         start = 0
         for end in [*odd, len(lines)]:
             if start < end:
@@ -134,8 +138,14 @@ class UsualLines:
     def learn(self, line: bytes) -> None:
         """Take the shape of `line`, which is usual, unless what may differ in it cannot be told from the rest."""
         self.learning = False
-        if self._loads is not None:
-            self._shape = _shape_of(line, self._loads) or self._shape
+        shape = _shape_of(line, self._loads) if self._loads is not None else None
+        if shape is not None:
+            self._shape, self._in_vain = shape, 0
+
+
+def _is_power(number: int) -> bool:
+    """Whether `number` is a power of two, or 0."""
+    return number & (number - 1) == 0
 
 
 class _Shape(NamedTuple):
