@@ -70,7 +70,7 @@ class File:
 
 @dataclass
 class Batch:
-    """One batch. `marks` are (time, what, end) of each cancel and retry."""
+    """One batch. `marks` are (time, what, end) of each cancel and retry, `late` counts results that came after one."""
 
     id: str
     file: File
@@ -82,6 +82,7 @@ class Batch:
     broken: bool
     rows: list[Row]
     marks: list[tuple[float, str, float]] = field(default_factory=list)
+    late: int = 0
 
     @property
     def expires(self) -> float:

@@ -291,6 +291,7 @@ class Server:
                 if not self.mood.slow_cancel and coming.time > now and dice.random() < 0.3:
                     late = now + dice.uniform(0.0, 60.0)  # a result that still arrives supersedes the cancellation
                     row.steps.append(coming._replace(time=late, stamp=late, shown=late))
+                    batch.late += 1
         if view.status == "validating":
             batch.broken = False  # it is filled later, or never
         if not self.mood.slow_cancel and view.status == "validating":
