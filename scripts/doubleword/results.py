@@ -102,7 +102,7 @@ class Tally:
 
 
 class Collector:
-    """Reads and reconciles the results of batch files, in memory bounded by two batch files.
+    """Reads and reconciles the results of batch files, in memory bounded by a batch file or two.
 
     `spool` is where rows are kept on disk meanwhile; it is removed on exit. With `partial` the requests that have
     no row yet are pending; without it they are a Failure (7) where the server counts more rows than it shows.

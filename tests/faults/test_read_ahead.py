@@ -1,4 +1,4 @@
-"""A job of several large batch files: one is read by a second process while the rows of another are written."""
+"""A job of several large batch files: some are read by other processes while the rows of another are written."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from tests.engine_process import KEY, RunningEngine
 from tests.faults.rooms import Desk, Unsynced, finished
 
 from doubleword import results
+from doubleword.bill import Usage
+from doubleword.result_reading import FAILED, Block, Flawed, Reading
+from doubleword.spool import Spool
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 6000
@@ -99,3 +102,17 @@ def test_what_a_second_process_does_not_tell_is_read_again(
     assert (got.code, got.json["counts"]) == (6, {"total": 5, "succeeded": 4, "failed": 1, "missing": 0})
     assert list(desk.rows("o.jsonl")) == ["f1-1", "f1-2", "f2-2", "f3-1"]
     assert disk.begun >= 2
+
+
+def test_all_that_was_found_is_told(tmp_path: Path) -> None:
+    """Good rows, flawed and missing ones, what is no request's, what no line said, tokens, and where the rows stand."""
+    blocks: list[Block] = [
+        (["a", "b"], [7 << 32 | 3, None]),
+        (["c"], [Flawed(FAILED, "HTTP 500: é\ud800", ("refused", "invalid"), 1 << 33)]),
+        (["d"], [1 << 40]),
+    ]
+    spool = Spool(tmp_path / "spool", Unsynced())
+    found = Reading(spool, {}, {}, False, 3, Usage({"m": [5, 6]}, 2), blocks, 4, 1 << 41, ["said"])
+    again = Reading.of(marshal.loads(marshal.dumps(found.told())), spool)
+    assert again == found
+    assert isinstance(again.blocks[1][1][0], Flawed)
