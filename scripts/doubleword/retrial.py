@@ -94,6 +94,7 @@ class Retrial:
         self._progress = progress
         self._wanted = wanted
         self._since = 0
+        self._cancelled = False
 
     def run(self, dry_run: bool, max_cost: float | None) -> dict[str, Any]:
         """Retry every batch that is over and left open what is wanted."""
@@ -107,6 +108,7 @@ class Retrial:
             return self._go_on(unsent, dry_run, max_cost)
         seen = [(one, self._over(one)) for one in latest]
         over = [(one, batch) for one, batch in seen if batch is not None]
+        self._cancelled = any(batch.status == "cancelled" for _, batch in over) and job.local is None
         self._since = min((batch.created_at or 0 for _, batch in over), default=0)
         open_ones = [(one, batch) for one, batch in over if one.left or batch.completed < one.input.requests]
         if self._wanted.is_plain and (open_ones or len(over) < len(seen)):
@@ -151,6 +153,10 @@ class Retrial:
         `asked` are those that the server retries already.
         """
         job = self._store.job
+        if self._cancelled and ones and not dry_run:
+            # A result that was under way still takes its place (fusillade postgres.rs), and is not to be paid again.
+            self._progress.note("the batch was cancelled; waiting for answers that may still come")
+            self._outside.sleep(SETTLE_S)
         owed = {one.key: self._owed(one) for one in ones}
         wanting = [one for one in ones if owed[one.key].ids]
         if dry_run or not (asked or wanting):

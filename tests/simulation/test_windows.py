@@ -187,6 +187,22 @@ def test_what_ran_before_it_was_cancelled_is_not_taken_for_a_retry(on_source: St
     assert on_source.server.retries(batch) == 2
 
 
+def test_an_answer_that_comes_after_the_cancel_is_not_asked_again(on_source: Staged) -> None:
+    """It was under way when its batch was cancelled, and arrives a minute later (simulation seed 334804)."""
+    on_source.server.duration = 600.0
+    assert on_source.run("submit").code == Exit.DONE
+    (batch,) = on_source.promises.mine()
+    on_source.world.time = batch.populated + 0.1
+    ends = [row.steps[-1] for row in batch.rows]
+    assert on_source.run("cancel").code == Exit.DONE
+    late = on_source.world.time + 59.0
+    for row, end in zip(batch.rows[:1], ends, strict=False):
+        row.steps.append(end._replace(time=late, stamp=late, shown=late))
+    assert on_source.run("retry", only="missing").code == Exit.DONE
+    again = on_source.promises.mine()[-1]
+    assert (len(batch.rows), len(again.rows)) == (2, 1)
+
+
 def test_what_others_retry_is_not_asked_again_as_an_attempt(on_source: Staged) -> None:
     """The server has nothing to retry, and a replica still shows the failure: wait, and see that it runs."""
     on_source.over(f1_0="failed")
