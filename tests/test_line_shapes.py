@@ -7,7 +7,7 @@ import json
 import marshal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import pytest
@@ -137,6 +137,30 @@ def test_two_halves_tell_what_the_whole_does(
         assert check(paths, AtOnce()) == whole
         if not whole.error_count:
             assert swift_check.look(paths, AtOnce(), True) is not None
+
+
+class NoScratch(AtOnce):
+    """Where no temporary folder can be written."""
+
+    def scratch(self) -> BinaryIO:
+        raise FileNotFoundError("no usable temporary folder")
+
+
+@pytest.mark.parametrize("disk", [AtOnce(), NoScratch()], ids=["on disk", "in memory"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_very_many_custom_ids_are_told_apart_wherever_their_hashes_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk, twice: bool
+) -> None:
+    """Two halves that noted the same one are not taken for well."""
+    monkeypatch.setattr(swift_check, "LARGE_BYTES", 0)
+    monkeypatch.setattr(seen_ids, "MOST", 7)
+    names = [b"row-%d" % number for number in range(100)]
+    names[90] = names[5] if twice else names[90]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(to_line(chat()).replace(b"row-0000001", name) + b"\n" for name in names))
+    assert (swift_check.look([path], disk, False) is None) is twice
+    monkeypatch.setattr(file_check, "WORTH_TWO_PROCESSES", -1)
+    assert check([path], disk).error_count == int(twice)
 
 
 @pytest.mark.parametrize(("ids", "same"), [(("a1", "b2", "c3"), False), (("a1", "b2", "a1"), True)])

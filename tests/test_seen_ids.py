@@ -9,6 +9,7 @@ import marshal
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest import MonkeyPatch
@@ -84,6 +85,18 @@ def test_a_full_disk_leaves_them_in_memory(monkeypatch: MonkeyPatch) -> None:
     ids = ["a", "b", "c", "d", "e", "a", "c", "x", "b"]
     for left in range(4):
         assert used(ids, functools.partial(_Full, left)) == by_a_set(ids)
+
+
+def test_a_file_that_lost_something_is_an_error(monkeypatch: MonkeyPatch) -> None:
+    """Or an id that is used twice would pass."""
+    monkeypatch.setattr(seen_ids, "MOST", 1)
+    file = io.BytesIO()
+    seen = SeenIds(scratch=lambda: file)
+    for name in ("a", "b", "c", "a", "d", "e"):
+        assert not seen.is_used(name)
+    file.truncate(8)
+    with pytest.raises(OSError, match="lost"):
+        seen.repeated()
 
 
 class _Full(io.BytesIO):

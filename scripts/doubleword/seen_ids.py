@@ -8,6 +8,7 @@ wait on disk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from array import array
 from collections.abc import Callable, Collection, Iterator
@@ -97,7 +98,7 @@ class SeenIds:
     def repeated(self) -> frozenset[int]:
         """The hashes that were noted more than once: of every id that was, and perhaps of a few others.
 
-        Asked once, in the end: all is forgotten then.
+        Asked once, in the end: all is forgotten then. Raises OSError where hashes cannot be read again.
         """
         try:
             return frozenset(self._twice())
@@ -111,14 +112,17 @@ class SeenIds:
         for number, bucket in enumerate(self._buckets):
             for at, (file, (_, lengths)) in enumerate(self._written):
                 file.seek(starts[at])
-                bucket.frombytes(file.read(lengths[number]))
+                kept = file.read(lengths[number])
+                if len(kept) < lengths[number]:
+                    raise OSError(errno.EIO, "a temporary file lost what was written to it")
+                bucket.frombytes(kept)
                 starts[at] += lengths[number]
             seen: set[int] = set()
             if len(bucket) > 1 and len(set(bucket)) < len(bucket):
-                for kept in bucket:
-                    if kept in seen:
-                        yield kept
-                    seen.add(kept)
+                for hashed in bucket:
+                    if hashed in seen:
+                        yield hashed
+                    seen.add(hashed)
             self._buckets[number] = array("q")
 
 

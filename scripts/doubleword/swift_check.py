@@ -89,7 +89,7 @@ def _look_once(
     with contextlib.ExitStack() as ends:
         # Made here, they are there for both; hashes of ids wait in them if there are very many.
         large = sum(sizes) > LARGE_BYTES
-        files = [ends.enter_context(disk.scratch()) if large else None for _ in range(2)]
+        files = [ends.enter_context(file) if large and (file := _scratch(disk)) else None for _ in range(2)]
         works: list[Callable[[], Any]] = [
             functools.partial(_look_at, part, paths, disk, suspects, file)
             for part, file in zip(halves(sizes), files, strict=True)
@@ -108,6 +108,13 @@ def _look_once(
             ids.take(kept, file)
             named += suspected
         return seen, found[2] if hashed else [""] * len(paths), ids.repeated(), named
+
+
+def _scratch(disk: Disk) -> BinaryIO | None:
+    try:
+        return disk.scratch()
+    except OSError:  # no temporary folder can be written; memory has to do
+        return None
 
 
 def halves(sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
