@@ -78,18 +78,19 @@ def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], outside:
     while batch.status == "validating" and outside.monotonic() < filled_by:
         outside.sleep(PAUSE_S)
         batch = seen(batch)
-    ends = outside.monotonic() + WAIT_UNTIL_CANCELLED_S
+    ends, refused = outside.monotonic() + WAIT_UNTIL_CANCELLED_S, False
     while not batch.terminal:
         if batch.status != "cancelling":
             try:
                 batch = api.cancel(batch.id)
             except ApiError as error:
                 if not error.may_have_happened and not error.may_pass:
-                    if error.status in (400, 409):  # what has just ended cannot be cancelled at OpenAI
-                        outside.sleep(LAG_S)
-                        batch = seen(batch)
-                    if not batch.terminal:
+                    if error.status not in (400, 409) or refused:
                         raise
+                    # What has just ended cannot be cancelled at OpenAI; unless others retry it, which can be.
+                    refused = True
+                    outside.sleep(LAG_S)
+                    batch = seen(batch)
         if batch.terminal or outside.monotonic() >= ends:
             break
         outside.sleep(PAUSE_S)
