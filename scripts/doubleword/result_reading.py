@@ -351,6 +351,7 @@ class _Into:
     ) -> bool:
         """As `_keep_one` does of each, which have no flaw; False, and nothing done, where one was there already."""
         custom_ids = answers.custom_ids
+        # Every line that was seen has left a row, so one without is new; the rest is told apart one by one.
         if len(set(custom_ids)) < len(raws) or not shown.rows.keys().isdisjoint(custom_ids):
             return False
         seen.update(zip(answers.ids, custom_ids, strict=True))

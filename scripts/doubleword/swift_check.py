@@ -65,7 +65,7 @@ def look(
     sizes = [disk.size(path) or 0 for path in paths]
     with contextlib.suppress(_Doubt):
         seen, digests, repeated, _ = _look_once(paths, sizes, disk, hashed, frozenset(), meanwhile)
-        if repeated:  # of millions of custom_ids some have the same hash; a second look tells them apart
+        if repeated:  # used twice, or unlike ids with the same hash; a second look tells
             _, _, _, named = _look_once(paths, sizes, disk, False, repeated, lambda: None)
             if len(set(named)) < len(named):
                 return None
