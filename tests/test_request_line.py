@@ -12,6 +12,7 @@ import pytest
 from tests.request_lines import FORMAT, VALID, chat, line, nested
 
 from doubleword import request_line
+from doubleword.line_problems import Problem
 from doubleword.request_line import (
     CHAT,
     COMPLETIONS,
@@ -19,7 +20,6 @@ from doubleword.request_line import (
     MAX_LINE_BYTES,
     RESPONSES,
     Checker,
-    Problem,
     build,
     cautions,
     to_line,
@@ -249,6 +249,7 @@ def test_without_the_fast_packages_the_reference_decides() -> None:
 import sys
 sys.modules["orjson"] = sys.modules["jsonschema_rs"] = None
 sys.path.insert(0, "scripts")
+from doubleword.line_problems import Problem
 from doubleword.request_line import Checker, build, to_line
 line = to_line(build("a", "/v1/embeddings", "m", "\\u00e9 x", None, {"user": None}))
 checker = Checker()

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from doubleword import batch_file, swift_check
 from doubleword.failure import Exit, Failure, plain
+from doubleword.line_problems import Problem
 from doubleword.line_shapes import Shapes
 from doubleword.outside import Disk
-from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker, Problem
+from doubleword.request_line import BLANK, MAX_LINE_BYTES, Checker
 from doubleword.seen_ids import SeenIds
 from doubleword.sources import blocks, open_input
 

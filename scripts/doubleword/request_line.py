@@ -12,12 +12,12 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
+from doubleword.line_problems import Problem, sentences, shown
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -39,15 +39,6 @@ MAX_ID = 64
 _NO_ID = re.compile(r"[^ -~]|^ | $")
 
 _SCHEMA = Path(__file__).with_name("request_line.schema.json")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a line is refused: the place, like `body.messages[1].role`, empty for the line as a whole, and what
-    was expected there, in one short sentence without the prompt."""
-
-    path: str
-    message: str
 
 
 class _Refused(ValueError):
@@ -178,7 +169,7 @@ class Checker:
 
     def explain_value(self, request: Any) -> list[Problem]:
         """As `explain`, for a request that was read or built already."""
-        problems = [problem for error in _reference().iter_errors(request) for problem in _sentences(error)]
+        problems = [problem for error in _reference().iter_errors(request) for problem in sentences(error)]
         return list(dict.fromkeys(problems))
 
 
@@ -351,7 +342,7 @@ def _unlike_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         for key, _ in reversed(pairs):  # each key of `value` once: the one that is gone already stands twice
             if value.pop(key, pairs) is pairs:
-                raise _Refused(f"the key {_shown(key)} stands twice in one object")
+                raise _Refused(f"the key {shown(key)} stands twice in one object")
     return value
 
 
@@ -392,64 +383,3 @@ def _property_orders(schema: Any) -> Iterator[list[str]]:
     elif isinstance(schema, list):
         for part in schema:
             yield from _property_orders(part)
-
-
-# --- sentences ------------------------------------------------------------------------------------------------
-
-
-def _sentences(error: Any) -> Iterable[Problem]:
-    """What one error of `jsonschema` says, shorter, and without the text of a prompt."""
-    path, wanted, got, keyword = _path(error.absolute_path), error.validator_value, error.instance, error.validator
-    if keyword == "required":
-        return [Problem(_join(path, name), "is missing") for name in wanted if name not in got]
-    if keyword == "additionalProperties":
-        known = list(error.schema["properties"])
-        return [
-            Problem(_join(path, name), f"is unknown here; expected only {', '.join(known)}")
-            for name in got
-            if name not in known
-        ]
-    if "description" in error.schema:
-        return [Problem(path, error.schema["description"])]
-    if keyword == "type":
-        names = [wanted] if isinstance(wanted, str) else wanted
-        said = f"expected {' or '.join(names)}, got {_type_name(got)}"
-    elif keyword in ("enum", "const"):
-        choices = wanted if keyword == "enum" else [wanted]
-        said = f"expected {' or '.join(_shown(choice) for choice in choices)}, got {_shown(got)}"
-    elif keyword in ("minimum", "maximum"):
-        said = f"expected at {'least' if keyword == 'minimum' else 'most'} {wanted}, got {_shown(got)}"
-    elif keyword in ("minLength", "minItems"):
-        said = "must not be empty"
-    else:
-        said = f"does not meet the schema's {keyword}"
-    return [Problem(path, said)]
-
-
-def _path(parts: Iterable[str | int]) -> str:
-    path = ""
-    for part in parts:
-        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, part)
-    return path
-
-
-def _join(path: str, name: str) -> str:
-    name = plain(name, 40)
-    return f"{path}.{name}" if path else name
-
-
-def _type_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), type(value).__name__)
-
-
-def _shown(value: Any) -> str:
-    """A short value as JSON; of anything long only its type, so that no prompt gets into a message."""
-    if isinstance(value, (list, dict)):
-        return _type_name(value)
-    text = plain(json.dumps(value, ensure_ascii=False), 1000)
-    return text if len(text) <= 40 else f"a {_type_name(value)} of {len(text):,} characters"

@@ -1,0 +1,80 @@
+"""What is wrong with a request line, in sentences for people.
+
+Promises: each names the place and what was expected there, briefly, and none holds the text of a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from doubleword.failure import plain
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a line is refused: the place, like `body.messages[1].role`, empty for the line as a whole, and what
+    was expected there, in one short sentence without the prompt."""
+
+    path: str
+    message: str
+
+
+def sentences(error: Any) -> Iterable[Problem]:
+    """What one error of `jsonschema` says, shorter, and without the text of a prompt."""
+    path, wanted, got, keyword = _path(error.absolute_path), error.validator_value, error.instance, error.validator
+    if keyword == "required":
+        return [Problem(_join(path, name), "is missing") for name in wanted if name not in got]
+    if keyword == "additionalProperties":
+        known = list(error.schema["properties"])
+        return [
+            Problem(_join(path, name), f"is unknown here; expected only {', '.join(known)}")
+            for name in got
+            if name not in known
+        ]
+    if "description" in error.schema:
+        return [Problem(path, error.schema["description"])]
+    if keyword == "type":
+        names = [wanted] if isinstance(wanted, str) else wanted
+        said = f"expected {' or '.join(names)}, got {_type_name(got)}"
+    elif keyword in ("enum", "const"):
+        choices = wanted if keyword == "enum" else [wanted]
+        said = f"expected {' or '.join(shown(choice) for choice in choices)}, got {shown(got)}"
+    elif keyword in ("minimum", "maximum"):
+        said = f"expected at {'least' if keyword == 'minimum' else 'most'} {wanted}, got {shown(got)}"
+    elif keyword in ("minLength", "minItems"):
+        said = "must not be empty"
+    else:
+        said = f"does not meet the schema's {keyword}"
+    return [Problem(path, said)]
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    path = ""
+    for part in parts:
+        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, part)
+    return path
+
+
+def _join(path: str, name: str) -> str:
+    name = plain(name, 40)
+    return f"{path}.{name}" if path else name
+
+
+def _type_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def shown(value: Any) -> str:
+    """A short value as JSON; of anything long only its type, so that no prompt gets into a message."""
+    if isinstance(value, (list, dict)):
+        return _type_name(value)
+    text = plain(json.dumps(value, ensure_ascii=False), 1000)
+    return text if len(text) <= 40 else f"a {_type_name(value)} of {len(text):,} characters"
