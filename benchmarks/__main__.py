@@ -140,9 +140,9 @@ SEND = """
 import hashlib, os, sys, time
 sys.path.insert(0, sys.argv[1])
 import requests
-from doubleword.api import Api
-from doubleword.bodies import Upload
-from doubleword.outside import Outside
+from doubleword.server.api import Api
+from doubleword.server.transfers import Upload
+from doubleword.system import Outside
 with open(sys.argv[3], "rb") as file:
     sha256 = hashlib.sha256()
     while block := file.read(1 << 20): sha256.update(block)
@@ -156,8 +156,8 @@ RECEIVE = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import requests
-from doubleword.api import Api
-from doubleword.outside import Outside
+from doubleword.server.api import Api
+from doubleword.system import Outside
 began = time.perf_counter()
 with open(sys.argv[3], "wb") as file:
     for block in Api(sys.argv[2], "any", Outside()).content("out-f").blocks(): file.write(block)

@@ -33,7 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from tests.door import call_door  # noqa: E402
 from tests.engine_process import QUICK, RunningEngine, engine_with_upstream  # noqa: E402
 
-from doubleword.engine.worker import Retries  # noqa: E402
+from doubleword.engine.models.worker import Retries  # noqa: E402
 
 EVALS: dict[str, dict[str, Any]] = {
     one["name"]: one for one in json.loads((ROOT / "evals" / "evals.json").read_text(encoding="utf-8"))["evals"]

@@ -11,29 +11,29 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   cancel.py movies.job.json           what would be cancelled (exit 8)
   cancel.py movies.job.json --yes     cancel it; answers that exist are kept, fetch_results.py gets them"""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Cancel batches that are not over. A finished batch is left alone.", EXAMPLES)
-    command.add_names(made)
+    made = cli.Parser("Cancel batches that are not over. A finished batch is left alone.", EXAMPLES)
+    cli.add_names(made)
     made.add_argument("--yes", action="store_true", help="really cancel")
-    command.add_server(made)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Cancel; the keys are batches, kept, failed, not_run, hint."""
-    from doubleword.cancelling import cancel_named
-    from doubleword.outside import Outside
+    from doubleword.commands.cancel import cancel_named
+    from doubleword.system import Outside
 
     return cancel_named(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

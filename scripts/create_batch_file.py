@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
-from doubleword.creation_arguments import add_arguments
+from doubleword import cli
+from doubleword.request_lines.arguments import add_arguments
 
 EXAMPLES = """\
   create_batch_file.py movies.jsonl --input movies.csv --model MODEL --prompt "In one word, the genre of {Title}?"
@@ -27,7 +27,7 @@ more than 50,000 requests or 200 MB become OUTPUT-0001.jsonl, OUTPUT-0002.jsonl,
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of this script."""
-    made = command.Parser(__doc__ or "", EXAMPLES)
+    made = cli.Parser(__doc__ or "", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="batch file to write, for example movies.jsonl")
     add_arguments(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
@@ -36,11 +36,11 @@ def parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Create the batch files; returns their paths, sizes, models and what to be warned of."""
-    from doubleword import creation
-    from doubleword.outside import Outside
+    from doubleword.commands import create_batch_file as creation
+    from doubleword.system import Outside
 
     return creation.create(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   python3 estimate_cost.py reviews.jsonl
@@ -29,7 +29,7 @@ prices         USD per million tokens, each with its source and the date when th
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    made = command.Parser("Say what batch files would cost. Needs neither a key nor the network.", EXAMPLES)
+    made = cli.Parser("Say what batch files would cost. Needs neither a key nor the network.", EXAMPLES)
     made.add_argument("files", nargs="+", metavar="FILE", type=Path, help="batch file, as create_batch_file.py writes")
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default: 24h, and both compared)")
     made.add_argument("--prices", metavar="FILE", type=Path, help="price table whose prices replace the bundled ones")
@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """The script's answer."""
-    from doubleword.outside import Disk
-    from doubleword.pricing import METHOD, WINDOWS, estimates, load_prices
+    from doubleword.pricing.estimate import METHOD, WINDOWS, estimates, load_prices
+    from doubleword.system import Disk
 
     disk = Disk()
     both = estimates(args.files, disk, load_prices(args.prices, disk))
@@ -71,4 +71,4 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

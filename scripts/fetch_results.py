@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   fetch_results.py movies.job.json
@@ -24,10 +24,10 @@ EXAMPLES = """\
 Requests that failed or are missing go to <stem>.errors.jsonl; in tables they stand as rows with their cause."""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Fetch results: one row for each request, in the order of the input.", EXAMPLES)
-    command.add_names(made)
+    made = cli.Parser("Fetch results: one row for each request, in the order of the input.", EXAMPLES)
+    cli.add_names(made)
     made.add_argument("--output", metavar="PATH", help="default: <job>.results.<format> beside the job file")
     made.add_argument("--format", choices=("jsonl", "csv", "parquet", "npy"), default="jsonl", help="default: jsonl")
     made.add_argument("--join", metavar="SOURCE", help="the table the batch was made of: its columns come first")
@@ -38,17 +38,17 @@ def parser() -> command.Parser:
     made.add_argument("--history", metavar="PATH", help="also write every attempt at each request, as JSON lines")
     made.add_argument("--partial", action="store_true", help="take what is there while batches run (exit 7)")
     made.add_argument("--force", action="store_true", help="replace an existing output")
-    command.add_server(made)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Fetch; the keys are output, errors, complete, counts, answers, usage, cost_usd, failures."""
-    from doubleword.delivery import fetch
-    from doubleword.outside import Outside
+    from doubleword.commands.fetch_results import fetch
+    from doubleword.system import Outside
 
     return fetch(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

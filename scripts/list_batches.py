@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   list_batches.py
@@ -20,24 +20,24 @@ EXAMPLES = """\
   list_batches.py --folder ~/campaign     with the jobs of another folder than this one"""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("List batches, newest first, and the jobs of a folder beside them.", EXAMPLES)
+    made = cli.Parser("List batches, newest first, and the jobs of a folder beside them.", EXAMPLES)
     made.add_argument("--limit", type=int, default=10, metavar="N", help="how many (default 10)")
     made.add_argument("--status", metavar="S", help="only those in this state, such as in_progress or completed")
     made.add_argument("--all", action="store_true", help="every batch and job, whatever --limit says")
     made.add_argument("--folder", default=".", metavar="DIR", help="where job files are looked for (default .)")
-    command.add_server(made)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """List; the keys are jobs, batches, has_more."""
-    from doubleword.listing import list_batches
-    from doubleword.outside import Outside
+    from doubleword.commands.list_batches import list_batches
+    from doubleword.system import Outside
 
     return list_batches(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   list_models.py
@@ -19,20 +19,20 @@ EXAMPLES = """\
 Prices are USD per million tokens, [input, output] for each completion window; null where not known."""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("List the models that the key may use, with their prices where known.", EXAMPLES)
-    command.add_server(made)
+    made = cli.Parser("List the models that the key may use, with their prices where known.", EXAMPLES)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """List; the keys are models, price_sources."""
-    from doubleword.listing import list_models
-    from doubleword.outside import Outside
+    from doubleword.commands.list_batches import list_models
+    from doubleword.system import Outside
 
     return list_models(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

@@ -25,7 +25,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   python3 scripts/local_server.py --port 8080
@@ -37,9 +37,9 @@ later run goes on with the same files and batches. DOUBLEWORD_API_KEY, where it 
 otherwise it takes any. DOUBLEWORD_UPSTREAM_API_KEY is the key for --upstream, where that needs one."""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser(__doc__ or "", EXAMPLES)
+    made = cli.Parser(__doc__ or "", EXAMPLES)
     made.add_argument("--port", type=int, default=0, metavar="N", help="port to listen on (default 0: a free one)")
     made.add_argument("--data", type=Path, default=Path("doubleword-local"), metavar="DIR", help="where it keeps data")
     made.add_argument("--upstream", metavar="URL", help="let this OpenAI-compatible server answer, not the own models")
@@ -50,7 +50,7 @@ def parser() -> command.Parser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Serve until stopped; the address is announced, and nothing is printed afterwards."""
-    from doubleword.local import cannot_start, missing_packages
+    from doubleword.server.local_engine import cannot_start, missing_packages
 
     missing = missing_packages(with_models=args.upstream is None)
     if missing:
@@ -63,9 +63,9 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
         port=args.port,
         upstream=args.upstream,
         while_stdin_open=args.while_stdin_open,
-        listening=command.announce,
+        listening=cli.announce,
     )
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

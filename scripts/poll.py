@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   poll.py movies.job.json                one look
@@ -19,22 +19,22 @@ EXAMPLES = """\
   poll.py 6f0c0e1e-0000-0000-0000-000000000000"""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Say how far a job's batches are, once or until they are over.", EXAMPLES)
-    command.add_names(made)
-    command.add_wait(made, 0)
-    command.add_server(made)
+    made = cli.Parser("Say how far a job's batches are, once or until they are over.", EXAMPLES)
+    cli.add_names(made)
+    cli.add_wait(made, 0)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Look or watch; the keys are status, done, counts, batches, elapsed_s."""
-    from doubleword.outside import Outside
-    from doubleword.watch import poll
+    from doubleword.jobs.watching import poll
+    from doubleword.system import Outside
 
     return poll(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

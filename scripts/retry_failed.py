@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   retry_failed.py movies.job.json --dry-run     what would be asked again; nothing is
@@ -24,9 +24,9 @@ EXAMPLES = """\
 Then poll.py and fetch_results.py --force as before."""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Ask again for what failed, is missing or is flawed in a job that is over.", EXAMPLES)
+    made = cli.Parser("Ask again for what failed, is missing or is flawed in a job that is over.", EXAMPLES)
     made.add_argument("job", metavar="JOB", help="a job file, or a batch file of a job")
     only_help = "what to ask again: failed, missing, truncated, refused, empty, invalid (default: failed,missing)"
     made.add_argument("--only", metavar="KINDS", default="failed,missing", help=only_help)
@@ -34,18 +34,18 @@ def parser() -> command.Parser:
     made.add_argument("--model", metavar="ID", help="ask this model instead")
     made.add_argument("--note", metavar="TEXT", help="ask with this added to the prompt, as its last paragraph")
     made.add_argument("--dry-run", action="store_true", help="say what would be retried; change nothing")
-    command.add_max_cost(made)
-    command.add_server(made)
+    cli.add_max_cost(made)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Retry; the keys are job, batches, resumed."""
-    from doubleword.outside import Outside
-    from doubleword.retrial import retry
+    from doubleword.commands.retry_failed import retry
+    from doubleword.system import Outside
 
     return retry(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

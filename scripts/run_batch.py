@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
-from doubleword.creation_arguments import add_arguments
+from doubleword import cli
+from doubleword.request_lines.arguments import add_arguments
 
 EXAMPLES = """\
   run_batch.py genres.csv --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
@@ -24,29 +24,29 @@ EXAMPLES = """\
 endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses"""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
+    made = cli.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="results: .csv, .parquet (joined to the input) or .jsonl")
     add_arguments(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.requests.job.json)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch")
-    command.add_max_cost(made)
+    cli.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and estimate only; nothing is sent or kept")
-    command.add_wait(made, 90_000)
-    command.add_server(made)
+    cli.add_wait(made, 90_000)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Run the whole job; the keys are those of fetch_results.py, and job."""
-    from doubleword.outside import Outside
-    from doubleword.whole_job import run
+    from doubleword.commands.run_batch import run
+    from doubleword.system import Outside
 
     return run(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

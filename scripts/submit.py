@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   submit.py movies.jsonl                         the cheap window of 24 hours
@@ -25,32 +25,32 @@ EXAMPLES = """\
 Run again after any interruption, it goes on where it stopped and never pays twice."""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Check batch files, upload them and create a batch for each, exactly once.", EXAMPLES)
+    made = cli.Parser("Check batch files, upload them and create a batch for each, exactly once.", EXAMPLES)
     made.add_argument("files", nargs="*", metavar="FILE", help="the batch files of one job")
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.job.json beside the first FILE)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch; repeatable")
     made.add_argument("--adopt", metavar="JOB_ID", help="make the lost job file of these batches anew; sends nothing")
-    command.add_max_cost(made)
+    cli.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and plan only: no network, no job file")
-    command.add_server(made)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Submit; the keys are job, batches, resumed."""
-    from doubleword.outside import Outside
+    from doubleword.system import Outside
 
     if args.adopt is not None:
-        from doubleword.adoption import adopt
+        from doubleword.jobs.adoption import adopt
 
         return adopt(args, Outside())
-    from doubleword.submission import submit
+    from doubleword.jobs.submission import submit
 
     return submit(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

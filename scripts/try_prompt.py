@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
-from doubleword.creation_arguments import add_arguments
+from doubleword import cli
+from doubleword.request_lines.arguments import add_arguments
 
 EXAMPLES = """\
   try_prompt.py --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
@@ -25,24 +25,24 @@ The rows are asked through the realtime endpoint, at its price; projected_cost_u
 and projection compares both windows."""
 
 
-def parser() -> command.Parser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
-    made = command.Parser("Ask a few rows at once, and project the cost of all.", EXAMPLES)
+    made = cli.Parser("Ask a few rows at once, and project the cost of all.", EXAMPLES)
     add_arguments(made)
     made.usage = "%(prog)s [options]"  # argparse would list every option here as well
     made.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to ask (default 3)")
     made.add_argument("--sample", type=int, metavar="SEED", help="rows drawn at random by this number, not the first")
-    command.add_server(made)
+    cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Try; the keys are rows, requests, projected_cost_usd, projection, note, warnings."""
-    from doubleword.outside import Outside
-    from doubleword.trial import try_prompt
+    from doubleword.commands.try_prompt import try_prompt
+    from doubleword.system import Outside
 
     return try_prompt(args, Outside())
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

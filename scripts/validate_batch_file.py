@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from doubleword import command
+from doubleword import cli
 
 EXAMPLES = """\
   validate_batch_file.py movies.jsonl
@@ -23,7 +23,7 @@ exit 0 means that all lines are valid; otherwise exit 2, and errors holds the fi
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of this script."""
-    made = command.Parser(__doc__ or "", EXAMPLES)
+    made = cli.Parser(__doc__ or "", EXAMPLES)
     made.add_argument("files", nargs="+", metavar="FILE", help="batch files of one job")
     return made
 
@@ -33,12 +33,12 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
     from pathlib import Path
 
-    from doubleword import file_check
+    from doubleword.batch_files import check as file_check
     from doubleword.failure import Exit, Failure, plain
-    from doubleword.outside import Outside
+    from doubleword.system import Outside
 
     outside = Outside()
-    progress = command.Progress(outside.monotonic)
+    progress = cli.Progress(outside.monotonic)
     paths = [Path(name) for name in args.files]
     found = file_check.check(paths, outside.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
     progress.close()
@@ -58,4 +58,4 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.run(parser(), work)

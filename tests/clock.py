@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from doubleword.outside import Disk, Outside
+from doubleword.system import Disk, Outside
 
 
 class Clocked(Outside):

@@ -16,7 +16,7 @@ def pytest_configure() -> None:
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts in this process look again at once at a batch that the engine answers in milliseconds."""
-    monkeypatch.setattr("doubleword.watch.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("doubleword.jobs.watching.FIRST_WAIT_S", 0.02)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

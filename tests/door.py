@@ -77,7 +77,7 @@ def call_door(
     import signal
     from unittest import mock
 
-    from doubleword import command
+    from doubleword import cli
 
     script = importlib.import_module(name.removesuffix(".py"))
     given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin or b"")))
@@ -92,7 +92,7 @@ def call_door(
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
         ):
-            command.run(script.parser(), work or script.work)
+            cli.run(script.parser(), work or script.work)
     except SystemExit as end:
         code = int(end.code or 0)
     finally:

@@ -25,11 +25,11 @@ from tests.door import SCRIPTS, environment
 from tests.upstream import Upstream
 
 from doubleword.engine.app import build
+from doubleword.engine.models.upstream import Upstream as UpstreamResponder
+from doubleword.engine.models.worker import Retries, Worker
 from doubleword.engine.server import listen
-from doubleword.engine.store import Store
+from doubleword.engine.storage.store import Store
 from doubleword.engine.upload import Limits
-from doubleword.engine.upstream import Upstream as UpstreamResponder
-from doubleword.engine.worker import Retries, Worker
 
 KEY = "test-key-0123456789"
 QUICK = Retries(most=3, first_wait_s=0.01, longest_wait_s=0.02)

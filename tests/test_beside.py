@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from tests.engine_process import wait_until
 
-from doubleword.outside import Disk
+from doubleword.system import Disk
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system splits no process off")
 
 RESULTS = """
-from doubleword.outside import Disk
+from doubleword.system import Disk
 def fails(): raise ValueError("no")
 with Disk().beside(lambda: [1, "two", b"three", (4.0, None)]) as told, Disk().beside(fails) as failed:
     print([told(), failed()])
@@ -28,7 +28,7 @@ print("left")
 HOLDING = """
 import os, sys, time
 from pathlib import Path
-from doubleword.outside import Disk
+from doubleword.system import Disk
 def work():
     Path(sys.argv[2]).write_text(str(os.getpid()))
     time.sleep(600)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from doubleword.outside import Outside
+from doubleword.system import Outside
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 20])

@@ -12,7 +12,7 @@ import requests
 from tests.engine_process import engine_with_upstream, wait_until
 from tests.upstream import CHAT_MODEL, EMBEDDING_MODEL, Upstream
 
-from doubleword.key import read_key
+from doubleword.server.key import read_key
 
 WAIT_S = 30.0
 FOREIGN_WAIT_S = 3600.0

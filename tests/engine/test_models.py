@@ -14,7 +14,7 @@ import pytest
 from tests.engine.conftest import causes, chat_line, rows, start_batch, wait_for
 from tests.engine_process import ServerProcess, server_process
 
-from doubleword.engine.model import CHAT_MODEL, EMBEDDING_MODEL, BundledModels
+from doubleword.engine.models.model import CHAT_MODEL, EMBEDDING_MODEL, BundledModels
 
 
 @pytest.fixture(scope="module")

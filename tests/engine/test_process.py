@@ -21,10 +21,10 @@ from tests.engine.conftest import chat_line, look, start_batch
 from tests.engine_process import engine_with_upstream, serve, server_process, wait_until
 from tests.upstream import Upstream
 
-from doubleword import local
-from doubleword.engine import openmp
+from doubleword.engine.models import openmp
 from doubleword.failure import Failure
-from doubleword.outside import Outside
+from doubleword.server import local_engine as local
+from doubleword.system import Outside
 
 UPSTREAM = ("--upstream", "http://127.0.0.1:9")
 
@@ -129,8 +129,8 @@ def test_a_script_gets_an_engine_of_its_own_and_leaves_none_behind(tmp_path: Pat
 def test_an_engine_does_not_outlive_a_killed_script(tmp_path: Path) -> None:
     """SIGKILL leaves the script no time to clean up."""
     script = (
-        "import sys, time; from pathlib import Path; from doubleword.local import engine;"
-        "from doubleword.outside import Outside\n"
+        "import sys, time; from pathlib import Path; from doubleword.server.local_engine import engine;"
+        "from doubleword.system import Outside\n"
         "with engine(Path(sys.argv[1]), Outside(), print) as running:\n"
         "    print(running.base_url, flush=True); time.sleep(600)\n"
     )

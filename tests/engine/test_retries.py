@@ -10,8 +10,8 @@ from tests.engine.conftest import causes, chat_line, look, rows, start_batch, wa
 from tests.engine_process import QUICK, engine_with_upstream, serve, wait_until
 from tests.upstream import Upstream
 
-from doubleword.engine.upstream import Upstream as UpstreamResponder
-from doubleword.engine.worker import Retries
+from doubleword.engine.models.upstream import Upstream as UpstreamResponder
+from doubleword.engine.models.worker import Retries
 
 
 def test_waits_double_from_one_second_up_to_ten() -> None:

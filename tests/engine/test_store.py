@@ -17,9 +17,9 @@ from tests.engine.conftest import causes, chat_line, look, rows, start_batch, wa
 from tests.engine_process import engine_with_upstream, serve, server_process, wait_until
 from tests.upstream import Upstream
 
-from doubleword.engine.batches import Refused
-from doubleword.engine.contents import Contents, Page
-from doubleword.engine.store import Store
+from doubleword.engine.storage.batches import Refused
+from doubleword.engine.storage.contents import Contents, Page
+from doubleword.engine.storage.store import Store
 from doubleword.engine.upload import Limits, LineReader, UploadReader
 from doubleword.failure import Failure
 

@@ -19,12 +19,12 @@ from tests.clock import Clocked
 from tests.door import Result, call_door
 from tests.engine_process import KEY, RunningEngine, wait_until
 
-from doubleword.cancelling import cancel_named
-from doubleword.delivery import fetch
-from doubleword.outside import Disk, Outside
-from doubleword.retrial import retry
-from doubleword.submission import submit
-from doubleword.watch import poll
+from doubleword.commands.cancel import cancel_named
+from doubleword.commands.fetch_results import fetch
+from doubleword.commands.retry_failed import retry
+from doubleword.jobs.submission import submit
+from doubleword.jobs.watching import poll
+from doubleword.system import Disk, Outside
 
 
 class Unsynced(Disk):

@@ -15,7 +15,7 @@ import requests
 from tests.clock import Clocked
 from tests.faults.rooms import Unsynced
 
-from doubleword.outside import Disk
+from doubleword.system import Disk
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter

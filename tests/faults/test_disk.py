@@ -16,8 +16,8 @@ from tests.faults.rooms import Desk, another_job, batch_count, finished
 from tests.faults.seam import Seam
 
 from doubleword.failure import Failure
-from doubleword.job import JobFile
-from doubleword.outside import Disk
+from doubleword.jobs.job_file import JobFile
+from doubleword.system import Disk
 
 MOST_EVENTS = 400
 NEEDS_SPACE = ("create", "write", "sync", "replace", "add", "lock")

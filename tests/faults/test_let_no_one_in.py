@@ -26,7 +26,7 @@ from tests.faults.canned import Canned, failed_row, row
 from tests.faults.gate import Act, Asked, Exchange, Gate, Reply, gate_before
 from tests.faults.rooms import ROOMS, Desk, Unsynced, batch_count, certificate, finished
 
-from doubleword import local
+from doubleword.server import local_engine as local
 
 # Ways to move the cursor, set the title, hide or turn round text: no terminal is to see any of them.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\u200b\r\b"
@@ -252,7 +252,7 @@ def test_no_line_of_the_skill_switches_verification_off() -> None:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="lists processes through /proc")
 def test_the_engines_key_stands_in_no_process_list(tmp_path: Path) -> None:
     """The child that serves --local is given its key in the environment, which other users cannot read."""
-    from doubleword.outside import Outside
+    from doubleword.system import Outside
 
     with local.engine(tmp_path / "a.local", Outside(), lambda _: None) as running:
         listed = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
@@ -478,7 +478,7 @@ def test_a_body_that_swells_when_unpacked_is_cut(
     desk: Desk, gate: Gate, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     """A few kilobytes of gzip that would be 64 MB of JSON: an error in bounded memory, then the next attempt."""
-    monkeypatch.setattr("doubleword.api.JSON_LIMIT", 1 << 20)
+    monkeypatch.setattr("doubleword.server.api.JSON_LIMIT", 1 << 20)
     body = gzip.compress(b'{"a": "' + b"x" * (64 << 20) + b'"}')
     bomb = Reply(200, (("Content-Encoding", "gzip"), ("Content-Type", "application/json")), body)
     desk.batch_file("a.jsonl", ["one"])

@@ -17,7 +17,7 @@ from tests.faults import gate as faults
 from tests.faults.gate import Act, Exchange, Gate
 from tests.faults.rooms import Desk, Unsynced, batch_count, certificate, finished
 
-from doubleword.outside import Outside
+from doubleword.system import Outside
 
 NEVER_ARRIVED = [
     faults.reset_before,

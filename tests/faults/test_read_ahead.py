@@ -19,10 +19,10 @@ from tests.door import run_door
 from tests.engine_process import KEY, RunningEngine
 from tests.faults.rooms import Desk, Unsynced, finished
 
-from doubleword import results
-from doubleword.bill import Usage
-from doubleword.result_reading import FAILED, Block, Flawed, Reading
-from doubleword.spool import Spool
+from doubleword.pricing.bill import Usage
+from doubleword.results import reconciliation as results
+from doubleword.results.reading import FAILED, Block, Flawed, Reading
+from doubleword.results.spool import Spool
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 6000

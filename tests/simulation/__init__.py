@@ -1,6 +1,6 @@
 """Deterministic simulation: the real client code lives through whole jobs in a world that a seed decides.
 
-Clock, sleep, randomness, network and disk reach the client through `doubleword.outside` alone. Here all of them
+Clock, sleep, randomness, network and disk reach the client through `doubleword.system` alone. Here all of them
 are simulated, so hours pass in milliseconds, anything may fail at any step, the process may die in between, and
 a seed that broke a promise breaks it again: `python -m tests.simulation --seed N` prints what happened.
 

@@ -26,11 +26,19 @@ from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedOutside, World
 
-from doubleword import cancelling, creation, delivery, file_check, pricing, retrial, submission, watch, whole_job
-from doubleword.change import Change
-from doubleword.creation_arguments import add_arguments
+from doubleword.batch_files import check as file_check
+from doubleword.commands import cancel as cancelling
+from doubleword.commands import create_batch_file as creation
+from doubleword.commands import fetch_results as delivery
+from doubleword.commands import retry_failed as retrial
+from doubleword.commands import run_batch as whole_job
 from doubleword.failure import Exit, Failure
-from doubleword.request_line import Checker
+from doubleword.jobs import submission
+from doubleword.jobs import watching as watch
+from doubleword.jobs.change import Change
+from doubleword.pricing import estimate as pricing
+from doubleword.request_lines.arguments import add_arguments
+from doubleword.request_lines.line import Checker
 
 COMMANDS_WITHOUT_FAULTS = 60
 HOW: tuple[dict[str, Any], ...] = (

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from tests.simulation.world import Session, World
 
-from doubleword.outside import Disk
+from doubleword.system import Disk
 
 ERRORS = {"disk full": errno.ENOSPC, "disk broken": errno.EIO, "read-only": errno.EROFS}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.turns import TurnLock, Turns
 
-from doubleword.outside import Outside
+from doubleword.system import Outside
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter

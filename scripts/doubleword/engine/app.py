@@ -24,13 +24,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from doubleword.engine.answer import Answer, NoAnswer, Responder, refusal
 from doubleword.engine.batch_routes import batch_routes
-from doubleword.engine.batches import Refused
 from doubleword.engine.file_routes import file_routes
-from doubleword.engine.store import Store
+from doubleword.engine.models.answer import Answer, NoAnswer, Responder, refusal
+from doubleword.engine.models.worker import Worker, respond
+from doubleword.engine.storage.batches import Refused
+from doubleword.engine.storage.store import Store
 from doubleword.engine.upload import Limits
-from doubleword.engine.worker import Worker, respond
 
 REALTIME = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 

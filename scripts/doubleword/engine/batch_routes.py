@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from doubleword.engine.answer import Responder
-from doubleword.engine.batches import STATUS_FILTERS, WINDOWS_S, Batches, Refused, Search
-from doubleword.engine.contents import Contents
 from doubleword.engine.file_routes import stream
-from doubleword.engine.files import Files
-from doubleword.engine.store import Store, is_id
+from doubleword.engine.models.answer import Responder
+from doubleword.engine.storage.batches import STATUS_FILTERS, WINDOWS_S, Batches, Refused, Search
+from doubleword.engine.storage.contents import Contents
+from doubleword.engine.storage.files import Files
+from doubleword.engine.storage.store import Store, is_id
 from doubleword.engine.upload import URLS
 from doubleword.engine.web import content_page, json_object, list_limit, list_object, path_id, text_field, unfit
 

@@ -14,11 +14,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from doubleword.engine.answer import Responder
-from doubleword.engine.batches import Refused
-from doubleword.engine.contents import Content, Contents
-from doubleword.engine.files import Files
-from doubleword.engine.store import Store
+from doubleword.engine.models.answer import Responder
+from doubleword.engine.storage.batches import Refused
+from doubleword.engine.storage.contents import Content, Contents
+from doubleword.engine.storage.files import Files
+from doubleword.engine.storage.store import Store
 from doubleword.engine.upload import MULTIPART_OVERHEAD, Limits, LineReader, UploadReader, too_large
 from doubleword.engine.web import content_page, list_limit, list_object, path_id
 

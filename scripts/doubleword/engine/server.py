@@ -17,15 +17,15 @@ from typing import Any, NoReturn
 
 import uvicorn
 
-from doubleword.engine.answer import Responder
 from doubleword.engine.app import build
-from doubleword.engine.model import BundledModels
-from doubleword.engine.openmp import ensure_openmp
-from doubleword.engine.store import Store
-from doubleword.engine.upstream import Upstream
-from doubleword.engine.worker import Worker
+from doubleword.engine.models.answer import Responder
+from doubleword.engine.models.model import BundledModels
+from doubleword.engine.models.openmp import ensure_openmp
+from doubleword.engine.models.upstream import Upstream
+from doubleword.engine.models.worker import Worker
+from doubleword.engine.storage.store import Store
 from doubleword.failure import Exit, Failure
-from doubleword.key import read_key
+from doubleword.server.key import read_key
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GRACE_S = 1

@@ -19,8 +19,8 @@ import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from doubleword.engine.batches import Refused
-from doubleword.engine.files import Line, Upload
+from doubleword.engine.storage.batches import Refused
+from doubleword.engine.storage.files import Line, Upload
 
 MULTIPART_OVERHEAD = 10 * 1024
 CHAT_URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from doubleword.engine.batches import Refused
-from doubleword.engine.contents import Page
-from doubleword.engine.store import is_id
+from doubleword.engine.storage.batches import Refused
+from doubleword.engine.storage.contents import Page
+from doubleword.engine.storage.store import is_id
 
 JSON_BODY_BYTES = 2 * 1024 * 1024
 MOST_ROWS = 101

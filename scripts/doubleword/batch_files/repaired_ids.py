@@ -1,0 +1,73 @@
+"""The file that says which custom_id was repaired of which original: `<stem>.ids.csv` beside the batch file.
+
+Promises: it is written as the ids come and gets its name only with the batch files; nobody's table of the same name
+is taken for it; as in every table here, no cell is a formula.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
+
+from doubleword.system import Disk
+
+HEADER = b"custom_id,original\n"
+
+
+def ids_path(batch_file: Path) -> Path:
+    """Where the repaired ids of the batch file named to create_batch_file.py are written."""
+    return batch_file.with_name(f"{batch_file.stem}.ids.csv")
+
+
+def is_ids_file(path: Path, disk: Disk) -> bool:
+    """Whether there is such a file at `path`."""
+    if disk.size(path) is None:
+        return False
+    with disk.open(path) as file:
+        return file.read(len(HEADER)) == HEADER
+
+
+class RepairedIds:
+    """The file while it is written; there is none before the first id is noted. `count` says how many were."""
+
+    def __init__(self, batch_file: Path, disk: Disk) -> None:
+        self.path = ids_path(batch_file)
+        self.temporary = batch_file.with_name(f".{batch_file.name}.ids.part")
+        self.count = 0
+        self._disk = disk
+        self._file: BinaryIO | None = None
+
+    def note(self, ids: Sequence[tuple[str, str]]) -> None:
+        """Append pairs of the id that stands in a line, and its original."""
+        if not ids:
+            return
+        from doubleword.tables.output import without_formula
+
+        if self._file is None:
+            self._disk.remove(self.temporary)  # it may be a second name of a finished file, after a kill
+            self._file = self._disk.create(self.temporary)
+            self._file.write(HEADER)
+        rows: list[str] = []
+        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
+        writer = csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n")
+        writer.writerows((custom_id, without_formula(original)) for custom_id, original in ids)
+        self._file.write("".join(f"{row[:-2]}\n" for row in rows).encode("utf-8", "backslashreplace"))
+        self.count += len(ids)
+
+    def finish(self) -> None:
+        """Make the temporary file durable, so that it only has to be renamed."""
+        if self._file is not None:
+            self._disk.sync(self._file)
+            self._file.close()
+
+    def abandon(self) -> None:
+        """Remove the temporary file where it is still there."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._disk.remove(self.temporary)

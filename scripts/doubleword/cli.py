@@ -1,0 +1,297 @@
+"""What all scripts share: arguments, exit codes, the one JSON object on stdout, progress on stderr.
+
+Promises: stdout carries exactly one JSON object of at most 4 KB, whatever happens; `ok` is true exactly when
+the exit code is 0; the API key appears in nothing that is printed; a missing package is answered with the
+one command that fixes it. Only the standard library is imported here, so that `--help` needs no package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.stdout.write(
+        '{"ok": false, "error": {"code": "old_python", "message": "Python 3.10 or newer is needed",'
+        ' "hint": "run the script with uv run, or with a newer python3"}}\n'
+    )
+    sys.exit(2)
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.server.key import without_key
+
+OUTPUT_LIMIT = 4096
+EXIT_CODES = """\
+exit codes: 0 done  2 bad input, nothing sent  3 no key or refused  4 not found  5 server or network kept failing
+            6 finished, but some requests failed or are missing  7 not finished yet  8 refused by a limit"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of one script; what is wrong with them becomes its JSON error and exit 2."""
+
+    def __init__(self, description: str, examples: str) -> None:
+        super().__init__(
+            description=description,
+            epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Report bad arguments as the interface asks, instead of argparse's usage text."""
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, f"python3 {_script()} --help")
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose the server; the key has none, on purpose."""
+    parser.add_argument("--base-url", metavar="URL", help="server (default: DOUBLEWORD_BASE_URL or api.doubleword.ai)")
+    parser.add_argument("--local", action="store_true", help="use the embedded engine: no key, no network")
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add what poll, fetch and cancel work on: a job or bare batches."""
+    named = "a job file, a batch file of a job, or batch ids"
+    parser.add_argument("names", nargs="+", metavar="JOB|BATCH_ID", help=named)
+
+
+def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
+    """Add how long to watch."""
+    help_text = f"watch for so long (default {default:g})"
+    parser.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=help_text)
+
+
+def add_max_cost(parser: argparse.ArgumentParser) -> None:
+    """Add the limit that a paid call keeps."""
+    help_text = "refuse (exit 8) unless it surely costs at most this"
+    parser.add_argument("--max-cost", type=_amount, metavar="USD", help=help_text)
+
+
+def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], dict[str, Any]]) -> NoReturn:
+    """Parse the arguments, call `work` with them, print its answer as the one JSON object, and exit.
+
+    `work` returns the script's output keys, or raises `Failure`. Ctrl-C and SIGTERM end as exit 7.
+    """
+    import gc
+    import signal
+
+    gc.set_threshold(50_000)  # rows in passing are many, and circles few
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        answer, code = work(parser.parse_args()), Exit.DONE
+    except Failure as failure:
+        answer, code = _report(failure), failure.exit_code
+    except KeyboardInterrupt:
+        answer = _report(Failure(Exit.NOT_FINISHED, "interrupted", "stopped before the end; nothing is lost", again()))
+        code = Exit.NOT_FINISHED
+    except ModuleNotFoundError as missing:
+        answer, code = _report(_missing_package(missing)), Exit.BAD_INPUT
+    except OSError as error:
+        answer, code = _report(_disk_failure(error)), Exit.UNREACHABLE
+    except Exception as bug:
+        import traceback
+
+        sys.stderr.write(without_key("".join(traceback.format_exception(bug))))
+        hint = "this is a bug in the script; the job file, if there is one, is intact and the command can be run again"
+        answer, code = _report(Failure(Exit.BUG, "bug", f"{type(bug).__name__}: {bug}", hint)), Exit.BUG
+    _print({"ok": code == Exit.DONE, **answer})
+    sys.exit(int(code))
+
+
+def announce(answer: dict[str, Any]) -> None:
+    """Print the one JSON object now, for a script that goes on running afterwards."""
+    _print({"ok": True, **answer})
+
+
+def quoted(path: object) -> str:
+    """`path` as one word of a shell command, for hints."""
+    return _quoted(str(path))
+
+
+def again() -> str:
+    """The command that is running, for hints."""
+    return " ".join(["python3", *(_quoted(part) for part in sys.argv)])
+
+
+def script(name: str) -> str:
+    """The command that runs another script of this skill, for hints."""
+    return f"python3 {_quoted(str(Path(_script()).parent / name))}"
+
+
+class Progress:
+    """One line of progress on stderr: redrawn on a terminal, otherwise at most one every 30 s.
+
+    Time comes from `monotonic`, so that a test can inject it.
+    """
+
+    PLAIN_INTERVAL_S = 30.0
+
+    def __init__(self, monotonic: Callable[[], float], stream: Any = None) -> None:
+        self._stream = stream or sys.stderr
+        self._monotonic = monotonic
+        self._terminal = bool(getattr(self._stream, "isatty", lambda: False)())
+        self._last: float | None = None
+        self._drawn = False
+
+    def show(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        """Show `text`, with a bar on a terminal when `done` of `total` is known."""
+        now = self._monotonic()
+        interval = 0.2 if self._terminal else self.PLAIN_INTERVAL_S
+        if self._last is not None and now - self._last < interval:
+            return
+        self._last = now
+        if done is not None and total:
+            text = f"{text} {done:,}/{total:,}"
+            if self._terminal:
+                filled = round(24 * min(done, total) / total)
+                text = f"[{'#' * filled}{'.' * (24 - filled)}] {text}"
+        line = without_key(plain(text, 200))
+        self._write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
+        self._drawn = self._terminal
+
+    def note(self, text: str) -> None:
+        """Write one line that stays, whenever it comes: a warning, or a fact the user should see."""
+        self.close()
+        self._write(without_key(plain(text, 500)) + "\n")
+
+    def close(self) -> None:
+        """End the redrawn line, so that what follows starts on a line of its own."""
+        if self._drawn:
+            self._write("\r\x1b[K")
+            self._drawn = False
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # a closed stderr must not end a job
+
+
+def _amount(text: str) -> float:
+    """USD from 0 up; a NaN, which no cost exceeds, is no limit at all and refused."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e12:
+        raise argparse.ArgumentTypeError(f"expected an amount of USD from 0 up, got {plain(text, 40)}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    """Seconds from 0 up to a month: every wait ends."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2_678_400:
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 2678400, got {plain(text, 40)}")
+    return value
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _script() -> str:
+    return sys.argv[0] or "script.py"
+
+
+def _quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+def _report(failure: Failure) -> dict[str, Any]:
+    error = {"code": failure.code, "message": plain(failure.message, 600)}
+    if failure.hint:
+        error["hint"] = plain(failure.hint, 600)
+    return {**failure.keys, "error": error}
+
+
+def _disk_failure(error: OSError) -> Failure:
+    """A disk that fails half-way is not bad input: something may have been sent, and running again is safe."""
+    place = f" ({error.filename})" if error.filename else ""
+    hint = "free some space, or choose a place you may write to, then run the same command again"
+    return Failure(Exit.UNREACHABLE, "disk", f"{error.strerror or error}{place}", hint)
+
+
+def _missing_package(missing: ModuleNotFoundError) -> Failure:
+    """The one command that installs what the running script declares in its own inline metadata."""
+    import re
+    import shutil
+
+    name = (missing.name or "").split(".")[0]
+    source = Path(_script()).read_text(encoding="utf-8") if Path(_script()).is_file() else ""
+    block = re.search(r"^# dependencies = \[(.*?)^# \]", source, re.MULTILINE | re.DOTALL)
+    declared = re.findall(r'"([^"]+)"', block.group(1)) if block else []
+    if name == "pyarrow":
+        declared = ["pyarrow>=17,<27"]
+    if not declared:
+        raise missing
+    if shutil.which("uv") and name != "pyarrow":
+        command = " ".join(["uv run", *(_quoted(part) for part in sys.argv)])
+    else:
+        command = f"{_quoted(sys.executable)} -m pip install " + " ".join(_quoted(one) for one in declared)
+    return Failure(Exit.BAD_INPUT, "missing_package", f"the Python package {name} is not installed", command)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    indent = 2 if sys.stdout is not None and sys.stdout.isatty() else None
+    text = json.dumps(answer, indent=indent).replace("\x7f", "")
+    if len(text) > OUTPUT_LIMIT - 1:
+        text = json.dumps(_capped(answer, indent), indent=indent).replace("\x7f", "")
+    try:
+        sys.stdout.write(without_key(text) + "\n")
+        sys.stdout.flush()
+    except (OSError, AttributeError, ValueError):
+        # Nobody reads stdout any more; the exit code still tells. The interpreter must not fail on its own flush.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _capped(answer: dict[str, Any], indent: int | None) -> dict[str, Any]:
+    """A copy of `answer` whose lists are cut, each saying how many more there are, to fit `OUTPUT_LIMIT`.
+
+    Texts are cut where that does not suffice: one letter may take twelve bytes.
+    """
+    lists: list[tuple[dict[str, Any], str, int]] = []
+    texts: list[tuple[dict[str, Any], str]] = []
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, dict):
+            made: dict[str, Any] = {}
+            for name, item in value.items():
+                made[name] = copy(item)
+                if isinstance(item, list):
+                    lists.append((made, name, len(item)))
+                elif isinstance(item, str):
+                    texts.append((made, name))
+            return made
+        if isinstance(value, list):
+            return [copy(item) for item in value]
+        return plain(value, 200) if isinstance(value, str) and len(value) > 600 else value
+
+    capped: dict[str, Any] = copy(answer)
+    while len(json.dumps(capped, indent=indent)) > OUTPUT_LIMIT - 1:
+        longest = max(
+            (entry for entry in lists if entry[0][entry[1]]),
+            key=lambda entry: len(json.dumps(entry[0][entry[1]])),
+            default=None,
+        )
+        if longest is None:
+            place, name = max(texts, key=lambda entry: len(json.dumps(entry[0][entry[1]])), default=({"": ""}, ""))
+            if len(place[name]) < 8:
+                break
+            place[name] = plain(place[name], len(place[name]) // 2)
+            continue
+        holder, name, whole = longest
+        holder[name] = holder[name][: len(holder[name]) // 2]
+        holder[f"{name}_more"] = whole - len(holder[name])
+    return capped

@@ -1,0 +1,1 @@
+"""The work of each script, under the script's own name."""

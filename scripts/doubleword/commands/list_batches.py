@@ -1,0 +1,143 @@
+"""What there is: batches on the server, newest first, and the jobs of a folder beside them; models and their prices.
+
+Promises: a batch of ours that no job file of the folder knows is marked as lost, with the command that finds its way
+back; a job file that cannot be read is listed as damaged, not passed over; nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from doubleword.cli import Progress
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.adoption import adopt_command, is_ours
+from doubleword.jobs.connection import connect
+from doubleword.jobs.exactly_once import JOB_NAME
+from doubleword.jobs.job_file import SUFFIX, JobFile
+from doubleword.jobs.watching import look, status_of
+from doubleword.pricing import estimate as pricing
+from doubleword.server.api import Api
+from doubleword.server.errors import ApiError
+from doubleword.server.objects import Batch
+from doubleword.system import Disk, Outside
+
+
+def list_batches(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+    """The keys of `list_batches.py`: jobs of the folder, batches (with the id of the job that made one of ours),
+    has_more, and a hint where a job is lost.
+    """
+    if args.limit < 1:
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--limit is a number from 1 up", "--limit 10")
+    progress = Progress(outside.monotonic)
+    limit = None if args.all else args.limit + 1
+    stores = _jobs(Path(args.folder), outside.disk)
+    known = {store.job.id for _, store in stores if store is not None}
+    with connect(args, outside, progress.note) as api:
+        try:
+            every = (one for one in api.batches(status=args.status or "") if is_in(one, args.status, outside.now()))
+            found = list(itertools.islice(every, limit))
+            shown = found if args.all else found[: args.limit]
+            jobs = [
+                _job(path, store, api, args.local, found)
+                for path, store in stores[: len(stores) if args.all else args.limit]
+            ]
+        except ApiError as error:
+            raise error.failure("listing batches") from error
+    lost = [one.metadata[JOB_NAME] for one in shown if is_ours(one) and one.metadata[JOB_NAME] not in known]
+    keys: dict[str, Any] = {"jobs": jobs}
+    if len(stores) > len(jobs):
+        keys["jobs_more"] = len(stores) - len(jobs)
+    keys["batches"] = [_batch(one, lost) for one in shown]
+    keys["has_more"] = len(found) > len(shown)
+    if lost:
+        keys["hint"] = f"{adopt_command(lost[0])} makes the lost job file anew; or name its folder with --folder"
+    return keys
+
+
+def is_in(batch: Batch, status: str | None, now: float) -> bool:
+    """Whether `--status` asks for this batch, as the server reads it (dwctl batches.rs); OpenAI does not read it."""
+    if status == "in_progress":
+        return not batch.terminal
+    if status == "cancelled":
+        return batch.status in ("cancelled", "cancelling")
+    if status == "expired" and batch.expires_at and (batch.ended_at or now) > batch.expires_at:
+        return True
+    return status is None or batch.status == status
+
+
+def _jobs(folder: Path, disk: Disk) -> list[tuple[Path, JobFile | None]]:
+    """The job files of `folder`, the newest job first; None for one that cannot be read."""
+    try:
+        names = [name for name in disk.entries(folder) if name.endswith(SUFFIX) and not name.startswith(".")]
+    except OSError:
+        raise Failure(
+            Exit.BAD_INPUT, "no_folder", f"there is no folder {plain(folder)} to read", "name one with --folder"
+        ) from None
+    found: list[tuple[Path, JobFile | None]] = []
+    for path in (folder / name for name in names):
+        try:
+            # A pipe of such a name would be waited for without end.
+            found.append((path, JobFile.load(path, disk) if disk.size(path) is not None else None))
+        except (Failure, OSError):
+            found.append((path, None))
+    return sorted(found, key=lambda one: -one[1].job.created_at if one[1] is not None else float("-inf"))
+
+
+def _job(path: Path, store: JobFile | None, api: Api, local: bool, listed: Sequence[Batch]) -> dict[str, Any]:
+    """One job of the folder; `listed` are batches that were just seen."""
+    row: dict[str, Any] = {"job": str(path), "id": None, "batches": 0, "status": "damaged"}
+    if store is None:
+        return row
+    ids = [one.batch_id for one in store.job.batches if one.batch_id]
+    row.update(id=plain(store.job.id, 40), batches=len(ids), status="not_submitted")
+    if local or store.job.base_url != api.base_url:
+        row["status"] = "elsewhere"
+    elif store.job.submitted:
+        seen = {batch.id: batch for batch in listed}
+        try:
+            row["status"] = status_of([seen[one] for one in ids] if seen.keys() >= {*ids} else look(api, ids))
+        except ApiError as error:
+            if error.status not in (400, 404):
+                raise
+            row["status"] = "not_found"
+    return row
+
+
+def _batch(one: Batch, lost: Sequence[str]) -> dict[str, Any]:
+    job = one.metadata.get(JOB_NAME)
+    return {
+        "id": one.id,
+        "status": plain(one.status, 40),
+        "created_at": one.created_at,
+        "window": plain(one.window, 20),
+        "counts": {"total": one.total, "completed": one.completed, "failed": one.failed},
+        **({"job": plain(job, 40)} if job is not None else {}),
+        **({"lost": True} if job in lost else {}),
+    }
+
+
+def list_models(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+    """The keys of `list_models.py`: models with their prices where known, and where those were read.
+
+    The embedded engine gets a folder only for the moment.
+    """
+    progress = Progress(outside.monotonic)
+    with tempfile.TemporaryDirectory() as folder, connect(args, outside, progress.note, folder=Path(folder)) as api:
+        try:
+            models = api.models()
+        except ApiError as error:
+            raise error.failure("listing models") from error
+    table = pricing.load_prices(None, outside.disk)
+    rows: list[dict[str, Any]] = []
+    sources: dict[tuple[str, str], None] = {}
+    for model in models:
+        known = [price for window in pricing.WINDOWS if (price := table.find(model["id"], window)) is not None]
+        sources.update(dict.fromkeys((price.source, price.date) for price in known))
+        prices = {price.window: [price.input_usd, price.output_usd] for price in known}
+        rows.append({"id": plain(model["id"], 120), "usd_per_million_tokens": prices or None})
+    return {"models": rows, "price_sources": [{"source": source, "date": date} for source, date in sources]}

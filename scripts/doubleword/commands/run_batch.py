@@ -1,0 +1,154 @@
+"""Table in, table out: create, submit, wait, fetch, as one command that goes on from wherever it stopped.
+
+Promises: those of its parts. What is made again from the same table and arguments is compared with what was
+submitted, so a second run continues the job; a changed table or prompt is never taken for the old one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from doubleword.batch_files.batch_file import numbered, source_path
+from doubleword.batch_files.repaired_ids import ids_path
+from doubleword.cli import Progress, again, quoted
+from doubleword.commands import create_batch_file as creation
+from doubleword.commands.fetch_results import Delivery
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.connection import connect
+from doubleword.jobs.job_file import JobFile, job_path, locked
+from doubleword.jobs.submission import carry_out, checked, metadata_of, opened
+from doubleword.jobs.watching import older_than_retry, watch
+from doubleword.pricing import estimate as pricing
+from doubleword.server.errors import ApiError
+from doubleword.system import Disk, Outside, refuse_existing
+from doubleword.tables.output import sha256_of
+
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+
+
+def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+    """The work of `run_batch.py`: the keys of `fetch_results.py`, and `job`. Raises their Failures, with `job`."""
+    output = Path(args.output)
+    if output.suffix not in FORMATS:
+        hint = "name the output like answers.csv"
+        raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", hint)
+    requests = output.with_name(f"{output.stem}.requests.jsonl")
+    job = Path(args.job) if args.job else job_path(requests)
+    progress = Progress(outside.monotonic)
+    metadata = metadata_of(args.metadata)
+    disk = outside.disk
+    if not disk.is_folder(output.parent):
+        refuse_existing(output, disk, args.force)
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(job, disk))
+        known = JobFile.load(job, disk) if disk.size(job) is not None else None
+        if known is None:
+            refuse_existing(output, disk, args.force)
+        paths, made_now = _requests(args, requests, outside)
+        try:
+            check = checked(paths, outside)
+            store, resumed = opened(args, check, job, metadata, outside)
+            if args.dry_run:
+                return _forecast(paths, store, outside)
+            delivery = Delivery(_delivery_arguments(args, output), store, [], outside, progress)
+            earlier = delivery.earlier()
+            if earlier is not None:
+                return {"job": str(job), **earlier}
+            refuse_existing(output, disk, args.force)
+            api = held.enter_context(connect(args, outside, progress.note, store))
+            carry_out(store, api, outside, progress, resumed)
+        except BaseException as error:
+            if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
+                _remove(paths, requests, disk)
+            if isinstance(error, Failure) and error.keys:  # what an earlier run delivered, with failures
+                error.keys = {"job": str(job), **error.keys}
+            raise
+        finally:
+            if made_now and args.dry_run:
+                _remove(paths, requests, disk)
+        try:
+            ids = [one.batch_id or "" for one in store.job.batches]
+            watch(
+                api,
+                ids,
+                job_id=store.job.id,
+                is_old=older_than_retry(store.job, outside),
+                started=store.job.created_at,
+                wait_s=args.wait,
+                outside=outside,
+                progress=progress,
+            )
+            api.until = None
+            return {"job": str(job), **delivery.run(api)}
+        except ApiError as error:
+            raise error.failure("watching the job") from error
+        except Failure as failure:
+            failure.keys = {"job": str(job), **failure.keys}
+            if failure.exit_code == Exit.NOT_FINISHED:
+                failure.hint = again()
+            raise
+        finally:
+            progress.close()
+
+
+def _requests(args: argparse.Namespace, place: Path, outside: Outside) -> tuple[list[Path], bool]:
+    """The batch files of these arguments: made now (True), or those of an earlier run if they are the same."""
+    disk = outside.disk
+    earlier = _set_of(place, disk)
+    making = argparse.Namespace(**vars(args))
+    making.force = False
+    if not earlier:
+        making.output = str(place)
+        return [Path(one["path"]) for one in creation.create(making, outside)["files"]], True
+    scratch = place.with_name(f".{place.name}.again.jsonl")
+    making.output, making.force = str(scratch), True
+    made = [Path(one["path"]) for one in creation.create(making, outside)["files"]]
+    try:
+        if [sha256_of(path, disk) for path in made] == [sha256_of(path, disk) for path in earlier]:
+            return earlier, False
+    finally:
+        _remove(made, scratch, disk)
+    message = f"{plain(place)} holds other requests than these arguments make"
+    hint = "name another OUTPUT for a new, paid job; or use the table and arguments of the first run"
+    raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
+
+
+def _set_of(place: Path, disk: Disk) -> list[Path]:
+    """The batch file at `place`, or the numbered ones that stand for it."""
+    if disk.size(place) is not None:
+        return [place]
+    found: list[Path] = []
+    while disk.size(path := numbered(place, len(found) + 1)) is not None:
+        found.append(path)
+    return found
+
+
+def _remove(paths: list[Path], place: Path, disk: Disk) -> None:
+    for path in (*paths, source_path(place), ids_path(place)):
+        disk.remove(path)
+
+
+def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Namespace:
+    """What `fetch_results.py` would be given: a table is joined to the table it was made of."""
+    kind = FORMATS[output.suffix]
+    joins = kind != "jsonl" and args.input not in (None, "-") and not args.example
+    told = {"output": str(output), "format": kind, "join": args.input if joins else None}
+    left_out = {"raw_cells": False, "partial": False, "history": None}
+    # A schema for the answers stands in the requests, which say more surely than a file what was asked.
+    return argparse.Namespace(**{**vars(args), **told, **left_out, "response_schema": None})
+
+
+def _forecast(paths: list[Path], store: JobFile, outside: Outside) -> dict[str, Any]:
+    """What a dry run answers: the job it would make, and what that would cost."""
+    found = pricing.estimate(paths, store.job.window, outside.disk, pricing.load_prices(None, outside.disk))
+    return {
+        "job": quoted(store.path),
+        "requests": found.requests,
+        "prompt_tokens": found.prompt_tokens,
+        "cost_usd": found.cost_usd,
+        "ceiling_usd": found.ceiling_usd,
+        "warnings": list(found.warnings)[:5],
+    }

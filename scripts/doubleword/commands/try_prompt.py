@@ -1,0 +1,175 @@
+"""A few rows asked at once, before thousands are paid for: prompt, answer, tokens, and what the whole table would cost.
+
+Promises: exactly `--rows` requests are sent, each once; a request that fails is shown with its cause; every row of the
+table is checked, in constant memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from doubleword.cli import Progress
+from doubleword.commands.create_batch_file import requests_from
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.connection import connect
+from doubleword.pricing import estimate as pricing
+from doubleword.pricing.prompt_tokens import Prompt, Template
+from doubleword.results import lines as result_lines
+from doubleword.server.api import Api
+from doubleword.server.errors import ApiError
+from doubleword.system import Outside
+
+# Characters of prompt and answer that are shown of each row: the most that leaves all rows in the output.
+SHOWN = (400, 200, 100, 50, 20)
+ROWS_BYTES = 3000
+NOTE = "these rows were asked at the realtime price, which is higher than that of a batch"
+
+
+def try_prompt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+    """The work of `try_prompt.py`: a few rows through the endpoint itself. Raises Failure 6 when one fails."""
+    if args.rows < 1:
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--rows is a number from 1 up", "--rows 3")
+    progress = Progress(outside.monotonic)
+    warnings: list[str] = []
+    table = Table(pricing.load_prices(None, outside.disk))
+    # All rows are made into requests: a trial of a bad table helps nobody.
+    requests = ((custom_id, request) for custom_id, request, _ in requests_from(args, outside, warnings))
+    asked = chosen(map(table.add, requests), args.rows, args.sample)
+    with tempfile.TemporaryDirectory() as folder, connect(args, outside, progress.note, folder=Path(folder)) as api:
+        rows = [_ask(api, custom_id, request) for custom_id, request in asked]
+    projection = table.projection(asked, [row.get("tokens") or {} for row in rows])
+    keys: dict[str, Any] = {
+        "rows": _shown(rows),
+        "requests": table.requests,
+        "projected_cost_usd": projection["24h"],
+        "projection": projection,
+        **({} if args.local else {"note": NOTE}),
+        "warnings": warnings,
+    }
+    failed = [row for row in rows if "error" in row]
+    if failed:
+        message = f"{len(failed)} of {len(rows)} requests failed; the first: {failed[0]['error']}"
+        raise Failure(Exit.SOME_FAILED, "some_failed", message, "mend the prompt or the model, then try again", keys)
+    return keys
+
+
+Request = tuple[str, dict[str, Any]]
+
+
+def chosen(requests: Iterable[Request], count: int, seed: int | None) -> list[Request]:
+    """The first `count` of `requests`, or with a `seed` as many drawn evenly from all; in the order of the table.
+
+    Reads `requests` to the end and keeps `count` of them. The same seed and table give the same rows.
+    """
+    draw = random.Random(seed)  # noqa: S311
+    kept: list[tuple[int, Request]] = []
+    for number, request in enumerate(requests):
+        if len(kept) < count:
+            kept.append((number, request))
+        elif seed is not None and (place := draw.randrange(number + 1)) < count:
+            kept[place] = (number, request)
+    return [request for _, request in sorted(kept, key=lambda one: one[0])]
+
+
+class Table:
+    """Counts what all requests of a table would send, to project from a few answers to the whole."""
+
+    def __init__(self, prices: pricing.Prices) -> None:
+        self.requests = 0
+        self._prices = prices
+        self._estimated: dict[str, float] = {}  # prompt tokens by model
+        self._counts: dict[str, int] = {}
+
+    def add(self, asked: Request) -> Request:
+        """Count a request, and pass it on."""
+        _, request = asked
+        model = request["body"]["model"]
+        self.requests += 1
+        self._estimated[model] = self._estimated.get(model, 0.0) + self._tokens(request)
+        self._counts[model] = self._counts.get(model, 0) + 1
+        return asked
+
+    def _tokens(self, request: dict[str, Any]) -> float:
+        body = request["body"]
+        return Prompt(request["url"], body, self._prices.templates.get(body["model"], Template())).tokens
+
+    def projection(self, asked: list[Request], tokens: list[dict[str, Any]]) -> dict[str, Any]:
+        """Tokens of the whole table, and USD in each window, from the `tokens` that the `asked` rows took.
+
+        Prompts are counted for every row and put right by what these rows really took; answers are taken to be as
+        long as these on average. None where no row was answered, and for USD where a price is not known.
+        """
+        told = [
+            (request, one) for (_, request), one in zip(asked, tokens, strict=True) if one.get("prompt") is not None
+        ]
+        whole: dict[str, Any] = {"prompt_tokens": None, "completion_tokens": None}
+        if not told:
+            return {**whole, **dict.fromkeys(pricing.WINDOWS)}
+        estimated = sum(self._tokens(request) for request, _ in told)
+        ratio = sum(one["prompt"] for _, one in told) / max(estimated, 0.25)  # control characters alone have no weight
+        answer = sum(one["completion"] or 0 for _, one in told) / len(told)
+        whole["prompt_tokens"] = round(ratio * sum(self._estimated.values()))
+        whole["completion_tokens"] = round(answer * self.requests)
+        for window in pricing.WINDOWS:
+            usd: float | None = 0.0
+            for model, estimated in self._estimated.items():
+                price = self._prices.find(model, window)
+                if price is None or usd is None:
+                    usd = None
+                else:
+                    given, answered = ratio * estimated, answer * self._counts[model]
+                    usd += (given * price.input_usd + answered * price.output_usd) / 1e6
+            whole[window] = None if usd is None else round(usd, 6)
+        return whole
+
+
+def _ask(api: Api, custom_id: str, request: dict[str, Any]) -> dict[str, Any]:
+    url, body = request["url"], request["body"]
+    row: dict[str, Any] = {"custom_id": custom_id, "prompt": plain(_prompt(body), SHOWN[0])}
+    try:
+        answer = api.realtime(url, body)
+    except ApiError as error:
+        if error.status in (401, 402, 403):
+            raise error.failure("asking the model") from error
+        return {**row, "error": plain(error.sentence)}
+    line = json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": answer}}).encode()
+    judged = result_lines.judge(line, url)
+    if judged is None or judged.cause is not None:
+        return {**row, "error": plain(judged.cause if judged is not None else "no answer")}
+    prompt_tokens, completion_tokens = result_lines.tokens(answer)
+    return {
+        **row,
+        "answer": plain(result_lines.answer_text(answer, url), SHOWN[0]),
+        "finish_reason": result_lines.finish_reason(answer, url) or None,
+        "tokens": {"prompt": prompt_tokens, "completion": completion_tokens},
+    }
+
+
+def _prompt(body: dict[str, Any]) -> Any:
+    """What the user would recognise: the last message, the prompt or the input."""
+    messages = body.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
+        return messages[-1].get("content")
+    return body.get("prompt", body.get("input"))
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows` with their texts cut so far that all of them fit into the output, where that is possible at all."""
+    cut = rows
+    for limit in SHOWN:
+        cut = [
+            {
+                name: plain(value, limit) if name in ("prompt", "answer", "error") else value
+                for name, value in row.items()
+            }
+            for row in rows
+        ]
+        if len(json.dumps(cut)) <= ROWS_BYTES:
+            break
+    return cut

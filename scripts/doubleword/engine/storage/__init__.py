@@ -1,0 +1,1 @@
+"""What the embedded engine keeps: files, batches, their requests and results."""

@@ -1,0 +1,1 @@
+"""Jobs: each batch created exactly once, watched, retried, found again."""

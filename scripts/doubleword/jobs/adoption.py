@@ -1,0 +1,378 @@
+"""A job file made anew from what the server knows, after the disk that held it was lost.
+
+Promises: nothing that costs is asked; nothing on disk is replaced; the job file appears last, when every batch
+file of the job stands beside it, checked; names come from this machine, never from the server; a local batch file
+is taken only when the server's copy, request by request, asks the same.
+
+Every batch carries the id of its job and its own key as metadata (`exactly_once`). Attempts are told by their
+requests: a batch that asks for something that an earlier one of the job asked for already is a later attempt of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doubleword.batch_files import batch_file
+from doubleword.batch_files import check as file_check
+from doubleword.cli import Progress, quoted, script
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.connection import chosen_base_url, connect, local_folder
+from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
+from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
+from doubleword.jobs.submission import WINDOWS, relative, report
+from doubleword.jobs.watching import look
+from doubleword.request_lines.line import DROPPED, MAX_LINE_BYTES
+from doubleword.results import lines as result_lines
+from doubleword.results.judgement import INVALID
+from doubleword.results.reading import Asked
+from doubleword.results.reconciliation import Collector
+from doubleword.server.api import Api
+from doubleword.server.errors import ApiError
+from doubleword.server.objects import Batch
+from doubleword.system import Disk, Outside
+from doubleword.tables.output import sha256_of
+from doubleword.tables.sources import blocks
+
+# What the server adds to the metadata of a batch by itself (dwctl batches.rs).
+SERVER_METADATA = frozenset(
+    {"created_by_email", "context_name", "context_type", "request_source", "created_by", "dw_user_agent"}
+)
+ADOPTED = "adopted-"  # how the job file is called where neither --job nor a batch file names it
+
+
+def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+    """The work of `submit.py --adopt JOB_ID`; answers the keys of `submit.py`, and what is left out as `warnings`.
+
+    Raises Failure: 2 for bad arguments, another job in the job file's place, or a file in the way; 4 when the server
+    knows no batch of this job; 5 when it stays away or its copy of a batch file comes short.
+    """
+    job_id = args.adopt
+    if not is_key(job_id):
+        message = f"{plain(job_id, 60)} is no job id, which is 32 hexadecimal digits"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, f"{script('list_batches.py')} shows them as job")
+    if args.window or args.metadata or args.max_cost is not None or args.dry_run:
+        message = "--adopt takes no --window, --metadata, --max-cost or --dry-run: it sends nothing"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "leave them out")
+    given = [Path(name) for name in args.files]
+    path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}")
+    if not path.name.endswith(SUFFIX):
+        raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
+    disk = outside.disk
+    if not disk.is_folder(path.parent):
+        raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
+    engine = path.parent / local_folder(path)
+    if args.local and not disk.is_folder(engine):
+        message = f"there is no data of the embedded engine in {plain(engine)}"
+        raise Failure(Exit.NOT_FOUND, "no_job", message, "--job NAME.job.json beside the folder NAME.local")
+    progress = Progress(outside.monotonic)
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(path, disk))
+        known = JobFile.load(path, disk) if disk.size(path) is not None else None
+        if known is not None and known.job.id != job_id:
+            message = f"{plain(path)} is the file of another job, {plain(known.job.id, 40)}"
+            raise Failure(Exit.BAD_INPUT, "other_files", message, "choose another name with --job")
+        for missing in (one for one in given if disk.size(one) is None):
+            raise Failure(Exit.BAD_INPUT, "no_file", f"there is no file {plain(missing)}", "check the path")
+        api = held.enter_context(connect(args, outside, progress.note, known, folder=engine))
+        try:
+            if known is not None:
+                seen = look(api, [one.batch_id for one in known.job.batches if one.batch_id], job_id)
+                return report(known, {batch.id: batch.status for batch in seen}, resumed=True)
+            made = Adoption(job_id, path, given, api, outside, progress).run(
+                base_url=None if args.local else chosen_base_url(args), local=engine.name if args.local else None
+            )
+        except ApiError as error:
+            raise error.failure("adopting the job") from error
+        finally:
+            progress.close()
+    return made
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` may be the id of a job or the key of a batch, as `Outside.new_key` draws them."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def is_ours(batch: Batch) -> bool:
+    """Whether this skill made the batch: it carries the id of a job and a key of its own."""
+    return is_key(batch.metadata.get(JOB_NAME, "")) and is_key(batch.metadata.get(KEY_NAME, ""))
+
+
+@dataclass
+class _Copy:
+    """One batch of the job, and where the server's copy of its batch file was put for the time being."""
+
+    batch: Batch
+    scratch: Path
+    name: str  # of the file on the server: to sort by, nothing else
+    use: Path | None = None  # the user's own file that asks the same
+
+    @property
+    def path(self) -> Path:
+        """Where its requests can be read."""
+        return self.use or self.scratch
+
+
+class Adoption:
+    """Finds the batches of one job, fetches their batch files, and writes the job file."""
+
+    def __init__(
+        self, job_id: str, path: Path, given: list[Path], api: Api, outside: Outside, progress: Progress
+    ) -> None:
+        self._job_id = job_id
+        self._path = path
+        self._given = given
+        self._api = api
+        self._outside = outside
+        self._disk: Disk = outside.disk
+        self._progress = progress
+        self._warnings: list[str] = []
+
+    def run(self, base_url: str | None, local: str | None) -> dict[str, Any]:
+        """The keys of `submit.py` for the job made anew."""
+        batches = self._batches()
+        with contextlib.ExitStack() as scratches:
+            copies = [copy for batch in batches if (copy := self._fetched(batch, scratches)) is not None]
+            if not copies:
+                message = "the server has no input file of this job any more, so its requests cannot be told"
+                hint = f"{script('fetch_results.py')} {' '.join(batch.id for batch in batches[:5])}"
+                raise Failure(Exit.NOT_FOUND, "not_found", message, hint)
+            self._take_given(copies)
+            groups = self._ordered(self._grouped(copies))
+            job = self._job(groups, base_url, local)
+        store = JobFile(self._path, job, self._disk)
+        store.save()
+        if not self._given and self._path.name.startswith(ADOPTED):
+            self._warnings.append(
+                f"the job goes on by {plain(self._path)} alone; submit.py with the batch file it was made of would "
+                "be a new, paid job. Where you still have that file, adopt with it named instead"
+            )
+        keys = report(store, {batch.id: batch.status for batch in batches}, resumed=True)
+        return {**keys, **({"warnings": list(dict.fromkeys(self._warnings))[:10]} if self._warnings else {})}
+
+    # What the server has
+
+    def _batches(self) -> list[Batch]:
+        """The batches of the job, oldest first; of two with one key, which a repeated call made, the older one."""
+        found: dict[str, Batch] = {}
+        for search in (self._job_id, ""):
+            try:
+                for batch in self._api.batches(search):
+                    if is_ours(batch) and batch.metadata[JOB_NAME] == self._job_id:
+                        found[batch.id] = batch
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise
+            if found:
+                break
+        if not found:
+            message = f"the server knows no batch of the job {self._job_id}"
+            raise Failure(Exit.NOT_FOUND, "no_batch", message, f"{script('list_batches.py')} --all")
+        kept: dict[str, Batch] = {}
+        # Times are whole seconds; of two in one second, the one that asks less may be a later attempt of the other.
+        for batch in sorted(found.values(), key=lambda batch: (batch.created_at or 0, -batch.total, batch.id)):
+            first = kept.setdefault(batch.metadata[KEY_NAME], batch)
+            if first is not batch:
+                self._warnings.append(f"{batch.id} was made twice of one file; {first.id} is adopted")
+        return list(kept.values())
+
+    def _fetched(self, batch: Batch, scratches: contextlib.ExitStack) -> _Copy | None:
+        """The server's copy of the batch's input file, whole, on disk; None where the server has none any more."""
+        scratch = self._path.with_name(f".{self._path.name}.{batch.metadata[KEY_NAME]}.part")
+        scratches.callback(self._disk.remove, scratch)
+        try:
+            remote = self._api.file(batch.input_file_id) if batch.input_file_id else None
+            if remote is None:
+                raise ApiError(404, "the batch has no input file")
+            self._api.patiently(functools.partial(self._download, remote.id, batch, scratch))
+        except ApiError as error:
+            if error.status not in (400, 404, 410):
+                raise
+            self._warnings.append(
+                f"the input file of {batch.id} is gone from the server, so that batch is left out; fetch it by its id"
+            )
+            return None
+        self._progress.show("batch files fetched")
+        return _Copy(batch, scratch, plain(remote.filename, 200))
+
+    def _download(self, file_id: str, batch: Batch, scratch: Path) -> None:
+        """One attempt at a whole copy. A body can end early without a word, so its requests are counted."""
+        ended = True
+        with self._disk.create(scratch, 0o600) as file:
+            for block in self._api.content(file_id).blocks():
+                file.write(block)
+                ended = block.endswith(b"\n")
+            if not ended:
+                file.write(b"\n")
+            self._disk.sync(file)
+        with self._disk.open(scratch) as file:
+            requests = sum(1 for _, lines in blocks(file, MAX_LINE_BYTES) for line in lines if line.strip())
+        if batch.total and requests != batch.total:
+            raise ApiError(200, f"a batch file came with {requests} of {batch.total} requests", garbled=True)
+
+    # What stands on this disk
+
+    def _take_given(self, copies: list[_Copy]) -> None:
+        """Use the user's own files where the server's copies ask the same."""
+        for path in self._given:
+            same = next((one for one in copies if one.use is None and _same(path, one.scratch, self._disk)), None)
+            if same is not None:
+                same.use = path
+            else:
+                self._warnings.append(
+                    f"{plain(path, 120)} is the file of no batch of this job: it was changed since, or its batch was "
+                    "never made; submit.py with this file alone would be a new, paid job"
+                )
+
+    def _grouped(self, copies: list[_Copy]) -> list[list[_Copy]]:
+        """The batch files, each with its later attempts after it: they ask again what a batch file asks."""
+        beginning: dict[str, list[int]] = {}  # which copies begin with a request
+        for at, copy in enumerate(copies):
+            beginning.setdefault(next(batch_file.custom_ids(copy.path, self._disk), ""), []).append(at)
+        groups: list[list[_Copy]] = []
+        taken: set[int] = set()
+        for at, copy in enumerate(copies):
+            if at not in taken:
+                ids = batch_file.custom_ids(copy.path, self._disk)
+                group = {other for asked in ids for other in beginning.get(asked, ()) if other >= at} - taken
+                groups.append([copies[other] for other in sorted(group | {at})])
+                taken |= group
+        return groups
+
+    def _ordered(self, groups: list[list[_Copy]]) -> list[list[_Copy]]:
+        """As the user named the files; else numbered ones by their numbers, or as their batches were made."""
+        stems = [re.sub(r"-[0-9a-f]{32}\.jsonl$", "", group[0].name) for group in groups]
+        numbers = [re.fullmatch(r"(.*)-(\d{4})", stem) for stem in stems]
+        numbered = None not in numbers and len({match[1] for match in numbers if match}) == 1
+        if numbered:
+            present = {int(match[2]) for match in numbers if match}
+            gaps = [f"{number:04d}" for number in range(1, max(present)) if number not in present]
+            if gaps:
+                self._warnings.append(f"no batch was found of the batch files numbered {', '.join(gaps[:5])}")
+
+        def place(index: int) -> tuple[int, int, str]:
+            original = groups[index][0]
+            told = self._given.index(original.use) if original.use is not None else len(self._given)
+            return told, 0 if numbered else original.batch.created_at or 0, stems[index]
+
+        return [groups[index] for index in sorted(range(len(groups)), key=place)]
+
+    # The job
+
+    def _job(self, groups: list[list[_Copy]], base_url: str | None, local: str | None) -> Job:
+        """The job of these batch files, whose copies are put in their places."""
+        first = min((copy.batch for group in groups for copy in group), key=lambda one: one.created_at or 0)
+        check = self._checked([group[0] for group in groups])
+        batches = []
+        for index, (group, original) in enumerate(zip(groups, check, strict=True)):
+            left = self._left(group, original.endpoint)  # while the copies are where they were put
+            for attempt, copy in enumerate(group, 1):
+                made = original if attempt == 1 else self._checked([copy])[0]
+                part = self._kept(copy, self._place(index, len(groups), attempt), made)
+                one = Intended(copy.batch.metadata[KEY_NAME], index, part, attempt, "created")
+                one.file_id, one.batch_id = copy.batch.input_file_id, copy.batch.id
+                one.change = {} if attempt > 1 else None
+                batches.append(one)
+            batches[-1].left = left
+        metadata = {
+            name: value
+            for name, value in first.metadata.items()
+            if name not in (JOB_NAME, KEY_NAME, *SERVER_METADATA) and not name.startswith("dw_")
+        }
+        return Job(
+            id=self._job_id,
+            created_at=first.created_at or self._outside.now(),
+            base_url=base_url,
+            local=local,
+            window=first.window if first.window in WINDOWS else WINDOWS[0],
+            metadata=metadata,
+            files=[one.input for one in batches if one.attempt == 1],
+            batches=sorted(batches, key=lambda one: one.attempt),
+        )
+
+    def _left(self, group: list[_Copy], endpoint: str) -> int:
+        """How many requests of a batch file no attempt answered before the last one, which does not ask them either."""
+        *earlier, last = group
+        if not earlier:
+            return 0
+        again = set(batch_file.custom_ids(last.path, self._disk))
+        asked = Asked(group[0].path, None, endpoint, tuple(copy.batch for copy in earlier))
+        spool = self._path.with_name(f".{self._path.name}.rows")
+        with Collector(self._api, self._outside, spool, lambda _: None, partial=True) as collector:
+            return sum(
+                one.status not in ("succeeded", INVALID) and one.custom_id not in again
+                for one in collector.collect([asked])
+            )
+
+    def _checked(self, copies: list[_Copy]) -> list[file_check.BatchFile]:
+        """What stands in batch files of one attempt; raises Failure (2) where that is not valid."""
+        check = file_check.check([one.path for one in copies], self._disk)
+        if check.error_count:
+            message = f"the server's copy is no valid batch file: {check.errors[0].message}"
+            hint = f"{script('fetch_results.py')} {' '.join(one.batch.id for one in copies[:5])}"
+            raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, hint)
+        return check.files
+
+    def _place(self, index: int, files: int, attempt: int) -> Path:
+        """Where the server's copy is kept: beside the job file, under its name."""
+        stem = self._path.name.removesuffix(SUFFIX)
+        number = f"-{index + 1:04d}" if files > 1 else ""
+        later = f".attempt-{attempt}" if attempt > 1 else ""
+        return self._path.with_name(f"{stem}{number}{later}.jsonl")
+
+    def _kept(self, copy: _Copy, place: Path, made: file_check.BatchFile) -> InputFile:
+        """The batch file as the job records it: the user's own, or the server's copy, put in its place."""
+        if copy.use is None:
+            try:
+                self._disk.add(copy.scratch, place)
+            except FileExistsError:
+                if sha256_of(place, self._disk) != made.sha256:  # else a run that was cut off left it
+                    raise self._in_the_way(place) from None
+        path = relative(copy.use or place, self._path.parent)
+        return InputFile(path, made.bytes, made.sha256, made.requests, made.endpoint)
+
+    def _in_the_way(self, place: Path) -> Failure:
+        other = f"give another name, --job other{SUFFIX}"
+        if place in self._given:
+            message = f"{plain(place)} was changed after it was submitted: the server's copy asks something else"
+            return Failure(Exit.BAD_INPUT, "batch_file_changed", message, f"restore it as it was, or {other}")
+        message = f"{plain(place)} is in the way of the batch file that is fetched from the server"
+        return Failure(
+            Exit.BAD_INPUT, "output_exists", message, f"name it as FILE if it is that batch file, or {other}"
+        )
+
+
+def _same(path: Path, copy: Path, disk: Disk) -> bool:
+    """Whether two batch files ask the same in the same order, whatever the server changed in writing it anew."""
+    missing = object()
+    ours, theirs = _requests(path, disk), _requests(copy, disk)
+    try:
+        while True:
+            one, other = next(ours, missing), next(theirs, missing)
+            if one is missing or other is missing:
+                return one is other
+            if one != other:
+                return False
+    except Failure:
+        return False
+
+
+def _requests(path: Path, disk: Disk) -> Iterator[Any]:
+    """The requests of a file, as the server keeps them: it sorts keys and drops some (dwctl files.rs, pg.rs)."""
+    for custom_id, line in batch_file.request_lines(path, disk):
+        request = result_lines.parse(line) or {}
+        body = request.get("body")
+        kept = {name: value for name, value in body.items() if name not in DROPPED} if isinstance(body, dict) else body
+        yield custom_id, request.get("url"), kept
+
+
+def adopt_command(job_id: str) -> str:
+    """The command that adopts the job `job_id`, for hints."""
+    return f"{script('submit.py')} --adopt {quoted(job_id)}"

@@ -1,0 +1,274 @@
+"""Each intended batch is created exactly once, whatever happens on the way.
+
+Promises: the job file says what is about to be asked before it is asked; after an end that leaves the outcome
+open (no reply, 5xx, a kill) the batch's own key is looked for on the server, and only a sure absence leads to
+a second call; a file that changed between check and upload becomes no batch.
+
+The server knows no idempotency: a repeated POST makes a second, paid batch (control-layer, dwctl batches.rs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.job_file import Intended, JobFile
+from doubleword.server.api import Api
+from doubleword.server.errors import ApiError
+from doubleword.server.objects import Batch, RemoteFile
+from doubleword.server.transfers import FileChanged, Upload
+from doubleword.system import Outside
+
+# A call whose reply was lost may still be under way behind a gateway; for so long, absence proves nothing. An
+# upload costs nothing, so there only the lag of a read replica is waited for.
+SETTLE_S = 90.0
+LAG_S = 10.0
+LOOK_AGAIN_S = 5.0
+TRIES = 4
+AT_ONCE = 4  # batches on their way; a server that wants fewer says 429, and is waited for
+KEY_NAME = "doubleword_batch_key"
+JOB_NAME = "doubleword_job"
+
+Found = TypeVar("Found")
+Said = TypeVar("Said")
+
+
+class Submission:
+    """Brings every intended batch of one job to the state "created".
+
+    `note` receives facts the user should see, `sent` the number of bytes just sent.
+    """
+
+    def __init__(
+        self, store: JobFile, api: Api, outside: Outside, note: Callable[[str], None], sent: Callable[[int], None]
+    ) -> None:
+        self._store = store
+        self._api = api
+        self._outside = outside
+        self._saving = outside.lock()  # the job file is written by one at a time, and shows each batch as it stands
+        self._note = _in_turn(note, self._saving)
+        self._sent = _in_turn(sent, self._saving)
+        self._uploaded_again: set[str] = set()
+        self._uploaded_at: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Go on from wherever the job stands, with some batches at once; raises Failure when the server refuses or
+        stays away. What is under way then for other batches is brought to its end, and no other is begun.
+        """
+        waiting = [one for one in self._store.job.batches if one.state != "created"]
+        try:
+            self._outside.together([functools.partial(self._bring, one) for one in waiting], AT_ONCE)
+        except KeyboardInterrupt:
+            self._saving.__enter__()  # for good: nothing is written any more, and so nothing is begun
+            raise
+
+    def _bring(self, one: Intended) -> None:
+        one.tries = 0
+        while one.state != "created":
+            if one.state in ("planned", "uploading"):
+                self._upload(one)
+            else:
+                self._create(one)
+
+    # Uploading
+
+    def _upload(self, one: Intended) -> None:
+        """planned or uploading -> uploaded; a file that is on the server under our key is adopted."""
+        name = f"{Path(one.input.path).stem[:60]}-{one.key}.jsonl"
+        doing = f"uploading {plain(one.input.path)}"
+        if one.state == "uploading":  # an earlier run never learnt the outcome
+            self._settle_upload(one, earlier=True)
+        while one.state != "uploaded":
+            self._begin(one, "uploading")
+            try:
+                remote = self._send(one, name)
+            except FileChanged:
+                self._finish(one, "planned")
+                message = f"{plain(one.input.path)} was changed while it was sent; no batch was made of it"
+                hint = "restore the file as it was, then run the same command again"
+                raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, hint) from None
+            except ApiError as error:
+                if not error.may_have_happened:
+                    self._wait_or_give_up(one, "planned", error, doing)
+                    continue
+                self._note(f"{doing}: {error.sentence}; looking whether it arrived")
+                self._settle_upload(one)
+                if one.state != "uploaded" and one.tries >= TRIES:
+                    raise error.failure(doing) from error
+            else:
+                self._uploaded(one, remote)
+
+    def _send(self, one: Intended, name: str) -> RemoteFile:
+        path = self._store.input_path(one.input)
+        try:
+            file = self._outside.disk.open(path)
+        except FileNotFoundError:
+            self._finish(one, "planned")
+            raise Failure(
+                Exit.BAD_INPUT, "no_batch_file", f"the batch file {plain(path)} is gone", "restore it, then run again"
+            ) from None
+        with file:
+            body = Upload(file, one.input.bytes, one.input.sha256, name, self._outside.new_key(), self._sent)
+            return self._api.upload(body)
+
+    def _settle_upload(self, one: Intended, earlier: bool = False) -> None:
+        """Adopt the upload if it is on the server, wherever in its pages; otherwise it is planned again."""
+        found = self._look(one, self._find_file, LAG_S, earlier)
+        if found is None:
+            self._finish(one, "planned")
+        else:
+            self._uploaded(one, found)
+
+    def _find_file(self, one: Intended) -> RemoteFile | None:
+        """A whole file of ours: the key stands in its name, and what came is as long as what was sent."""
+        for search in (one.key, ""):
+            try:
+                for remote in self._api.files(search):
+                    if one.key in remote.filename and remote.bytes in (0, one.input.bytes):
+                        return remote
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise error.failure("looking for an upload") from error
+        return None
+
+    def _uploaded(self, one: Intended, remote: RemoteFile) -> None:
+        with self._saving:
+            one.file_id = remote.id
+            one.tries = 0
+            self._finish(one, "uploaded")
+
+    # Creating
+
+    def _create(self, one: Intended) -> None:
+        """uploaded or creating -> created; a batch that carries our key, or uses our file, is adopted."""
+        doing = f"creating the batch for {plain(one.input.path)}"
+        if one.state == "creating":
+            self._settle_create(one, earlier=True)
+        while one.state not in ("created", "planned"):
+            self._begin(one, "creating")
+            metadata = {**self._store.job.metadata, JOB_NAME: self._store.job.id, KEY_NAME: one.key}
+            try:
+                batch = self._api.create_batch(one.file_id or "", one.input.endpoint, self._store.job.window, metadata)
+            except ApiError as error:
+                if error.status == 404:
+                    self._upload_again(one, error, doing)
+                    continue
+                if not error.may_have_happened:
+                    self._wait_or_give_up(one, "uploaded", error, doing)
+                    continue
+                self._note(f"{doing}: {error.sentence}; looking whether it exists before anything is asked again")
+                self._settle_create(one)
+                if one.state != "created" and one.tries >= TRIES:
+                    raise error.failure(doing) from error
+            else:
+                self._created(one, batch)
+
+    def _settle_create(self, one: Intended, earlier: bool = False) -> None:
+        """Adopt the batch if it exists; only when it surely does not, the call may be made again."""
+        found = self._look(one, self._find_batch, SETTLE_S, earlier)
+        if found is None:
+            self._finish(one, "uploaded")
+        else:
+            self._created(one, found)
+
+    def _find_batch(self, one: Intended) -> Batch | None:
+        """The batch of this key. Its input file is proof too: that was uploaded for this batch alone."""
+        for search in (one.key, ""):
+            try:
+                for batch in self._api.batches(search):
+                    if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
+                        return batch
+                    if batch.created_at and batch.created_at < self._not_before(one):
+                        break  # newest first (dwctl batches.rs), so ours cannot come any more
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise error.failure("looking for a batch whose reply was lost") from error
+        return None
+
+    def _not_before(self, one: Intended) -> float:
+        """The server's time before which our batch cannot have been made: that of its input file, less an hour.
+
+        The clock of this machine says nothing about it, for it may be days off. 0 where the file is gone.
+        """
+        if one.key not in self._uploaded_at:
+            try:
+                self._uploaded_at[one.key] = (self._api.file(one.file_id or "").created_at or 0) - 3600.0
+            except ApiError:
+                return 0.0
+        return self._uploaded_at[one.key]
+
+    def _upload_again(self, one: Intended, error: ApiError, doing: str) -> None:
+        """Our own input file is not found: a replica that lags, or the file is gone and nothing was made of it."""
+        self._finish(one, "uploaded")
+        if one.tries < TRIES:
+            self._outside.sleep(LOOK_AGAIN_S)
+            return
+        if one.key in self._uploaded_again:
+            raise error.failure(doing) from error
+        self._uploaded_again.add(one.key)
+        self._note(f"{doing}: the server has no input file any more; uploading it again")
+        with self._saving:
+            one.file_id = None
+            one.tries = 0
+            self._finish(one, "planned")
+
+    def _created(self, one: Intended, batch: Batch) -> None:
+        with self._saving:
+            one.batch_id = batch.id
+            self._finish(one, "created")
+
+    # What both share
+
+    def _begin(self, one: Intended, state: str) -> None:
+        with self._saving:
+            one.state = state
+            one.since = self._outside.now()
+            one.tries += 1
+            self._store.save()
+
+    def _finish(self, one: Intended, state: str) -> None:
+        with self._saving:
+            one.state = state
+            one.since = None
+            self._store.save()
+
+    def _look(
+        self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, earlier: bool
+    ) -> Found | None:
+        """What `find` finds, looking until absence is sure.
+
+        When an earlier run made the call, the clocks do not tell reliably how long ago that was, so it is waited
+        for just as long; but an embedded engine of an earlier run died with it, and one look is enough.
+        """
+        dead = earlier and self._store.job.local is not None
+        pause = LOOK_AGAIN_S
+        now = self._outside.monotonic()
+        ends = now + (0.0 if dead else settle_s)
+        while True:
+            found = find(one)
+            if found is not None or now >= ends:  # a look that began too early proves nothing, however long it took
+                return found
+            self._outside.sleep(min(pause, max(0.0, ends - self._outside.monotonic())))
+            pause += LOOK_AGAIN_S
+            now = self._outside.monotonic()
+
+    def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:
+        """The server surely did nothing: wait and let the caller ask again, or raise when that cannot help."""
+        self._finish(one, back_to)
+        if not error.may_pass or one.tries >= TRIES:
+            raise error.failure(doing) from error
+        self._outside.sleep(self._api.pause(one.tries, error))
+
+
+def _in_turn(told: Callable[[Said], None], lock: contextlib.AbstractContextManager[Any]) -> Callable[[Said], None]:
+    """`told`, by one thread at a time."""
+
+    def tell(what: Said) -> None:
+        with lock:
+            told(what)
+
+    return tell

@@ -1,0 +1,303 @@
+"""The job file: what was intended, what was done, and enough for another session to go on.
+
+Promises: it is on disk, fsynced, before each call that costs money or creates something, and again with the
+outcome; it is replaced whole, never written over; it never holds the API key; a damaged one or one of an
+unknown version is refused, never guessed at, since guessing could pay twice. One process at a time works on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.system import Disk, WholeFile
+
+VERSION = 1
+SUFFIX = ".job.json"
+# The states of an intended batch, in order. In "uploading" and "creating" a call may be under way or its
+# reply lost: whoever finds one of them looks on the server before calling again.
+STATES = ("planned", "uploading", "uploaded", "creating", "created")
+
+
+@dataclass
+class InputFile:
+    """One batch file as it was when the job was made. `path` is relative to the job file's folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+    requests: int
+    endpoint: str
+
+
+@dataclass
+class Retry:
+    """One call of the server's own retry; `before` holds the counts and times that the call changes.
+
+    `state` is "asking" until the reply is known, then "asked"; `at` is when it came to be so, in epoch seconds.
+    """
+
+    at: float
+    state: str
+    before: dict[str, int | None]
+
+
+@dataclass
+class Intended:
+    """One batch that this job means to have exactly once.
+
+    `key` is unique to it: the uploaded file's name and the batch's metadata carry it, so that it can be found
+    again when a reply is lost. `file` is the index of the batch file whose requests it answers; `attempt`
+    counts from 1, and later ones hold requests that are asked again: `left` is how many of the others are still
+    unanswered, `change` what was changed in the requests (`max_tokens`, `model`, `note`), None for nothing, empty where
+    that is not known any more. `since` is when the call of the present state was about to be made (epoch seconds),
+    `tries` how often.
+    """
+
+    key: str
+    file: int
+    input: InputFile
+    attempt: int = 1
+    state: str = "planned"
+    since: float | None = None
+    tries: int = 0
+    file_id: str | None = None
+    batch_id: str | None = None
+    retries: list[Retry] = field(default_factory=list)
+    left: int = 0
+    change: dict[str, Any] | None = None
+
+
+@dataclass
+class Written:
+    """Results that were written: where, in which form, and what they held.
+
+    `others` are further files that were written with them or that they were made with, each with its SHA-256.
+    """
+
+    output: str
+    errors: str | None
+    format: str
+    join: str | None
+    sha256: str
+    errors_sha256: str | None
+    answer: dict[str, Any]
+    others: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    """A job: batch files, the batches intended for them on one server, and the results written so far.
+
+    `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`.
+    """
+
+    id: str
+    created_at: float
+    base_url: str | None
+    local: str | None
+    window: str
+    metadata: dict[str, str]
+    files: list[InputFile]
+    batches: list[Intended]
+    results: list[Written] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        """How many requests the job answers for."""
+        return sum(one.requests for one in self.files)
+
+    @property
+    def submitted(self) -> bool:
+        """Whether every intended batch is known to exist."""
+        return all(one.state == "created" for one in self.batches)
+
+
+class JobFile:
+    """A job and the file it lives in; `save` after every change that matters."""
+
+    def __init__(self, path: Path, job: Job, disk: Disk) -> None:
+        self.path = path
+        self.job = job
+        self._disk = disk
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the job's own paths are relative to."""
+        return self.path.parent
+
+    def input_path(self, file: InputFile) -> Path:
+        """Where a batch file of this job is."""
+        return self.folder / file.path
+
+    def save(self) -> None:
+        """Replace the file and return when the new one would survive a power cut. Mode 0600 at most."""
+        text = json.dumps({"version": VERSION, "kind": "doubleword job", **asdict(self.job)}, indent=1)
+        with WholeFile(self.path, self._disk, force=True, mode=0o600) as file:
+            file.write(text.encode() + b"\n")
+
+    @classmethod
+    def load(cls, path: Path, disk: Disk) -> JobFile:
+        """Read a job file; raises Failure: 4 when there is none, 2 when it is damaged or of another version."""
+        try:
+            with disk.open(path) as file:
+                value = json.loads(file.read(256 * 1024 * 1024))
+        except FileNotFoundError:
+            raise Failure(
+                Exit.NOT_FOUND, "no_job", f"there is no job file {plain(path)}", "submit.py makes one"
+            ) from None
+        except (ValueError, RecursionError):
+            raise _damaged(path, "it is not JSON") from None
+        if not isinstance(value, dict) or value.get("kind") != "doubleword job":
+            raise _damaged(path, 'it does not say "kind": "doubleword job"')
+        if value.get("version") != VERSION:
+            raise Failure(
+                Exit.BAD_INPUT,
+                "job_version",
+                f"{plain(path)} is of version {plain(value.get('version'), 20)}; this skill reads version {VERSION}",
+                "use the release of the skill that wrote it",
+            )
+        try:
+            job = _job(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, f"{type(error).__name__}: {plain(error, 80)}") from None
+        return cls(path, job, disk)
+
+
+def job_path(batch_file: Path) -> Path:
+    """`<stem>.job.json` beside the first batch file; `movies-0001.jsonl` belongs to `movies.job.json`."""
+    stem = re.sub(r"-0001$", "", batch_file.stem)
+    return batch_file.with_name(f"{stem}{SUFFIX}")
+
+
+@contextlib.contextmanager
+def locked(path: Path, disk: Disk) -> Iterator[None]:
+    """Be the only process that works on the job at `path`; raises Failure (7) when another one does."""
+    lock = path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(disk.lock(lock))
+        except BlockingIOError:
+            message = f"another process is working on the job {plain(path)}"
+            raise Failure(
+                Exit.NOT_FINISHED, "job_busy", message, "run the same command again when it has ended"
+            ) from None
+        yield
+
+
+def resolve(names: list[str], disk: Disk) -> tuple[JobFile | None, list[str]]:
+    """What the user named: one job (by its job file or a batch file of it), or batch ids.
+
+    Raises Failure 4 when a path leads to no job, 2 when jobs and ids are mixed.
+    """
+    if len(names) == 1:
+        path = Path(names[0])
+        if names[0].endswith(SUFFIX):
+            return JobFile.load(path, disk), []
+        if disk.size(path) is not None:
+            stem = re.sub(r"-\d{4}$", "", path.stem)
+            beside = path.with_name(f"{stem}{SUFFIX}")
+            if disk.size(beside) is None:
+                beside = path.with_name(f"{path.stem}{SUFFIX}")
+            return JobFile.load(beside, disk), []
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", name):
+            message = f"{plain(name, 100)} is neither a job file, nor a batch file of a job, nor a batch id"
+            raise Failure(Exit.NOT_FOUND, "no_job", message, "name one job file, or one or more batch ids")
+    return None, names
+
+
+def _damaged(path: Path, why: str) -> Failure:
+    return Failure(
+        Exit.BAD_INPUT,
+        "job_damaged",
+        f"the job file {plain(path)} is damaged ({why}); nothing was sent",
+        "restore it from a copy; or find its batches with list_batches.py --all and fetch them by id",
+    )
+
+
+def _job(value: dict[str, Any]) -> Job:
+    files = [_input(one) for one in _list(value["files"])]
+    batches = [_intended(one, len(files)) for one in _list(value["batches"])]
+    if not files or not batches or {one.file for one in batches} != set(range(len(files))):
+        raise ValueError("its files and batches do not match")
+    if len({one.key for one in batches}) != len(batches):
+        raise ValueError("two batches have one key")
+    base_url, local = value["base_url"], value["local"]
+    if (base_url is None) == (local is None):
+        raise ValueError("exactly one of base_url and local is needed")
+    return Job(
+        id=_text(value["id"]),
+        created_at=_number(value["created_at"]),
+        base_url=None if base_url is None else _text(base_url),
+        local=None if local is None else _text(local),
+        window=_text(value["window"]),
+        metadata={_text(name): _text(item) for name, item in value["metadata"].items()},
+        files=files,
+        batches=batches,
+        results=[Written(**one) for one in _list(value["results"])],
+    )
+
+
+def _intended(value: dict[str, Any], files: int) -> Intended:
+    one = Intended(
+        key=_text(value["key"]),
+        file=_count(value["file"]),
+        input=_input(value["input"]),
+        attempt=_count(value["attempt"]),
+        state=_text(value["state"]),
+        since=None if value["since"] is None else _number(value["since"]),
+        tries=_count(value["tries"]),
+        file_id=None if value["file_id"] is None else _text(value["file_id"]),
+        batch_id=None if value["batch_id"] is None else _text(value["batch_id"]),
+        retries=[Retry(_number(r["at"]), _text(r["state"]), dict(r["before"])) for r in _list(value["retries"])],
+        left=_count(value.get("left", 0)),  # these two are not in older job files
+        change=None if value.get("change") is None else dict(value["change"]),
+    )
+    if one.state not in STATES or one.file >= files or not one.key:
+        raise ValueError("a batch is not as it should be")
+    if (one.state in ("uploaded", "creating", "created") and not one.file_id) or (
+        one.state == "created" and not one.batch_id
+    ):
+        raise ValueError(f"a batch in the state {one.state} has no id")
+    return one
+
+
+def _input(value: dict[str, Any]) -> InputFile:
+    return InputFile(
+        path=_text(value["path"]),
+        bytes=_count(value["bytes"]),
+        sha256=_text(value["sha256"]),
+        requests=_count(value["requests"]),
+        endpoint=_text(value["endpoint"]),
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("a list is missing")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError("a number is missing")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TypeError("a count is missing")
+    return value

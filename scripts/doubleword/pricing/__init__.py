@@ -1,0 +1,1 @@
+"""Tokens, prices, estimates and the bill."""

@@ -1,0 +1,1 @@
+"""One request of a batch: how its line is made and checked."""

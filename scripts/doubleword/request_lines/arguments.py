@@ -1,0 +1,81 @@
+"""The arguments that say which requests to make: all of create_batch_file.py but OUTPUT.
+
+They stand apart from `creation`, which does the work, so that `--help` answers without loading it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from doubleword.failure import plain
+
+CHAT = "/v1/chat/completions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add everything that says which requests to make, which is all of create_batch_file.py but OUTPUT."""
+    add = parser.add_argument
+    add("--input", metavar="PATH", help="table (CSV, JSON, Parquet, …) or folder; - is stdin")
+    add("--input-format", type=_format, metavar="FORMAT", help="csv, tsv, json, jsonl, parquet or text")
+    add("--encoding", default="utf-8", metavar="NAME", help="of CSV, TSV and text (default: utf-8)")
+    add("--prompt", metavar="TEXT", help="with {column} or {a.nested.value}; {{ is a brace")
+    add("--prompt-file", metavar="FILE", help="the same, from a file")
+    add("--system", metavar="TEXT", help="system text, with {column} places")
+    add("--system-file", metavar="FILE", help="the same, from a file")
+    add("--default", action="append", metavar="COL=TEXT", help="for empty values; may be repeated")
+    add("--examples", metavar="FILE", help="table of prompt and answer, shown to the model first")
+    add("--image", action="append", metavar="TEMPLATE", help='path or URL, "{photo}"; may be repeated')
+    add("--model", metavar="ID", help="as list_models.py shows it")
+    add("--endpoint", type=_endpoint, default=CHAT, metavar="PATH", help=f"default {CHAT}; see below")
+    add("--id", metavar="TEMPLATE", help="custom_id from columns (default: row-0000001, …)")
+    add("--repair-ids", action="store_true", help="make ids that the server refuses fit")
+    add("--max-tokens", type=_whole, metavar="N", help="longest answer, in tokens")
+    add("--temperature", type=_real, metavar="X", help="0 to 2")
+    add("--top-p", type=_real, metavar="X", help="0 to 1")
+    add("--stop", action="append", metavar="S", help="end of the answer; may be repeated")
+    add("--response-schema", metavar="FILE", help="JSON Schema that every answer obeys")
+    add("--tools", metavar="FILE", help="JSON array of tools that the model may call")
+    add("--body", metavar="JSON", help="more parameters, for example '{\"seed\": 7}'")
+    add("--limit", type=_whole, metavar="N", help="only the first N rows")
+    add("--skip-invalid", action="store_true", help="leave bad rows out, and list them in warnings")
+    add("--example", action="store_true", help="a small example; needs no input")
+    add("--force", action="store_true", help="replace an existing output")
+
+
+def _format(text: str) -> str:
+    from doubleword.tables.sources import FORMATS
+
+    return _one_of(FORMATS, text)
+
+
+def _endpoint(text: str) -> str:
+    from doubleword.request_lines.line import ENDPOINTS
+
+    return _one_of(ENDPOINTS, text)
+
+
+def _one_of(known: tuple[str, ...], text: str) -> str:
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}, got {plain(text, 40)}")
+    return text
+
+
+def _whole(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {plain(text, 40)}")
+    return value
+
+
+def _real(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {plain(text, 40)}")
+    return value

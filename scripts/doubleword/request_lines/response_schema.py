@@ -1,0 +1,209 @@
+"""The JSON Schema that answers are to have: read from a file, checked, and put into the form that requests carry.
+
+Promises: a schema is taken only when it is valid JSON Schema and within what structured outputs support; otherwise the
+place in it is named, and what to write instead, before anything is sent.
+
+What is supported is as OpenAI documents it in "Structured model outputs", section "Supported schemas", as of February
+2026 (https://platform.openai.com/docs/guides/structured-outputs#supported-schemas). Servers that support more are
+served as well by such a schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.request_lines.line import RESPONSES
+from doubleword.request_lines.line import read as strict_json
+from doubleword.results.structured import Schema
+from doubleword.system import Disk
+from doubleword.tables import sources
+
+MAX_SCHEMA_BYTES = 1 << 20
+MAX_LEVELS = 10
+MAX_PROPERTIES = 5_000
+MAX_ENUM_VALUES = 1_000
+MAX_CHARACTERS = 120_000
+MAX_NAME = 64
+
+_FIXED = "write the properties out, each with its own schema"
+_MANY = 'an array has one schema for all of its "items"'
+UNSUPPORTED = {
+    "allOf": "write what it says into this schema",
+    "oneOf": "write anyOf",
+    "not": "say what is allowed, for example by enum",
+    "if": "write anyOf, or two schemas in two batches",
+    "then": "write anyOf, or two schemas in two batches",
+    "else": "write anyOf, or two schemas in two batches",
+    "dependentRequired": "require all, and let values be null",
+    "dependentSchemas": "write anyOf, or require all, and let values be null",
+    "dependencies": "write anyOf, or require all, and let values be null",
+    "patternProperties": _FIXED,
+    "propertyNames": _FIXED,
+    "minProperties": _FIXED,
+    "maxProperties": _FIXED,
+    "unevaluatedProperties": 'write "additionalProperties": false',
+    "prefixItems": _MANY,
+    "additionalItems": _MANY,
+    "unevaluatedItems": _MANY,
+    "contains": _MANY,
+    "minContains": _MANY,
+    "maxContains": _MANY,
+    "uniqueItems": "leave it out, and take doubles out of the answers",
+    "$dynamicRef": "write $ref to a place in this file",
+}
+
+
+def load(path: Path, disk: Disk) -> dict[str, Any]:
+    """The schema in the file `path`, checked. Raises Failure (exit 2) that names the place and what to write there."""
+    with sources.open_input(path, disk) as file:
+        raw = file.read(MAX_SCHEMA_BYTES + 1)
+    if len(raw) > MAX_SCHEMA_BYTES:
+        raise _bad(path, f"is longer than {MAX_SCHEMA_BYTES:,} bytes", "name the file that holds only the schema")
+    try:
+        schema = strict_json(raw)
+    except ValueError as error:
+        raise _bad(path, str(error), "the file holds one JSON Schema") from None
+    for place, said, advice in _flaws(schema):
+        raise _bad(path, f"{place} {said}", advice)
+    assert isinstance(schema, dict)
+    return schema
+
+
+def parameters(path: Path, schema: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
+    """What asks for answers of this `schema` in the body of a chat or responses request; the name is the file's."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)[:MAX_NAME].strip("_") or "answer"
+    named = {"name": name, "strict": True, "schema": schema}
+    if endpoint == RESPONSES:
+        return {"text": {"format": {"type": "json_schema", **named}}}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
+    """(place, what is wrong there, what to write instead), the validity of the schema as such first."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    if not isinstance(schema, dict):
+        yield "$", "is not a JSON object", 'write {"type": "object", "properties": {…}, …}'
+        return
+    try:
+        Draft202012Validator.check_schema(schema)
+    except RecursionError:
+        yield "$", "is nested too deep", "make the answer flatter"
+        return
+    except SchemaError as error:
+        place = _join("$", *error.absolute_path)
+        yield place, f"is not valid JSON Schema: {plain(error.message, 160)}", "mend the schema at this place"
+        return
+    if schema.get("type") != "object":
+        inner = next((name for name in ("schema", "json_schema") if isinstance(schema.get(name), dict)), None)
+        advice = "put the list or the value into an object with one property"
+        if inner is not None:
+            advice = f"name a file that holds only the schema, which is what stands here under {inner}"
+        yield "$", 'must have "type": "object", as every answer is an object', advice
+    if "anyOf" in schema:
+        yield "$.anyOf", "is not supported at the top", "put it into a property"
+    count = _Count()
+    yield from _below(schema, schema, "$", 0, count)
+    yield from count.flaws()
+    unusable = Schema(schema).unusable
+    if unusable is not None:  # such as a pattern too large to be used; the answers could be judged by it no more
+        yield "$", f"cannot judge answers: {unusable}", "write what it names in a simpler way"
+
+
+class _Count:
+    """Sizes of a whole schema, which have limits."""
+
+    def __init__(self) -> None:
+        self.properties = self.values = self.characters = 0
+
+    def flaws(self) -> Iterator[tuple[str, str, str]]:
+        for count, limit, what in (
+            (self.properties, MAX_PROPERTIES, "properties"),
+            (self.values, MAX_ENUM_VALUES, "enum values"),
+            (self.characters, MAX_CHARACTERS, "characters in names and enum values"),
+        ):
+            if count > limit:
+                yield "$", f"has {count:,} {what}, and may have {limit:,}", "ask for less in one answer"
+
+
+def _below(root: dict[str, Any], node: Any, place: str, levels: int, count: _Count) -> Iterator[tuple[str, str, str]]:
+    """The flaws of the schema `node` of `root`, which stands within `levels` objects."""
+    if not isinstance(node, dict):
+        yield place, "allows anything, or nothing", 'write a schema with a "type"'
+        return
+    for name, advice in UNSUPPORTED.items():
+        if name in node:
+            yield f"{place}.{name}", "is not supported by structured outputs", advice
+    if not node.keys() & {"type", "anyOf", "$ref", "enum", "const"}:
+        yield place, "says no type", 'write "type", one of string, number, integer, boolean, object, array, null'
+    if "$ref" in node and not _is_local(root, node["$ref"]):
+        said = f"is {plain(node['$ref'], 60)}, which leads nowhere in this file"
+        yield f"{place}.$ref", said, "write the schema in place, or under $defs, and #/$defs/NAME here"
+    kinds = node.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "object" in kinds or "properties" in node:
+        levels += 1
+        if levels > MAX_LEVELS:
+            yield place, f"is object {levels} within objects, and there may be {MAX_LEVELS}", "make the answer flatter"
+            return
+        yield from _object(node, place, count)
+    if "array" in kinds and "items" not in node:
+        yield place, "is an array without items", 'write "items": {"type": …}'
+    values = [*node.get("enum", []), *([node["const"]] if "const" in node else [])]
+    count.values += len(values)
+    count.characters += sum(len(value) for value in values if isinstance(value, str))
+    for name in ("$defs", "definitions"):  # they stand wherever they are referred to, not here
+        for key, one in node.get(name, {}).items():
+            yield from _below(root, one, _join(place, name, key), 0, count)
+    for key, one in node.get("properties", {}).items():
+        yield from _below(root, one, _join(place, "properties", key), levels, count)
+    for index, one in enumerate(node.get("anyOf", [])):
+        yield from _below(root, one, _join(place, "anyOf", index), levels, count)
+    if "items" in node:
+        yield from _below(root, node["items"], _join(place, "items"), levels, count)
+
+
+def _object(node: dict[str, Any], place: str, count: _Count) -> Iterator[tuple[str, str, str]]:
+    if "properties" not in node:
+        yield place, "is an object without properties", _FIXED
+        return
+    names, required = list(node["properties"]), node.get("required", [])
+    count.properties += len(names)
+    count.characters += sum(map(len, names))
+    if node.get("additionalProperties") is not False:
+        yield place, "lets additional properties in", 'write "additionalProperties": false'
+    for name in names:
+        if name not in required:
+            advice = 'put it there; where there may be no value, let it be null: "type": ["string", "null"]'
+            yield place, f"does not have the property {plain(name, 60)} in required", advice
+    for name in required:
+        if name not in names:
+            yield f"{place}.required", f"names {plain(name, 60)}, which is no property", "put it under properties"
+
+
+def _is_local(root: dict[str, Any], reference: str) -> bool:
+    """Whether a $ref leads to a schema of this file, by a JSON pointer (RFC 6901)."""
+    if not reference.startswith("#"):
+        return False
+    found: Any = root
+    for part in reference[1:].split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, dict) or name not in found:
+            return False
+        found = found[name]
+    return reference == "#" or reference.startswith("#/")
+
+
+def _join(place: str, *parts: str | int) -> str:
+    for part in parts:
+        place += f"[{part}]" if isinstance(part, int) else f".{plain(part, 40)}"
+    return place
+
+
+def _bad(path: Path, said: str, advice: str) -> Failure:
+    return Failure(Exit.BAD_INPUT, "bad_schema", f"--response-schema {plain(path, 80)}: {said}", advice)

@@ -1,0 +1,169 @@
+"""The bodies of large calls: an upload as it is read from disk, an answer as it arrives.
+
+Promises: neither is ever in memory as a whole, whatever it swells to when unpacked; what was sent is what was checked;
+a body that stalls, drips, breaks or is cut is an error, never a short answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from doubleword.failure import plain
+from doubleword.server.errors import ApiError, error_from_exception
+
+if TYPE_CHECKING:
+    import requests
+
+# A body that brings less than this in such a time will not end; a line of one keystroke a minute never times out.
+PACE_BYTES = 64 * 1024
+PACE_S = 180.0
+BLOCK = 1 << 18
+
+
+class TooSlow(ApiError):
+    """A body that came, but at no pace at which it would end."""
+
+
+class Content:
+    """The bytes of an answer as they arrive. Whether all rows came is for the reader to count: the server's
+    X-Last-Line and X-Incomplete are absent or ambiguous too often (dwctl files.rs).
+    """
+
+    def __init__(self, response: requests.Response, monotonic: Callable[[], float]) -> None:
+        self._response = response
+        self._monotonic = monotonic
+
+    def blocks(self) -> Iterator[bytes]:
+        """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, drips, breaks or is cut."""
+        import zlib
+
+        import urllib3
+
+        encoding = self._response.headers.get("Content-Encoding", "").strip().lower()
+        try:
+            if encoding in ("", "identity"):
+                yield from self._received()
+            elif encoding in ("gzip", "x-gzip", "deflate"):
+                yield from _inflated(self._received())
+            else:
+                raise ApiError(None, f"the answer came as {plain(encoding, 20)}, which was not asked for")
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, zlib.error) as error:
+            raise error_from_exception(error) from error
+        finally:
+            self._response.close()
+
+    def _received(self) -> Iterator[bytes]:
+        """What arrives, as it arrives: nothing waits here for more than came, so that no drip goes unnoticed."""
+        raw = self._response.raw
+        read = getattr(raw, "read1", raw.read)
+        waited, got = 0.0, 0
+        while True:
+            asked = self._monotonic()
+            block = read(BLOCK, decode_content=False)
+            waited, got = waited + self._monotonic() - asked, got + len(block)
+            if not block:
+                return
+            yield block
+            if got >= PACE_BYTES:
+                waited, got = 0.0, 0
+            elif waited > PACE_S:
+                raise TooSlow(None, "the answer came too slowly")
+
+
+def _inflated(received: Iterator[bytes]) -> Iterator[bytes]:
+    """The content of a gzip or zlib stream, never more than a block at a time, whatever it swells to.
+
+    An empty block is yielded where one came that holds nothing whole yet. Raises zlib.error or ApiError where the
+    stream is broken or cut.
+    """
+    import zlib
+
+    ended, inflate = True, zlib.decompressobj(wbits=47)  # the head says which of the two it is
+    for piece in received:
+        left = piece
+        while True:
+            block = inflate.decompress(left, BLOCK)
+            yield block
+            ended, left = inflate.eof, inflate.unconsumed_tail
+            if ended:
+                left, inflate = inflate.unused_data, zlib.decompressobj(wbits=47)
+            if not left and len(block) < BLOCK:
+                break
+    if not ended:
+        raise ApiError(None, "the connection broke before the answer was whole")
+
+
+class FileChanged(ApiError):
+    """The file on disk is no longer the one that was to be sent; the server took nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "the batch file was changed while it was sent", sent=False, lasting=True)
+
+
+class Upload:
+    """A multipart body with one `file` part of `size` bytes, read from disk as it is sent, and hashed on the way.
+
+    A file without the given SHA-256 raises FileChanged before the body is whole, so that the server takes nothing:
+    what is found on it under our name later is the file that was checked, whoever sent it.
+    """
+
+    def __init__(
+        self, file: BinaryIO, size: int, sha256: str, filename: str, boundary: str, sent: Callable[[int], None]
+    ) -> None:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", filename)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: application/jsonl\r\n\r\n"
+        ).encode()
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._file = file
+        self._left = size
+        self._sha256 = sha256
+        self._length = len(self._head) + size + len(self._tail)
+        self._hash = hashlib.sha256()
+        self._hashing: threading.Thread | None = None
+        self._sent = sent
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Blocks of the body; that it can be iterated tells requests to stream it."""
+        return iter(lambda: self.read(BLOCK), b"")
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes of the body, all of them for a negative size."""
+        if size < 0:
+            return b"".join(self)
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        if self._left:
+            block = self._file.read(min(self._left, size))
+            if not block:
+                raise FileChanged
+            self._left -= len(block)
+            self._hashed()
+            if len(block) < BLOCK:
+                self._hash.update(block)
+            else:  # hashlib lets go of the interpreter, so much of it is hashed while it is sent
+                self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+                self._hashing.start()
+            self._sent(len(block))
+            return block
+        self._hashed()
+        if self._hash.hexdigest() != self._sha256:
+            raise FileChanged
+        tail, self._tail = self._tail, b""
+        return tail
+
+    def _hashed(self) -> None:
+        if self._hashing is not None:
+            self._hashing.join()
+            self._hashing = None

@@ -1,0 +1,420 @@
+"""The one seam to the world outside: clock, sleep, randomness, network and disk.
+
+Promises: the client reaches none of them in any other way, so a test or a simulator that passes its own
+`Outside` decides what time it is, what arrives, what is written and when the process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from doubleword.failure import Exit, Failure
+
+BLOCK = 1 << 20
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter
+
+
+_LOCKS: set[int] = set()  # the open files by which this process holds locks
+
+
+class Disk:
+    """Files, as the client uses them. Paths are absolute or relative to the working directory."""
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open `path` for reading bytes; raises OSError as `open` does."""
+        return path.open("rb")
+
+    def create(self, path: Path, mode: int = 0o666) -> BinaryIO:
+        """Create or empty `path` for writing and reading bytes, with `mode` less the user's umask."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
+        return os.fdopen(descriptor, "w+b")
+
+    def scratch(self) -> BinaryIO:
+        """A file without a name, for what is needed no longer than the process, in the system's temporary folder."""
+        import tempfile
+
+        return cast(BinaryIO, tempfile.TemporaryFile(prefix="doubleword-"))
+
+    def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
+        """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""
+        if hasattr(os, "pread"):
+            return os.pread(file.fileno(), length, start)
+        file.seek(start)
+        return file.read(length)
+
+    def sync(self, file: BinaryIO) -> None:
+        """Return when what was written to `file` would survive a power cut."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename `source` to `target`, and make the rename itself durable."""
+        source.replace(target)
+        self._sync_folder(target.parent)
+
+    def add(self, source: Path, target: Path) -> None:
+        """Rename `source` to `target` unless that exists: then raise FileExistsError and change nothing."""
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: the check and the rename are two steps there
+            if target.exists():
+                raise FileExistsError(str(target)) from None
+            source.replace(target)
+        else:
+            source.unlink()
+        self._sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove `path` if it is there."""
+        path.unlink(missing_ok=True)
+
+    def entries(self, folder: Path) -> list[str]:
+        """The names of what stands directly in `folder`, sorted; raises OSError where it cannot be read."""
+        return sorted(path.name for path in folder.iterdir())
+
+    def size(self, path: Path) -> int | None:
+        """Size of the file in bytes, None where there is no such file."""
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except OSError:
+            return None
+
+    def version(self, path: Path) -> tuple[int, ...]:
+        """What differs once the file at `path` was written again; empty where there is no such file."""
+        try:
+            found = path.stat()
+        except OSError:
+            return ()
+        return found.st_size, found.st_mtime_ns, found.st_ino
+
+    @contextlib.contextmanager
+    def beside(self, work: Callable[[], Any]) -> Iterator[Callable[[], Any] | None]:
+        """Do `work` in a second process, which sees the same files, while the `with` block lasts.
+
+        Yields a function that waits for what `work` returns: numbers, texts, bytes, lists and tuples of them; None
+        where it failed. Yields None where no process can be split off, as on Windows, or beside running threads.
+        """
+        others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+        for thread in others[:2]:  # one that has just done its work is still on its way out
+            thread.join(0.1)
+        if not hasattr(os, "fork") or threading.active_count() > 1:
+            yield None
+            return
+        import marshal
+        import signal
+
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:  # whatever happens, this copy of the process ends here, and says nothing
+                os.close(reading)
+                for descriptor in _LOCKS:  # or a lock would outlive the process that holds it
+                    os.close(descriptor)
+                with os.fdopen(writing, "wb") as pipe:
+                    pipe.write(marshal.dumps(work()))
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(writing)
+
+        def result() -> Any:
+            with os.fdopen(os.dup(reading), "rb") as pipe:
+                said = pipe.read()
+            try:
+                return marshal.loads(said)  # noqa: S302  what this very program wrote
+            except (EOFError, ValueError, TypeError):
+                return None
+
+        try:
+            yield result
+        finally:
+            os.close(reading)
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether `path` is a folder."""
+        return path.is_dir()
+
+    def files(self, folder: Path) -> list[str]:
+        """All files under `folder`, as sorted paths from there with /; raises OSError where a folder cannot be read.
+
+        Left out are hidden files and folders, links to folders, links that lead out, and what is no regular file.
+        """
+        root = folder.resolve()
+        found = []
+        for place, folders, names in os.walk(root, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(place, name) for name in names if not name.startswith(".")):
+                if path.is_file() and (not path.is_symlink() or root in path.resolve().parents):
+                    found.append(path.relative_to(root).as_posix())
+        return sorted(found)
+
+    @contextlib.contextmanager
+    def lock(self, path: Path) -> Iterator[None]:
+        """Hold `path` as a lock that ends with the process at the latest; raises BlockingIOError if held.
+
+        The lock file is removed at the end. Whoever got hold of a file that was removed meanwhile starts over,
+        so two holders can never stand on two files of the same name.
+        """
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                _lock_or_raise(descriptor)
+                same = os.fstat(descriptor).st_ino == path.stat().st_ino
+            except FileNotFoundError:
+                same = False
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if same:
+                break
+            os.close(descriptor)
+        _LOCKS.add(descriptor)
+        try:
+            yield
+        finally:
+            if sys.platform != "win32":
+                path.unlink(missing_ok=True)
+            _LOCKS.discard(descriptor)
+            os.close(descriptor)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            pass  # some network file systems cannot; the rename stands all the same
+        finally:
+            os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _lock_or_raise(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as held:
+            raise BlockingIOError(str(held)) from held
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Outside:
+    """The real world; a simulator overrides what it wants to decide."""
+
+    def __init__(self, disk: Disk | None = None) -> None:
+        self.disk = disk or Disk()
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+        time.sleep(max(0.0, seconds))
+
+    def random(self) -> float:
+        """A number from 0 up to 1, for jitter."""
+        import random
+
+        return random.random()  # noqa: S311
+
+    def new_key(self) -> str:
+        """32 hexadecimal digits that nobody else will ever draw."""
+        return os.urandom(16).hex()
+
+    def lock(self) -> contextlib.AbstractContextManager[Any]:
+        """A lock between the works of `together`; who holds it may take it again."""
+        return threading.RLock()
+
+    def together(self, works: Sequence[Callable[[], None]], at_once: int) -> None:
+        """Do `works`, so many at once, and begin them in their order.
+
+        Once one has raised, none is begun any more; those under way go on to their end. Then the first exception, in
+        the order of `works`, is raised. Ctrl-C ends the waiting, not the works: the process may end under them.
+        """
+        left = iter(list(enumerate(works)))
+        raised: dict[int, BaseException] = {}
+        taking = threading.Lock()
+
+        def go_on() -> None:
+            while True:
+                with taking:
+                    number, work = next(left, (0, None)) if not raised else (0, None)
+                if work is None:
+                    return
+                try:
+                    work()
+                except BaseException as error:  # raised again below, in the thread that waits
+                    raised[number] = error
+
+        if len(works) < 2 or at_once < 2:
+            go_on()
+        else:
+            threads = [threading.Thread(target=go_on, daemon=True) for _ in range(min(at_once, len(works)))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        try:
+            if raised:
+                raise raised[min(raised)]
+        finally:
+            raised.clear()  # or what was raised holds on to itself, and to its connections
+
+    def adapter(self) -> BaseAdapter:
+        """What carries HTTP requests; it never retries by itself."""
+        from requests.adapters import HTTPAdapter
+        from urllib3 import PoolManager
+
+        from doubleword.server.deadlines import make_impatient
+
+        class Wide(HTTPAdapter):
+            """Sends in blocks of 1 MiB instead of 16 KiB, which is several times faster for uploads."""
+
+            def init_poolmanager(self, *args: object, **options: object) -> None:
+                super().init_poolmanager(*args, blocksize=1 << 20, **options)  # type: ignore[arg-type]
+                make_impatient(self.poolmanager)
+
+            def proxy_manager_for(self, proxy: str, **options: Any) -> PoolManager:
+                manager: PoolManager = super().proxy_manager_for(proxy, **options)
+                make_impatient(manager)
+                return manager
+
+        return Wide()
+
+
+class WholeFile:
+    """An output file that appears whole or not at all: a temporary file beside it, fsync, rename.
+
+    Used as a context manager; leaving it by an exception removes the temporary file. An existing `path` is
+    refused with exit 2 unless `force`. The temporary name is fixed, so that a run after a kill reuses it.
+    """
+
+    def __init__(self, path: Path, disk: Disk, force: bool = False, mode: int = 0o666) -> None:
+        self.path = path
+        self.bytes = 0
+        self._disk = disk
+        self._force = force
+        self._mode = mode
+        self._temporary = path.with_name(f".{path.name}.part")
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+        self._hashing: threading.Thread | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def __enter__(self) -> WholeFile:
+        refuse_existing(self.path, self._disk, self._force)
+        # A run killed between link and unlink left both names on one file: emptying it would empty the output.
+        self._disk.remove(self._temporary)
+        self._file = self._disk.create(self._temporary, self._mode)
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        assert self._file is not None, "write() belongs inside the with block"
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        self.bytes += len(data)
+        if self._pending_bytes >= BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what is pending; hashlib lets go of the interpreter, so much of it is hashed while more is made."""
+        assert self._file is not None
+        block = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._hashed()
+        if len(block) < BLOCK:
+            self._hash.update(block)
+        else:
+            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
+            self._hashing.start()
+        self._file.write(block)
+
+    def _hashed(self) -> None:
+        if self._hashing is not None:
+            self._hashing.join()
+            self._hashing = None
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of what was written so far."""
+        self._hashed()
+        digest = self._hash.copy()
+        digest.update(b"".join(self._pending))
+        return digest.hexdigest()
+
+    def finish(self) -> None:
+        """Make the temporary file durable; leaving the block then only renames it."""
+        if self._file is not None and not self._file.closed:
+            self._flush()
+            self._disk.sync(self._file)
+            self._file.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        try:
+            if kind is None:
+                self.finish()
+                if self._force:
+                    self._disk.replace(self._temporary, self.path)
+                else:
+                    self._disk.add(self._temporary, self.path)
+        except FileExistsError:
+            raise _exists(self.path) from None
+        finally:
+            self._hashed()
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._disk.remove(self._temporary)
+
+
+def refuse_existing(path: Path, disk: Disk, force: bool) -> None:
+    """Raise the failure for an output that exists, before any work is done for it."""
+    if disk.is_folder(path):
+        raise Failure(Exit.BAD_INPUT, "output_is_folder", f"{path} is a folder", "name a file as the output")
+    if not force and disk.size(path) is not None:
+        raise _exists(path)
+    if not disk.is_folder(path.parent):
+        raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
+
+
+def _exists(path: Path) -> Failure:
+    return Failure(
+        Exit.BAD_INPUT, "output_exists", f"{path} exists already", "choose another name, or add --force to replace it"
+    )

@@ -1,0 +1,94 @@
+"""Embeddings as one NumPy matrix: a float32 `.npy` file with a row for each request, and their ids beside it.
+
+Promises: rows stand in the order of the requests, in the file of ids as in the matrix; a request without a vector
+has a row of NaN; everything is written as it comes, in memory that does not grow with the number of rows. NumPy
+itself is not needed to write one.
+
+The format is version 1.0 of NumPy's own description (numpy.lib.format).
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.results import lines as result_lines
+from doubleword.results.reading import Result
+from doubleword.system import WholeFile
+from doubleword.tables.arrow import floats
+from doubleword.tables.output import Table, several_vectors
+
+ALIGNED = 64
+
+
+class Matrix(Table):
+    """A matrix of `rows` rows, and the custom_id of each on a line of `ids`.
+
+    How wide it is the first vector says; rows before it wait as a number. Raises Failure (2) for vectors of unlike
+    length, or several to one request.
+    """
+
+    def __init__(self, file: WholeFile, ids: WholeFile, rows: int) -> None:
+        super().__init__(file)
+        self._ids = ids
+        self._rows = rows
+        self._waiting = 0
+        self._written = 0
+        self._width: int | None = None
+
+    def add(self, result: Result, _source: Sequence[Any], /) -> None:
+        """Append one row."""
+        self._ids.write(" ".join(result.custom_id.splitlines()).encode("utf-8", "replace") + b"\n")
+        vector = _vector(result)
+        if vector is None and self._width is None:
+            self._waiting += 1
+            return
+        if vector is not None and self._width is None:
+            self._open(len(vector))
+        if vector is not None and len(vector) != self._width:
+            message = f"the vector of {plain(result.custom_id, 64)} has {len(vector)} numbers, others {self._width}"
+            hint = "a matrix needs vectors of one length; fetch them with --format parquet or jsonl"
+            raise Failure(Exit.BAD_INPUT, "unlike_vectors", message, hint)
+        self._write(vector)
+
+    def end(self) -> None:
+        """Write what waits, where no vector came at all; raises Failure (2) for another number of rows than said."""
+        if self._width is None:
+            self._open(0)
+        if self._written != self._rows:
+            message = f"there are {self._written} rows, and the batches say {self._rows}"
+            raise Failure(Exit.BAD_INPUT, "rows_unknown", message, "fetch them with --format parquet or jsonl")
+
+    def _open(self, width: int) -> None:
+        self._width = width
+        self._file.write(header(self._rows, width))
+        for _ in range(self._waiting):
+            self._write(None)
+
+    def _write(self, vector: Sequence[float] | None) -> None:
+        numbers = array.array("f", vector if vector is not None else [float("nan")] * (self._width or 0))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        self._file.write(numbers.tobytes())
+        self._written += 1
+
+
+def _vector(result: Result) -> array.array[float] | None:
+    """The one vector of an answer; None for what failed, is missing, is empty, or has a number beyond all floats."""
+    if result.kind != "succeeded" or result.line is None:
+        return None
+    found = result_lines.vectors((result_lines.parse(result.line) or {})["response"]["body"])
+    if len(found) > 1:
+        raise several_vectors(result)
+    return floats(found[0]) or None
+
+
+def header(rows: int, width: int) -> bytes:
+    """What stands before the numbers of a float32 matrix, little end first, in the order of C."""
+    described = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}".encode()
+    start = b"\x93NUMPY\x01\x00"
+    length = -(-(len(start) + 2 + len(described) + 1) // ALIGNED) * ALIGNED - len(start) - 2
+    return start + length.to_bytes(2, "little") + described.ljust(length - 1) + b"\n"
