@@ -142,14 +142,14 @@ sys.path.insert(0, sys.argv[1])
 import requests
 from doubleword.server.api import Api
 from doubleword.server.transfers import Upload
-from doubleword.system import Outside
+from doubleword.system import System
 with open(sys.argv[3], "rb") as file:
     sha256 = hashlib.sha256()
     while block := file.read(1 << 20): sha256.update(block)
     file.seek(0)
     began = time.perf_counter()
     body = Upload(file, os.path.getsize(sys.argv[3]), sha256.hexdigest(), "u.jsonl", "boundary", lambda size: None)
-    Api(sys.argv[2], "any", Outside()).upload(body)
+    Api(sys.argv[2], "any", System()).upload(body)
     print(time.perf_counter() - began)
 """
 RECEIVE = """
@@ -157,10 +157,10 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 import requests
 from doubleword.server.api import Api
-from doubleword.system import Outside
+from doubleword.system import System
 began = time.perf_counter()
 with open(sys.argv[3], "wb") as file:
-    for block in Api(sys.argv[2], "any", Outside()).content("out-f").blocks(): file.write(block)
+    for block in Api(sys.argv[2], "any", System()).content("out-f").blocks(): file.write(block)
 print(time.perf_counter() - began)
 """
 

@@ -30,9 +30,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Cancel; the keys are batches, kept, failed, not_run, hint."""
     from doubleword.commands.cancel import cancel_named
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return cancel_named(args, Outside())
+    return cancel_named(args, System())
 
 
 if __name__ == "__main__":

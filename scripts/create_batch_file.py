@@ -37,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Create the batch files; returns their paths, sizes, models and what to be warned of."""
     from doubleword.commands import create_batch_file as creation
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return creation.create(args, Outside())
+    return creation.create(args, System())
 
 
 if __name__ == "__main__":

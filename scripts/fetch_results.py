@@ -45,9 +45,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Fetch; the keys are output, errors, complete, counts, answers, usage, cost_usd, failures."""
     from doubleword.commands.fetch_results import fetch
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return fetch(args, Outside())
+    return fetch(args, System())
 
 
 if __name__ == "__main__":

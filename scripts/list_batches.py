@@ -34,9 +34,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """List; the keys are jobs, batches, has_more."""
     from doubleword.commands.list_batches import list_batches
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return list_batches(args, Outside())
+    return list_batches(args, System())
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """List; the keys are models, price_sources."""
     from doubleword.commands.list_batches import list_models
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return list_models(args, Outside())
+    return list_models(args, System())
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Look or watch; the keys are status, done, counts, batches, elapsed_s."""
     from doubleword.jobs.watching import poll
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return poll(args, Outside())
+    return poll(args, System())
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Retry; the keys are job, batches, resumed."""
     from doubleword.commands.retry_failed import retry
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return retry(args, Outside())
+    return retry(args, System())
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Run the whole job; the keys are those of fetch_results.py, and job."""
     from doubleword.commands.run_batch import run
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return run(args, Outside())
+    return run(args, System())
 
 
 if __name__ == "__main__":

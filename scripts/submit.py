@@ -41,15 +41,15 @@ def parser() -> cli.Parser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Submit; the keys are job, batches, resumed."""
-    from doubleword.system import Outside
+    from doubleword.system import System
 
     if args.adopt is not None:
         from doubleword.jobs.adoption import adopt
 
-        return adopt(args, Outside())
+        return adopt(args, System())
     from doubleword.jobs.submission import submit
 
-    return submit(args, Outside())
+    return submit(args, System())
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ def parser() -> cli.Parser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Try; the keys are rows, requests, projected_cost_usd, projection, note, warnings."""
     from doubleword.commands.try_prompt import try_prompt
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    return try_prompt(args, Outside())
+    return try_prompt(args, System())
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
 
     from doubleword.batch_files import check as file_check
     from doubleword.failure import Exit, Failure, plain
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    outside = Outside()
-    progress = cli.Progress(outside.monotonic)
+    system = System()
+    progress = cli.Progress(system.monotonic)
     paths = [Path(name) for name in args.files]
-    found = file_check.check(paths, outside.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
+    found = file_check.check(paths, system.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
     progress.close()
     keys = {
         "valid": not found.error_count,

@@ -1,13 +1,13 @@
-"""An outside world whose clock only moves when somebody sleeps, so that hours pass in no time."""
+"""A system whose clock only moves when somebody sleeps, so that hours pass in no time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from doubleword.system import Disk, Outside
+from doubleword.system import Disk, System
 
 
-class Clocked(Outside):
+class Clocked(System):
     """`slept` holds every pause asked for, in seconds; `random` always gives `dice`."""
 
     def __init__(self, disk: Disk | None = None, dice: float = 0.5) -> None:

@@ -69,7 +69,7 @@ def call_door(
 ) -> Result:
     """As `run_door`, but in this process: several times faster, for the many cases that differ in input only.
 
-    `work` takes the place of the script's own, to give it another world outside.
+    `work` takes the place of the script's own, to give it another system.
     """
     import contextlib
     import importlib

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from doubleword.system import Outside
+from doubleword.system import System
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 20])
@@ -27,7 +27,7 @@ def test_so_many_are_done_at_once_and_all_in_the_end(at_once: int) -> None:
             now -= 1
             done.append(number)
 
-    Outside().together([lambda number=number: work(number) for number in range(9)], at_once)  # type: ignore[misc]
+    System().together([lambda number=number: work(number) for number in range(9)], at_once)  # type: ignore[misc]
     assert (sorted(done), peak) == (list(range(9)), most)
 
 
@@ -46,5 +46,5 @@ def test_after_a_failure_none_is_begun(at_once: int) -> None:
         raise ValueError("the first")
 
     with pytest.raises(ValueError, match="the first"):
-        Outside().together([lambda number=number: work(number) for number in range(5)], at_once)  # type: ignore[misc]
+        System().together([lambda number=number: work(number) for number in range(5)], at_once)  # type: ignore[misc]
     assert sorted(begun) == list(range(at_once))

@@ -1,7 +1,7 @@
-"""The one seam to the world outside: clock, sleep, randomness, network and disk.
+"""The one seam to the machine and the network: clock, sleep, randomness, network and disk.
 
 Promises: the client reaches none of them in any other way, so a test or a simulator that passes its own
-`Outside` decides what time it is, what arrives, what is written and when the process dies.
+`System` decides what time it is, what arrives, what is written and when the process dies.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _lock_or_raise(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Outside:
+class System:
     """The real world; a simulator overrides what it wants to decide."""
 
     def __init__(self, disk: Disk | None = None) -> None:

@@ -23,7 +23,7 @@ from doubleword.cli import Parser
 from doubleword.commands.create_batch_file import requests_from
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.templates import repaired
-from doubleword.system import Disk, Outside
+from doubleword.system import Disk, System
 
 AIRPORTS = Path(data.airports.filepath)  # CSV, 3,376 rows
 CARS = Path(data.cars.filepath)  # a JSON array of 406 rows, 8 of them without Miles_per_Gallon
@@ -451,7 +451,7 @@ def test_the_same_arguments_give_the_same_requests_without_a_file(
     parser = Parser("", "")
     add_arguments(parser)
     warnings: list[str] = []
-    made = list(requests_from(parser.parse_args([*flags, "--limit", "20"]), Outside(), warnings))
+    made = list(requests_from(parser.parse_args([*flags, "--limit", "20"]), System(), warnings))
     assert list(tmp_path.iterdir()) == []
     written = create(tmp_path, *flags, "--limit", "20")
     assert [request for _, request, _ in made] == requests(tmp_path)

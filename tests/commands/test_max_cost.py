@@ -41,9 +41,7 @@ def ceiling(*paths: Path) -> float:
 def job(folder: Path, *paths: Path, local: str | None = None) -> JobFile:
     check = file_check.check(paths, Disk())
     base_url = "http://127.0.0.1:9/v1" if local is None else None
-    return plan(
-        check, folder / "a.job.json", base_url=base_url, local=local, window="24h", metadata={}, outside=OUTSIDE
-    )
+    return plan(check, folder / "a.job.json", base_url=base_url, local=local, window="24h", metadata={}, system=OUTSIDE)
 
 
 def attempt(store: JobFile, path: Path, state: str) -> None:

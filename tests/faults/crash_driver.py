@@ -111,11 +111,11 @@ def _work(asked: dict[str, Any], pipe: int) -> None:
         if count == asked["kill_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    outside = Seam(strike, asked["time"])
+    system = Seam(strike, asked["time"])
     room = ROOMS[asked["script"]]
     folder = Path(asked["folder"])
     result = call_door(
-        asked["script"], *asked["args"], cwd=folder, env=asked["env"], work=lambda given: room(given, outside)
+        asked["script"], *asked["args"], cwd=folder, env=asked["env"], work=lambda given: room(given, system)
     )
     os.write(pipe, json.dumps({"code": result.code, "json": result.json}).encode() + b"\n")
 

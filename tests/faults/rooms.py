@@ -1,4 +1,4 @@
-"""Runs scripts of the skill inside this process, over real HTTP, in an outside world that the test decides.
+"""Runs scripts of the skill inside this process, over real HTTP, on a system that the test decides.
 
 `Desk.run` does what a process does (arguments, exit code, the one JSON object, Ctrl-C), so a run takes
 milliseconds and its clock only moves when the script sleeps. Of every run it checks what is promised of all:
@@ -24,7 +24,7 @@ from doubleword.commands.fetch_results import fetch
 from doubleword.commands.retry_failed import retry
 from doubleword.jobs.submission import submit
 from doubleword.jobs.watching import poll
-from doubleword.system import Disk, Outside
+from doubleword.system import Disk, System
 
 
 class Unsynced(Disk):
@@ -37,7 +37,7 @@ class Unsynced(Disk):
         pass
 
 
-ROOMS: dict[str, Callable[[Any, Outside], dict[str, Any]]] = {
+ROOMS: dict[str, Callable[[Any, System], dict[str, Any]]] = {
     "submit": submit,
     "poll": poll,
     "fetch_results": fetch,
@@ -53,7 +53,7 @@ class Desk:
 
     folder: Path
     base_url: str
-    outside: Outside = field(default_factory=Clocked)
+    system: System = field(default_factory=Clocked)
     key: str = KEY
     env: Mapping[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Desk:
         """Run `scripts/NAME.py` here; paths are relative to the folder."""
         settings = {"DOUBLEWORD_API_KEY": self.key, "DOUBLEWORD_BASE_URL": self.base_url, **self.env}
         room = ROOMS[name]
-        result = call_door(name, *args, cwd=self.folder, env=settings, work=lambda given: room(given, self.outside))
+        result = call_door(name, *args, cwd=self.folder, env=settings, work=lambda given: room(given, self.system))
         self.results.append(result)
         assert result.code != 1, result
         assert self.key not in json.dumps(result.json) + result.stderr

@@ -255,13 +255,13 @@ class _Trial:
         stop = next((one for one in self._schedule.stops if one.run == self._runs), None)
         self._runs += 1
         calm = not self._gate.rules
-        usual = self._desk.outside
+        usual = self._desk.system
         if stop is not None and not calm:
-            self._desk.outside = _Struck(stop, usual)
+            self._desk.system = _Struck(stop, usual)
         try:
             result = self._desk.run(name, *args)
         finally:
-            self._desk.outside = usual
+            self._desk.system = usual
         self._covered.runs += 1
         self._covered.codes[f"{name} {result.code}"] += 1
         self._honest(name, result)

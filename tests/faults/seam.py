@@ -1,4 +1,4 @@
-"""The seam to the outside, counted: every write, fsync, rename, removal and call is an event that may be the last.
+"""The seam `system.py`, counted: every write, fsync, rename, removal and call is an event that may be the last.
 
 `Seam(strike)` calls `strike(event)` before each event; a strike may raise, or end the process. A write that is
 struck has written half of its bytes, an upload that is struck half of its blocks.
@@ -24,7 +24,7 @@ Strike = Callable[[str], None]
 
 
 class Seam(Clocked):
-    """An outside world whose clock moves on sleep, and whose every event is announced to `strike`."""
+    """A system whose clock moves on sleep, and whose every event is announced to `strike`."""
 
     def __init__(self, strike: Strike, time: float) -> None:
         super().__init__(StruckDisk(strike))

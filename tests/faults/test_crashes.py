@@ -49,7 +49,7 @@ def fresh(desk: Desk, number: int) -> Desk:
     """A desk with a folder of its own."""
     folder = desk.folder / f"kill-{number}"
     folder.mkdir()
-    return Desk(folder, desk.base_url, desk.outside)
+    return Desk(folder, desk.base_url, desk.system)
 
 
 def test_submit_killed_anywhere_makes_one_batch_for_each_file(desk: Desk, crash: Crash, engine: RunningEngine) -> None:

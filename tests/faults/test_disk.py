@@ -48,7 +48,7 @@ def fresh(desk: Desk, number: int) -> Desk:
     """A desk with a folder of its own."""
     folder = desk.folder / f"run-{number}"
     folder.mkdir()
-    return Desk(folder, desk.base_url, desk.outside)
+    return Desk(folder, desk.base_url, desk.system)
 
 
 def job_is_good(desk: Desk) -> bool:
@@ -73,11 +73,11 @@ def everywhere(
     for at in range(1, MOST_EVENTS):
         own = fresh(desk, at)
         prepare(own, at)
-        kind, failing = type(own.outside), Failing(at, number, lasts)
-        good = own.outside
-        own.outside = Seam(failing, good.now())
+        kind, failing = type(own.system), Failing(at, number, lasts)
+        good = own.system
+        own.system = Seam(failing, good.now())
         result = own.run(*words)
-        own.outside = good
+        own.system = good
         assert kind is type(good)
         if not failing.events:
             break
@@ -160,7 +160,7 @@ def test_fetch_on_a_bad_disk_is_exit_5_and_keeps_the_older_output(
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(desk: Desk, gate: Gate, clock: object) -> None:
     """Nothing reaches the server where the job could not be recorded."""
     desk.batch_file("a.jsonl", ["one"])
-    desk.outside = Seam(Failing(1, errno.EROFS), 1_800_000_000.0)
+    desk.system = Seam(Failing(1, errno.EROFS), 1_800_000_000.0)
     result = desk.run("submit", "a.jsonl")
     assert (result.code, gate.log) == (5, [])
     assert "Read-only file system" in result.json["error"]["message"]
@@ -175,11 +175,11 @@ def test_a_batch_file_that_cannot_be_read_is_told(desk: Desk, gate: Gate) -> Non
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     desk.batch_file("a.jsonl", ["one"])
-    desk.outside.disk = Unreadable()
+    desk.system.disk = Unreadable()
     try:
         result = desk.run("submit", "a.jsonl")
     finally:
-        desk.outside.disk = Disk()
+        desk.system.disk = Disk()
     assert result.code in (2, 5) and gate.log == []
     (desk.folder / "b.jsonl").mkdir()
     assert desk.run("submit", "b.jsonl").code == 2

@@ -103,10 +103,8 @@ def test_a_bug_does_not_print_the_key(desk: Desk) -> None:
 
     desk.batch_file("a.jsonl", ["one"])
     env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": desk.base_url}
-    outside = Broken(Unsynced())
-    result = call_door(
-        "submit", "a.jsonl", cwd=desk.folder, env=env, work=lambda given: ROOMS["submit"](given, outside)
-    )
+    system = Broken(Unsynced())
+    result = call_door("submit", "a.jsonl", cwd=desk.folder, env=env, work=lambda given: ROOMS["submit"](given, system))
     assert result.code == 1 and "Traceback" in result.stderr
     assert KEY not in json.dumps(result.json) + result.stderr
 
@@ -252,9 +250,9 @@ def test_no_line_of_the_skill_switches_verification_off() -> None:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="lists processes through /proc")
 def test_the_engines_key_stands_in_no_process_list(tmp_path: Path) -> None:
     """The child that serves --local is given its key in the environment, which other users cannot read."""
-    from doubleword.system import Outside
+    from doubleword.system import System
 
-    with local.engine(tmp_path / "a.local", Outside(), lambda _: None) as running:
+    with local.engine(tmp_path / "a.local", System(), lambda _: None) as running:
         listed = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
         children = [words for words in listed if str(tmp_path).encode() in words]
         assert children

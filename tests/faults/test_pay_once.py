@@ -17,7 +17,7 @@ from tests.faults import gate as faults
 from tests.faults.gate import Act, Exchange, Gate
 from tests.faults.rooms import Desk, Unsynced, batch_count, certificate, finished
 
-from doubleword.system import Outside
+from doubleword.system import System
 
 NEVER_ARRIVED = [
     faults.reset_before,
@@ -192,7 +192,7 @@ class Together(Clocked):
     """A clock that moves on sleep, and works that are done at once by real threads."""
 
     def together(self, works: Sequence[Callable[[], None]], at_once: int) -> None:
-        Outside.together(self, works, at_once)
+        System.together(self, works, at_once)
 
 
 @pytest.mark.usefixtures("quick")
@@ -206,9 +206,9 @@ def test_files_that_go_up_at_once_become_one_batch_each(
         desk.batch_file(name, [f"text {number}"], stem=f"f{number}")
     for route, nth in (("upload", 2), ("upload", 5), ("create", 1), ("create", 4)):
         gate.on(route, act, nth=nth)
-    outside = Together(Unsynced())
-    outside.time = clock.time
-    result = Desk(desk.folder, desk.base_url, outside).run("submit", *names)
+    system = Together(Unsynced())
+    system.time = clock.time
+    result = Desk(desk.folder, desk.base_url, system).run("submit", *names)
     assert result.code == 0
     assert batch_count(engine) == len(names) == len({one["batch_id"] for one in desk.job()["batches"]})
     finished(engine)
@@ -223,9 +223,9 @@ def test_a_refused_file_ends_the_submission_when_the_others_under_way_are_done(
     for number, name in enumerate(names):
         desk.batch_file(name, [f"text {number}"], stem=f"f{number}")
     gate.on("create", faults.gateway(402, acts=False), nth=2)
-    outside = Together(Unsynced())
-    outside.time = clock.time
-    first = Desk(desk.folder, desk.base_url, outside).run("submit", *names)
+    system = Together(Unsynced())
+    system.time = clock.time
+    first = Desk(desk.folder, desk.base_url, system).run("submit", *names)
     assert (first.code, first.json["error"]["code"]) == (8, "payment_required")
     made = batch_count(engine)
     assert made == sum(1 for one in desk.job()["batches"] if one["state"] == "created") < len(names)

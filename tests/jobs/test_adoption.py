@@ -58,8 +58,8 @@ class User:
     def run(self, name: str, *args: str | Path, exit_code: int = 0) -> dict[str, Any]:
         settings = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": self.engine.base_url}
         door, room = ROOMS[name]
-        outside = Clocked(Unsynced())
-        result: Result = call_door(door, *args, cwd=self.folder, env=settings, work=lambda given: room(given, outside))
+        system = Clocked(Unsynced())
+        result: Result = call_door(door, *args, cwd=self.folder, env=settings, work=lambda given: room(given, system))
         assert result.code == exit_code, result
         return result.json
 

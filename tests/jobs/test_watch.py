@@ -32,9 +32,9 @@ def batch(status: str = "in_progress", total: int = 100, completed: int = 0, fai
 class Server:
     """Stands in for `Api`: one batch whose progress is a function of the seconds since it began."""
 
-    def __init__(self, outside: Clocked, progress: Callable[[float], float], lasts_s: float) -> None:
-        self.outside = outside
-        self.began = outside.now()
+    def __init__(self, system: Clocked, progress: Callable[[float], float], lasts_s: float) -> None:
+        self.system = system
+        self.began = system.now()
         self.progress = progress
         self.lasts_s = lasts_s
         self.calls = 0
@@ -43,7 +43,7 @@ class Server:
 
     def batch(self, _id: str, known: bool = False) -> Batch:
         self.calls += 1
-        age = self.outside.now() - self.began
+        age = self.system.now() - self.began
         if age >= self.lasts_s:
             return batch("completed", 10_000, 10_000)
         return batch("in_progress", 10_000, int(10_000 * self.progress(age / self.lasts_s)))
@@ -51,18 +51,18 @@ class Server:
 
 def watched(server: Server, wait_s: float = 2e6) -> float:
     """Seconds from the end of the batch to the look that found it."""
-    progress = Progress(server.outside.monotonic, io.StringIO())
+    progress = Progress(server.system.monotonic, io.StringIO())
     (seen,) = watch(
         cast(Api, server),
         ["b1"],
         job_id="",
         started=server.began,
         wait_s=wait_s,
-        outside=server.outside,
+        system=server.system,
         progress=progress,
     )
     assert seen.terminal
-    return server.outside.now() - server.began - server.lasts_s
+    return server.system.now() - server.began - server.lasts_s
 
 
 @pytest.mark.parametrize("dice", [0.0, 0.999])
@@ -85,20 +85,20 @@ def test_the_end_is_found_within_two_percent_by_at_most_400_looks(
 def test_a_wait_ends_when_it_was_asked_to() -> None:
     """A batch that never ends holds nobody longer than --wait, and one look costs no pause."""
     server = Server(Clocked(), lambda _: 0.0, 1e9)
-    progress = Progress(server.outside.monotonic, io.StringIO())
+    progress = Progress(server.system.monotonic, io.StringIO())
     for wait_s in (0.0, 60.0):
-        began = server.outside.now()
+        began = server.system.now()
         (seen,) = watch(
             cast(Api, server),
             ["b1"],
             job_id="",
             started=began,
             wait_s=wait_s,
-            outside=server.outside,
+            system=server.system,
             progress=progress,
         )
         assert not seen.terminal
-        assert server.outside.now() - began == pytest.approx(wait_s)
+        assert server.system.now() - began == pytest.approx(wait_s)
 
 
 class Listing:
@@ -195,8 +195,8 @@ def test_nothing_is_called_done_that_is_not(seen: Batch, exit_code: Exit) -> Non
 
 def test_a_batch_that_is_done_says_so() -> None:
     """All requests succeeded: exit 0, with the age of the batch."""
-    outside = Clocked()
-    keys = report([batch("completed", 3, 3, created_at=int(outside.now()) - 60)], None, outside, "b1")
+    system = Clocked()
+    keys = report([batch("completed", 3, 3, created_at=int(system.now()) - 60)], None, system, "b1")
     assert keys["done"] is True
     assert keys["counts"] == {"total": 3, "completed": 3, "failed": 0}
     assert keys["elapsed_s"] == 60

@@ -36,17 +36,17 @@ BATCH = {
 
 
 @pytest.fixture
-def outside() -> Clocked:
+def system() -> Clocked:
     return Clocked()
 
 
 @pytest.fixture
-def api(outside: Clocked) -> Api:
-    return Api(BASE, SECRET, outside)
+def api(system: Clocked) -> Api:
+    return Api(BASE, SECRET, system)
 
 
 @responses.activate
-def test_a_get_is_repeated_until_the_server_is_back(api: Api, outside: Clocked) -> None:
+def test_a_get_is_repeated_until_the_server_is_back(api: Api, system: Clocked) -> None:
     """502, a broken connection and 429 pass; the pauses grow and follow Retry-After."""
     url = f"{BASE}/batches/b1"
     responses.get(url, status=502, body="<html><title>502 Bad Gateway</title></html>")
@@ -54,29 +54,29 @@ def test_a_get_is_repeated_until_the_server_is_back(api: Api, outside: Clocked) 
     responses.get(url, status=429, headers={"Retry-After": "60"}, json={"message": "slow", "retry_after_seconds": 30})
     responses.get(url, json=BATCH)
     assert api.batch("b1").completed == 1
-    assert len(outside.slept) == 3
-    assert outside.slept[0] < outside.slept[1] < outside.slept[2] == 60
+    assert len(system.slept) == 3
+    assert system.slept[0] < system.slept[1] < system.slept[2] == 60
 
 
 @responses.activate
-def test_a_get_gives_up_when_patience_is_over(api: Api, outside: Clocked) -> None:
+def test_a_get_gives_up_when_patience_is_over(api: Api, system: Clocked) -> None:
     """The last error is raised, after no longer than the patience asked for."""
     responses.get(f"{BASE}/batches/b1", status=503)
     api.patience_s = 100
     with pytest.raises(ApiError) as raised:
         api.batch("b1")
     assert raised.value.status == 503
-    assert sum(outside.slept) == pytest.approx(100)
+    assert sum(system.slept) == pytest.approx(100)
 
 
 @responses.activate
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
-def test_a_refusal_is_not_repeated(api: Api, outside: Clocked, status: int) -> None:
+def test_a_refusal_is_not_repeated(api: Api, system: Clocked, status: int) -> None:
     """What the server has refused for good is asked once."""
     responses.get(f"{BASE}/batches/b1", status=status, body="no")
     with pytest.raises(ApiError):
         api.batch("b1")
-    assert len(responses.calls) == 1 and not outside.slept
+    assert len(responses.calls) == 1 and not system.slept
 
 
 @responses.activate
@@ -92,10 +92,10 @@ def test_a_create_is_made_once_and_says_that_it_may_have_happened(api: Api, answ
     assert len(responses.calls) == 1
 
 
-def test_a_connection_that_was_refused_surely_did_nothing(outside: Clocked) -> None:
+def test_a_connection_that_was_refused_surely_did_nothing(system: Clocked) -> None:
     """Nothing listens on the discard port: the request never left, so asking again is safe."""
     with pytest.raises(ApiError) as raised:
-        Api("http://127.0.0.1:9/v1", SECRET, outside).create_batch("f1", "/v1/chat/completions", "24h", {})
+        Api("http://127.0.0.1:9/v1", SECRET, system).create_batch("f1", "/v1/chat/completions", "24h", {})
     assert not raised.value.may_have_happened
     assert raised.value.may_pass
 

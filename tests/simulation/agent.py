@@ -24,7 +24,7 @@ from tests.simulation.network import BASE_URL, KEY, Network
 from tests.simulation.promises import ENDPOINT, FOLDER, STALE_S, Outcome, Promises
 from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
-from tests.simulation.world import Finding, Killed, Session, SimulatedOutside, World
+from tests.simulation.world import Finding, Killed, Session, SimulatedSystem, World
 
 from doubleword.batch_files import check as file_check
 from doubleword.commands import cancel as cancelling
@@ -132,7 +132,7 @@ class Life:
         self.setting = setting = setting or Setting.drawn(dice)
         self.server = Server(self.world, setting.mood)
         self.disk = SimulatedDisk(self.world, [FOLDER])
-        self.outside = SimulatedOutside(self.world, self.disk, Network(self.world, self.server))
+        self.system = SimulatedSystem(self.world, self.disk, Network(self.world, self.server))
         self.world.second_session = self._second_session
         self.world.edit_batch_file = self._edit
         self.world.retry_by_others = self.server.retry_by_others
@@ -176,7 +176,7 @@ class Life:
         path = FOLDER / "out.requests.jsonl"
         args = self._arguments("run", {"output": str(path)})
         with contextlib.redirect_stderr(_Stderr(world)):
-            creation.create(args, SimulatedOutside(world, disk, Network(world, self.server)))
+            creation.create(args, SimulatedSystem(world, disk, Network(world, self.server)))
         self._know(path, disk)
 
     def _know(self, path: Path, disk: SimulatedDisk) -> None:
@@ -199,7 +199,7 @@ class Life:
         world.sessions.append(session)
         try:
             with contextlib.redirect_stderr(_Stderr(world)):
-                outcome.answer = ROOMS[command](self._arguments(command, options), self.outside)
+                outcome.answer = ROOMS[command](self._arguments(command, options), self.system)
             outcome.code = Exit.DONE
         except Failure as failure:
             outcome.code, outcome.answer = failure.exit_code, failure.keys

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.turns import TurnLock, Turns
 
-from doubleword.system import Outside
+from doubleword.system import System
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
@@ -210,7 +210,7 @@ class World:
         return self.time - self._asleep
 
 
-class SimulatedOutside(Outside):
+class SimulatedSystem(System):
     """Clock, sleep, randomness, network and disk of a `World`."""
 
     def __init__(self, world: World, disk: SimulatedDisk, network: BaseAdapter) -> None:

@@ -20,34 +20,34 @@ from doubleword.jobs.watching import look, older_than_retry
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
-from doubleword.system import Outside
+from doubleword.system import System
 
 WAIT_UNTIL_FILLED_S = 60.0
 WAIT_UNTIL_CANCELLED_S = 60.0
 PAUSE_S = 2.0
 
 
-def cancel_named(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def cancel_named(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `cancel.py`: the batches of a job, or those with the given ids."""
-    progress = Progress(outside.monotonic)
-    store, ids = resolve(args.names, outside.disk)
+    progress = Progress(system.monotonic)
+    store, ids = resolve(args.names, system.disk)
     handle = quoted(store.path) if store is not None else " ".join(ids)
     if store is not None:
         ids = [one.batch_id for one in store.job.batches if one.batch_id]
         if not ids:
             raise Failure(Exit.NOT_FOUND, "no_batch", "this job has no batch yet", f"{script('submit.py')} --help")
-    with connect(args, outside, progress.note, store) as api:
-        return cancel(api, ids, store.job if store is not None else None, args.yes, handle, outside)
+    with connect(args, system, progress.note, store) as api:
+        return cancel(api, ids, store.job if store is not None else None, args.yes, handle, system)
 
 
 def cancel(
-    api: Api, ids: Sequence[str], job: Job | None, confirmed: bool, handle: str, outside: Outside
+    api: Api, ids: Sequence[str], job: Job | None, confirmed: bool, handle: str, system: System
 ) -> dict[str, Any]:
     """The keys of `cancel.py`, with the totals over its batches.
 
     Raises Failure 8 without confirmation, 7 when the end was not seen in time.
     """
-    is_old = older_than_retry(job, outside) if job is not None else None
+    is_old = older_than_retry(job, system) if job is not None else None
 
     def seen(*ids: str) -> list[Batch]:
         return look(api, ids, job.id if job is not None else "", is_old)
@@ -60,7 +60,7 @@ def cancel(
             message = f"{len(running)} batches would be cancelled, {open_requests} requests would not be run"
             hint = f"{script('cancel.py')} {handle} --yes"
             raise Failure(Exit.REFUSED, "not_confirmed", message, hint, _keys(batches))
-        ended = [_cancel_one(api, one, lambda one: seen(one.id)[0], outside) for one in batches]
+        ended = [_cancel_one(api, one, lambda one: seen(one.id)[0], system) for one in batches]
     except ApiError as error:
         raise error.failure("cancelling") from error
     keys = _keys(ended)
@@ -72,13 +72,13 @@ def cancel(
     return keys
 
 
-def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], outside: Outside) -> Batch:
+def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], system: System) -> Batch:
     """Cancel unless it is over, looking again after each lost reply: a repeated cancel changes nothing."""
-    filled_by = outside.monotonic() + WAIT_UNTIL_FILLED_S
-    while batch.status == "validating" and outside.monotonic() < filled_by:
-        outside.sleep(PAUSE_S)
+    filled_by = system.monotonic() + WAIT_UNTIL_FILLED_S
+    while batch.status == "validating" and system.monotonic() < filled_by:
+        system.sleep(PAUSE_S)
         batch = seen(batch)
-    ends, refused = outside.monotonic() + WAIT_UNTIL_CANCELLED_S, False
+    ends, refused = system.monotonic() + WAIT_UNTIL_CANCELLED_S, False
     while not batch.terminal:
         if batch.status != "cancelling":
             try:
@@ -89,11 +89,11 @@ def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], outside:
                         raise
                     # What has just ended cannot be cancelled at OpenAI; unless others retry it, which can be.
                     refused = True
-                    outside.sleep(LAG_S)
+                    system.sleep(LAG_S)
                     batch = seen(batch)
-        if batch.terminal or outside.monotonic() >= ends:
+        if batch.terminal or system.monotonic() >= ends:
             break
-        outside.sleep(PAUSE_S)
+        system.sleep(PAUSE_S)
         batch = seen(batch)
     return batch
 

@@ -23,7 +23,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines import templates
 from doubleword.request_lines.form import REQUESTS, RequestForm, bad_arguments
 from doubleword.request_lines.line import MAX_LINE_BYTES, Checker, cautions, to_line
-from doubleword.system import Disk, Outside
+from doubleword.system import Disk, System
 from doubleword.tables import sources
 from doubleword.tables.sources import BadRow, Cells, Row
 
@@ -35,19 +35,19 @@ EXAMPLE_TEXTS = (
 )
 
 
-def create(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def create(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """Write the requests of `args` to `args.output`; returns the output keys of create_batch_file.py.
 
     Raises Failure (exit 2) and leaves nothing behind for bad arguments, a bad row, a table without rows, or an
     output that exists.
     """
     output = Path(args.output)
-    _refuse_input_as_output(args.input, output, outside.disk)
+    _refuse_input_as_output(args.input, output, system.disk)
     suspects = None if args.example or args.input == sources.STDIN else frozenset[int]()
-    progress = Progress(outside.monotonic)
+    progress = Progress(system.monotonic)
     while True:
-        making = Making(args, outside.disk, suspects)
-        with contextlib.suppress(_Suspicious), Writer(output, outside.disk, args.force) as writer:
+        making = Making(args, system.disk, suspects)
+        with contextlib.suppress(_Suspicious), Writer(output, system.disk, args.force) as writer:
             for lines in making.lines():
                 writer.write_lines(lines)
                 writer.repaired.note(making.newly_repaired())
@@ -74,13 +74,13 @@ class _Suspicious(Exception):
 
 
 def requests_from(
-    args: argparse.Namespace, outside: Outside, warnings: list[str] | None = None
+    args: argparse.Namespace, system: System, warnings: list[str] | None = None
 ) -> Iterator[tuple[str, dict[str, Any], Row]]:
     """Yield (custom_id, request, row) for each row of `args`; at the end `warnings` gets what create would warn of.
 
     Raises Failure (exit 2) for bad arguments, a bad row unless `args.skip_invalid`, and a table without rows.
     """
-    making = Making(args, outside.disk)
+    making = Making(args, system.disk)
     for row, request, _ in making.requests():
         yield request["custom_id"], request, row
     if warnings is not None:

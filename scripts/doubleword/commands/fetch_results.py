@@ -32,7 +32,7 @@ from doubleword.results.reconciliation import WORTH_READING_AHEAD, Collector, er
 from doubleword.results.structured import Schemas, properties_of, read_schema
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import Outside, WholeFile, refuse_existing
+from doubleword.system import System, WholeFile, refuse_existing
 from doubleword.tables import sources
 from doubleword.tables.matrix import Matrix
 from doubleword.tables.output import Csv, Lines, Parquet, SourceCells, Table, columns_of, sha256_of
@@ -40,20 +40,20 @@ from doubleword.tables.output import Csv, Lines, Parquet, SourceCells, Table, co
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "npy": ".npy"}
 
 
-def fetch(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `fetch_results.py`; answers its output keys, or raises Failure 6 or 7 with them."""
-    progress = Progress(outside.monotonic)
-    store, ids = resolve(args.names, outside.disk)
+    progress = Progress(system.monotonic)
+    store, ids = resolve(args.names, system.disk)
     with contextlib.ExitStack() as held:
         if store is not None:
-            held.enter_context(locked(store.path, outside.disk))
-            store = JobFile.load(store.path, outside.disk)
-        delivery = Delivery(args, store, ids, outside, progress)
+            held.enter_context(locked(store.path, system.disk))
+            store = JobFile.load(store.path, system.disk)
+        delivery = Delivery(args, store, ids, system, progress)
         earlier = delivery.earlier()
         if earlier is not None:
             return earlier
-        refuse_existing(delivery.output, outside.disk, args.force)
-        return delivery.run(held.enter_context(connect(args, outside, progress.note, store)))
+        refuse_existing(delivery.output, system.disk, args.force)
+        return delivery.run(held.enter_context(connect(args, system, progress.note, store)))
 
 
 class Received:
@@ -73,12 +73,12 @@ class Delivery:
     """One run of `fetch_results.py`: from the batches of a job, or from bare batch ids, to files."""
 
     def __init__(
-        self, args: argparse.Namespace, store: JobFile | None, ids: list[str], outside: Outside, progress: Progress
+        self, args: argparse.Namespace, store: JobFile | None, ids: list[str], system: System, progress: Progress
     ) -> None:
         self._args = args
         self._store = store
         self._ids = ids
-        self._outside = outside
+        self._system = system
         self._progress = progress
         self.handle = quoted(store.path) if store is not None else " ".join(ids)
         self.output = self._output_path()
@@ -124,7 +124,7 @@ class Delivery:
         for written in reversed(self._store.job.results):
             if (written.output, written.format, written.join) != (self._recorded, self._args.format, self._args.join):
                 continue
-            disk = self._outside.disk
+            disk = self._system.disk
             same = sha256_of(self.output, disk) == written.sha256
             if same and sha256_of(self.errors, disk) == written.errors_sha256 and self._others({}) == written.others:
                 paths = {"output": str(self.output), "errors": str(self.errors) if written.errors else None}
@@ -137,7 +137,7 @@ class Delivery:
         Those of files that are being written are in `hashes`.
         """
         paths = [path for path in (self.ids, self.history, self._schema) if path is not None]
-        return {str(path.absolute()): hashes.get(path) or sha256_of(path, self._outside.disk) for path in paths}
+        return {str(path.absolute()): hashes.get(path) or sha256_of(path, self._system.disk) for path in paths}
 
     def run(self, api: Api) -> dict[str, Any]:
         """The keys of `fetch_results.py`; raises Failure 7 while batches run, 6 when requests failed or are missing.
@@ -145,7 +145,7 @@ class Delivery:
         The list of failed requests is renamed into place before the table, so a table never stands without it;
         it is replaced without asking only where there is no table beside it.
         """
-        disk, force = self._outside.disk, self._args.force
+        disk, force = self._system.disk, self._args.force
         if self.history is not None:
             refuse_existing(self.history, disk, force)
         schemas = Schemas(disk, read_schema(self._schema, disk) if self._schema is not None else None)
@@ -167,7 +167,7 @@ class Delivery:
                 self._table(file, ids, columns, asked, schemas) as table,
                 Collector(
                     api,
-                    self._outside,
+                    self._system,
                     spool,
                     received.add,
                     self._args.partial,
@@ -226,7 +226,7 @@ class Delivery:
                 return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
             job = self._store.job
             made = [one for one in job.batches if one.batch_id]
-            seen = look(api, [one.batch_id or "" for one in made], job.id, older_than_retry(job, self._outside))
+            seen = look(api, [one.batch_id or "" for one in made], job.id, older_than_retry(job, self._system))
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []
@@ -248,9 +248,9 @@ class Delivery:
         found: dict[int, str | None] = {}
 
         def hash_one(number: int) -> None:
-            found[number] = sha256_of(paths[number], self._outside.disk)
+            found[number] = sha256_of(paths[number], self._system.disk)
 
-        self._outside.together([functools.partial(hash_one, number) for number in range(len(paths))], 2)
+        self._system.together([functools.partial(hash_one, number) for number in range(len(paths))], 2)
         return [found[number] for number in range(len(paths))]
 
     def _require_over(self, asked: list[Asked]) -> None:
@@ -273,7 +273,7 @@ class Delivery:
         """What gives the source cells of a custom_id, and the source's columns; None where nothing is joined."""
         if not self._args.join:
             return None, []
-        path, disk = Path(self._args.join), self._outside.disk
+        path, disk = Path(self._args.join), self._system.disk
         local = next((one.path for one in asked if one.path is not None), None)
         known = batch_file.read_source(local, disk) if local is not None else None
         template = self._args.id or (known.id_template if known is not None else None)
@@ -354,7 +354,7 @@ class Delivery:
             "complete": over and adds_up and total > 0,
             "counts": counts,
             **({"answers": {flaw: tally.flaws[flaw] for flaw in FLAWS}} if tally.flaws else {}),
-            **bill(collector.usage, self._window(asked), expected(), self._outside.disk),
+            **bill(collector.usage, self._window(asked), expected(), self._system.disk),
             "failures": failures,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
@@ -378,7 +378,7 @@ class Delivery:
         paths = [one.path for one in asked if one.path is not None]
         if not paths or len(paths) < len(asked):
             return lambda: None
-        window, disk = self._window(asked), self._outside.disk
+        window, disk = self._window(asked), self._system.disk
         large = sum(one.requests or 0 for one in asked) >= WORTH_READING_AHEAD
         told = held.enter_context(disk.beside(lambda: tuple(estimated(paths, window, disk) or ()))) if large else None
 

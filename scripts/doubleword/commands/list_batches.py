@@ -24,22 +24,22 @@ from doubleword.pricing import estimate as pricing
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
-from doubleword.system import Disk, Outside
+from doubleword.system import Disk, System
 
 
-def list_batches(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The keys of `list_batches.py`: jobs of the folder, batches (with the id of the job that made one of ours),
     has_more, and a hint where a job is lost.
     """
     if args.limit < 1:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "--limit is a number from 1 up", "--limit 10")
-    progress = Progress(outside.monotonic)
+    progress = Progress(system.monotonic)
     limit = None if args.all else args.limit + 1
-    stores = _jobs(Path(args.folder), outside.disk)
+    stores = _jobs(Path(args.folder), system.disk)
     known = {store.job.id for _, store in stores if store is not None}
-    with connect(args, outside, progress.note) as api:
+    with connect(args, system, progress.note) as api:
         try:
-            every = (one for one in api.batches(status=args.status or "") if is_in(one, args.status, outside.now()))
+            every = (one for one in api.batches(status=args.status or "") if is_in(one, args.status, system.now()))
             found = list(itertools.islice(every, limit))
             shown = found if args.all else found[: args.limit]
             jobs = [
@@ -121,18 +121,18 @@ def _batch(one: Batch, lost: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def list_models(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The keys of `list_models.py`: models with their prices where known, and where those were read.
 
     The embedded engine gets a folder only for the moment.
     """
-    progress = Progress(outside.monotonic)
-    with tempfile.TemporaryDirectory() as folder, connect(args, outside, progress.note, folder=Path(folder)) as api:
+    progress = Progress(system.monotonic)
+    with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         try:
             models = api.models()
         except ApiError as error:
             raise error.failure("listing models") from error
-    table = pricing.load_prices(None, outside.disk)
+    table = pricing.load_prices(None, system.disk)
     rows: list[dict[str, Any]] = []
     sources: dict[tuple[str, str], None] = {}
     for model in models:

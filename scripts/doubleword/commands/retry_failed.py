@@ -33,21 +33,21 @@ from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
-from doubleword.system import Outside, WholeFile
+from doubleword.system import System, WholeFile
 from doubleword.tables.output import sha256_of
 
 
-def retry(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `retry_failed.py`; answers the keys of `submit.py`. With nothing to retry it changes nothing."""
-    progress = Progress(outside.monotonic)
-    named, _ = resolve([args.job], outside.disk)
+    progress = Progress(system.monotonic)
+    named, _ = resolve([args.job], system.disk)
     if named is None:
         raise Failure(Exit.BAD_INPUT, "no_job", "retry_failed.py needs a job file", f"{script('retry_failed.py')} JOB")
     wanted = asked_for(args)
-    with locked(named.path, outside.disk):
-        store = JobFile.load(named.path, outside.disk)
-        with connect(args, outside, progress.note, store) as api:
-            return Retrial(store, api, outside, progress, wanted).run(args.dry_run, args.max_cost)
+    with locked(named.path, system.disk):
+        store = JobFile.load(named.path, system.disk)
+        with connect(args, system, progress.note, store) as api:
+            return Retrial(store, api, system, progress, wanted).run(args.dry_run, args.max_cost)
 
 
 UNANSWERED = ("failed", "missing")
@@ -87,10 +87,10 @@ def asked_for(args: argparse.Namespace) -> Wanted:
 class Retrial:
     """Asks again for what the attempts at each batch file left open."""
 
-    def __init__(self, store: JobFile, api: Api, outside: Outside, progress: Progress, wanted: Wanted) -> None:
+    def __init__(self, store: JobFile, api: Api, system: System, progress: Progress, wanted: Wanted) -> None:
         self._store = store
         self._api = api
-        self._outside = outside
+        self._system = system
         self._progress = progress
         self._wanted = wanted
         self._since = 0
@@ -128,7 +128,7 @@ class Retrial:
         with self._withdrawing():
             unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
             self._require_cost(unasked, max_cost)
-            return carry_out(self._store, self._api, self._outside, self._progress, resumed=True)
+            return carry_out(self._store, self._api, self._system, self._progress, resumed=True)
 
     def _by_server(
         self, wanting: list[tuple[Intended, Batch]], dry_run: bool, max_cost: float | None
@@ -156,7 +156,7 @@ class Retrial:
         if self._cancelled and ones and not dry_run:
             # A result that was under way still takes its place (fusillade postgres.rs), and is not to be paid again.
             self._progress.note("the batch was cancelled; waiting for answers that may still come")
-            self._outside.sleep(SETTLE_S)
+            self._system.sleep(SETTLE_S)
         owed = {one.key: self._owed(one) for one in ones}
         wanting = [one for one in ones if owed[one.key].ids]
         if dry_run or not (asked or wanting):
@@ -172,14 +172,14 @@ class Retrial:
                 self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
         except BaseException:
             for one in wanting:
-                self._outside.disk.remove(self._attempt_path(one.file, one.attempt + 1))
+                self._system.disk.remove(self._attempt_path(one.file, one.attempt + 1))
             raise
         if drafts:
             job.results.clear()
             job.batches += drafts
             self._store.save()
         with self._withdrawing():
-            return carry_out(self._store, self._api, self._outside, self._progress, resumed=False)
+            return carry_out(self._store, self._api, self._system, self._progress, resumed=False)
 
     @contextlib.contextmanager
     def _withdrawing(self) -> Iterator[None]:
@@ -197,7 +197,7 @@ class Retrial:
                 job.batches = [one for one in job.batches if one not in unmade]
                 self._store.save()
                 for one in unmade:
-                    self._outside.disk.remove(self._attempt_path(one.file, one.attempt))
+                    self._system.disk.remove(self._attempt_path(one.file, one.attempt))
             raise
 
     def _require_newest(self) -> None:
@@ -230,8 +230,8 @@ class Retrial:
     def _require_cost(self, paths: list[Path], limit: float | None) -> None:
         """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
         if limit is not None and self._store.job.local is None:
-            spent = spent_ceiling(self._store, self._outside)
-            require_cost(paths, self._store.job.window, limit, self._outside, spent)
+            spent = spent_ceiling(self._store, self._system)
+            require_cost(paths, self._store.job.window, limit, self._system, spent)
 
     def _over(self, one: Intended) -> Batch | None:
         """The batch, if it is over; raises Failure (7) while it runs, None while an earlier run's retry does."""
@@ -257,10 +257,10 @@ class Retrial:
         dead = earlier and self._store.job.local is not None
         if last.state == "asking" and not dead:
             # A replica may still show how the batch ran before it last ended, which looks like a retry of it.
-            self._outside.sleep(LAG_S)
+            self._system.sleep(LAG_S)
             batch = self._api.batch(batch.id)
         pause = LOOK_AGAIN_S
-        now = self._outside.monotonic()
+        now = self._system.monotonic()
         ends = now + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
         while batch.terminal and counted(batch) == last.before:
             if now >= ends:
@@ -268,9 +268,9 @@ class Retrial:
                     one.retries.pop()
                     self._store.save()
                 return batch
-            self._outside.sleep(min(pause, max(0.0, ends - self._outside.monotonic())))
+            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
             pause += LOOK_AGAIN_S
-            now = self._outside.monotonic()
+            now = self._system.monotonic()
             batch = self._api.batch(batch.id)
         if last.state == "asking":
             self._confirm(last)
@@ -278,14 +278,14 @@ class Retrial:
 
     def _confirm(self, retry: Retry) -> None:
         """Record that it happened, and when that was known: for a while from then on a replica may show the old end."""
-        retry.state, retry.at = "asked", self._outside.now()
+        retry.state, retry.at = "asked", self._system.now()
         self._store.save()
 
     def _asked_server(self, one: Intended, batch: Batch) -> bool:
         """Ask for the server's retry, once; False where it has none or nothing that it would retry."""
         doing = f"retrying the batch {plain(batch.id, 60)}"
         for _ in range(3):
-            asking = Retry(self._outside.now(), "asking", counted(batch))
+            asking = Retry(self._system.now(), "asking", counted(batch))
             one.retries.append(asking)
             self._store.save()
             try:
@@ -296,12 +296,12 @@ class Retrial:
                     self._store.save()
                     if error.status == 400:
                         # There is nothing to retry, or others did it a moment ago and a replica does not show it yet.
-                        self._outside.sleep(LAG_S)
+                        self._system.sleep(LAG_S)
                     if error.status in (400, 404, 405):
                         return False
                     if not error.may_pass:
                         raise error.failure(doing) from error
-                    self._outside.sleep(self._api.pause(1, error))
+                    self._system.sleep(self._api.pause(1, error))
                     continue
                 self._progress.note(f"{doing}: {error.sentence}; looking whether it happened")
                 try:
@@ -330,12 +330,12 @@ class Retrial:
             if not batch.terminal:
                 raise self._still_runs(batch)
         spool = self._store.path.with_name(f".{self._store.path.name}.rows")
-        known = sha256_of(original, self._outside.disk) == asked_first.sha256
+        known = sha256_of(original, self._system.disk) == asked_first.sha256
         asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
         ids, left = set(), 0
         remember = one.attempt > 1
         try:
-            with Collector(self._api, self._outside, spool, lambda _: None, remember=remember) as collector:
+            with Collector(self._api, self._system, spool, lambda _: None, remember=remember) as collector:
                 for result in collector.collect([asked]):
                     # A flawed answer stands where asking it again failed; but the server counts that one as failed,
                     # and its own retry would ask it once more.
@@ -346,12 +346,12 @@ class Retrial:
                     elif result.status in UNANSWERED:
                         left += 1
         finally:
-            self._outside.disk.remove(spool)  # once more: Ctrl-C may have come at the first removal
+            self._system.disk.remove(spool)  # once more: Ctrl-C may have come at the first removal
         return _Owed(ids, left)
 
     def _drafted(self, one: Intended, owed: _Owed) -> Intended:
         """An attempt after `one`, its batch file written to `<stem>.attempt-N.jsonl` and checked."""
-        job, disk = self._store.job, self._outside.disk
+        job, disk = self._store.job, self._system.disk
         original = self._store.input_path(job.files[one.file])
         self._require_unchanged(original, job.files[one.file])
         path = self._attempt_path(one.file, one.attempt + 1)
@@ -360,9 +360,9 @@ class Retrial:
                 if custom_id in owed.ids:
                     file.write(self._wanted.change.applied(line) + b"\n")
         self._require_unchanged(original, job.files[one.file])
-        made = checked([path], self._outside).files[0]
+        made = checked([path], self._system).files[0]
         part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
-        key, change = self._outside.new_key(), self._wanted.change.recorded
+        key, change = self._system.new_key(), self._wanted.change.recorded
         return Intended(key, one.file, part, attempt=one.attempt + 1, left=owed.left, change=change)
 
     def _as_asked_last(self, one: Intended) -> Iterator[tuple[str, bytes]]:
@@ -373,9 +373,9 @@ class Retrial:
             if other.change is not None:  # other attempts hold what stands elsewhere already
                 path = self._store.input_path(other.input)
                 self._require_unchanged(path, other.input)
-                changed.append(batch_file.request_lines(path, self._outside.disk))
+                changed.append(batch_file.request_lines(path, self._system.disk))
         heads = [next(lines, None) for lines in changed]  # an attempt stands in the order of the original
-        for custom_id, first in batch_file.request_lines(original, self._outside.disk):
+        for custom_id, first in batch_file.request_lines(original, self._system.disk):
             line = first
             for at, head in enumerate(heads):
                 if head is not None and head[0] == custom_id:
@@ -396,7 +396,7 @@ class Retrial:
 
     def _require_unchanged(self, path: Path, file: InputFile) -> None:
         """What is asked again must be what was asked."""
-        if sha256_of(path, self._outside.disk) != file.sha256:
+        if sha256_of(path, self._system.disk) != file.sha256:
             message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
             raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
 

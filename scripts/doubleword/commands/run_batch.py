@@ -23,13 +23,13 @@ from doubleword.jobs.submission import carry_out, checked, metadata_of, opened
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.pricing import estimate as pricing
 from doubleword.server.errors import ApiError
-from doubleword.system import Disk, Outside, refuse_existing
+from doubleword.system import Disk, System, refuse_existing
 from doubleword.tables.output import sha256_of
 
 FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 
 
-def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `run_batch.py`: the keys of `fetch_results.py`, and `job`. Raises their Failures, with `job`."""
     output = Path(args.output)
     if output.suffix not in FORMATS:
@@ -37,9 +37,9 @@ def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", hint)
     requests = output.with_name(f"{output.stem}.requests.jsonl")
     job = Path(args.job) if args.job else job_path(requests)
-    progress = Progress(outside.monotonic)
+    progress = Progress(system.monotonic)
     metadata = metadata_of(args.metadata)
-    disk = outside.disk
+    disk = system.disk
     if not disk.is_folder(output.parent):
         refuse_existing(output, disk, args.force)
     with contextlib.ExitStack() as held:
@@ -47,19 +47,19 @@ def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
         known = JobFile.load(job, disk) if disk.size(job) is not None else None
         if known is None:
             refuse_existing(output, disk, args.force)
-        paths, made_now = _requests(args, requests, outside)
+        paths, made_now = _requests(args, requests, system)
         try:
-            check = checked(paths, outside)
-            store, resumed = opened(args, check, job, metadata, outside)
+            check = checked(paths, system)
+            store, resumed = opened(args, check, job, metadata, system)
             if args.dry_run:
-                return _forecast(paths, store, outside)
-            delivery = Delivery(_delivery_arguments(args, output), store, [], outside, progress)
+                return _forecast(paths, store, system)
+            delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
             earlier = delivery.earlier()
             if earlier is not None:
                 return {"job": str(job), **earlier}
             refuse_existing(output, disk, args.force)
-            api = held.enter_context(connect(args, outside, progress.note, store))
-            carry_out(store, api, outside, progress, resumed)
+            api = held.enter_context(connect(args, system, progress.note, store))
+            carry_out(store, api, system, progress, resumed)
         except BaseException as error:
             if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
                 _remove(paths, requests, disk)
@@ -75,10 +75,10 @@ def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
                 api,
                 ids,
                 job_id=store.job.id,
-                is_old=older_than_retry(store.job, outside),
+                is_old=older_than_retry(store.job, system),
                 started=store.job.created_at,
                 wait_s=args.wait,
-                outside=outside,
+                system=system,
                 progress=progress,
             )
             api.until = None
@@ -94,18 +94,18 @@ def run(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
             progress.close()
 
 
-def _requests(args: argparse.Namespace, place: Path, outside: Outside) -> tuple[list[Path], bool]:
+def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[list[Path], bool]:
     """The batch files of these arguments: made now (True), or those of an earlier run if they are the same."""
-    disk = outside.disk
+    disk = system.disk
     earlier = _set_of(place, disk)
     making = argparse.Namespace(**vars(args))
     making.force = False
     if not earlier:
         making.output = str(place)
-        return [Path(one["path"]) for one in creation.create(making, outside)["files"]], True
+        return [Path(one["path"]) for one in creation.create(making, system)["files"]], True
     scratch = place.with_name(f".{place.name}.again.jsonl")
     making.output, making.force = str(scratch), True
-    made = [Path(one["path"]) for one in creation.create(making, outside)["files"]]
+    made = [Path(one["path"]) for one in creation.create(making, system)["files"]]
     try:
         if [sha256_of(path, disk) for path in made] == [sha256_of(path, disk) for path in earlier]:
             return earlier, False
@@ -141,9 +141,9 @@ def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Name
     return argparse.Namespace(**{**vars(args), **told, **left_out, "response_schema": None})
 
 
-def _forecast(paths: list[Path], store: JobFile, outside: Outside) -> dict[str, Any]:
+def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:
     """What a dry run answers: the job it would make, and what that would cost."""
-    found = pricing.estimate(paths, store.job.window, outside.disk, pricing.load_prices(None, outside.disk))
+    found = pricing.estimate(paths, store.job.window, system.disk, pricing.load_prices(None, system.disk))
     return {
         "job": quoted(store.path),
         "requests": found.requests,

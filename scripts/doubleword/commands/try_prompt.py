@@ -23,7 +23,7 @@ from doubleword.pricing.prompt_tokens import Prompt, Template
 from doubleword.results import lines as result_lines
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import Outside
+from doubleword.system import System
 
 # Characters of prompt and answer that are shown of each row: the most that leaves all rows in the output.
 SHOWN = (400, 200, 100, 50, 20)
@@ -31,17 +31,17 @@ ROWS_BYTES = 3000
 NOTE = "these rows were asked at the realtime price, which is higher than that of a batch"
 
 
-def try_prompt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `try_prompt.py`: a few rows through the endpoint itself. Raises Failure 6 when one fails."""
     if args.rows < 1:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "--rows is a number from 1 up", "--rows 3")
-    progress = Progress(outside.monotonic)
+    progress = Progress(system.monotonic)
     warnings: list[str] = []
-    table = Table(pricing.load_prices(None, outside.disk))
+    table = Table(pricing.load_prices(None, system.disk))
     # All rows are made into requests: a trial of a bad table helps nobody.
-    requests = ((custom_id, request) for custom_id, request, _ in requests_from(args, outside, warnings))
+    requests = ((custom_id, request) for custom_id, request, _ in requests_from(args, system, warnings))
     asked = chosen(map(table.add, requests), args.rows, args.sample)
-    with tempfile.TemporaryDirectory() as folder, connect(args, outside, progress.note, folder=Path(folder)) as api:
+    with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         rows = [_ask(api, custom_id, request) for custom_id, request in asked]
     projection = table.projection(asked, [row.get("tokens") or {} for row in rows])
     keys: dict[str, Any] = {

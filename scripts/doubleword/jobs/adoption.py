@@ -36,7 +36,7 @@ from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
-from doubleword.system import Disk, Outside
+from doubleword.system import Disk, System
 from doubleword.tables.output import sha256_of
 from doubleword.tables.sources import blocks
 
@@ -47,7 +47,7 @@ SERVER_METADATA = frozenset(
 ADOPTED = "adopted-"  # how the job file is called where neither --job nor a batch file names it
 
 
-def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def adopt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `submit.py --adopt JOB_ID`; answers the keys of `submit.py`, and what is left out as `warnings`.
 
     Raises Failure: 2 for bad arguments, another job in the job file's place, or a file in the way; 4 when the server
@@ -64,14 +64,14 @@ def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
     path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}")
     if not path.name.endswith(SUFFIX):
         raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
-    disk = outside.disk
+    disk = system.disk
     if not disk.is_folder(path.parent):
         raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
     engine = path.parent / local_folder(path)
     if args.local and not disk.is_folder(engine):
         message = f"there is no data of the embedded engine in {plain(engine)}"
         raise Failure(Exit.NOT_FOUND, "no_job", message, "--job NAME.job.json beside the folder NAME.local")
-    progress = Progress(outside.monotonic)
+    progress = Progress(system.monotonic)
     with contextlib.ExitStack() as held:
         held.enter_context(locked(path, disk))
         known = JobFile.load(path, disk) if disk.size(path) is not None else None
@@ -80,12 +80,12 @@ def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
             raise Failure(Exit.BAD_INPUT, "other_files", message, "choose another name with --job")
         for missing in (one for one in given if disk.size(one) is None):
             raise Failure(Exit.BAD_INPUT, "no_file", f"there is no file {plain(missing)}", "check the path")
-        api = held.enter_context(connect(args, outside, progress.note, known, folder=engine))
+        api = held.enter_context(connect(args, system, progress.note, known, folder=engine))
         try:
             if known is not None:
                 seen = look(api, [one.batch_id for one in known.job.batches if one.batch_id], job_id)
                 return report(known, {batch.id: batch.status for batch in seen}, resumed=True)
-            made = Adoption(job_id, path, given, api, outside, progress).run(
+            made = Adoption(job_id, path, given, api, system, progress).run(
                 base_url=None if args.local else chosen_base_url(args), local=engine.name if args.local else None
             )
         except ApiError as error:
@@ -96,7 +96,7 @@ def adopt(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
 
 
 def is_key(text: str) -> bool:
-    """Whether `text` may be the id of a job or the key of a batch, as `Outside.new_key` draws them."""
+    """Whether `text` may be the id of a job or the key of a batch, as `System.new_key` draws them."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
@@ -124,14 +124,14 @@ class Adoption:
     """Finds the batches of one job, fetches their batch files, and writes the job file."""
 
     def __init__(
-        self, job_id: str, path: Path, given: list[Path], api: Api, outside: Outside, progress: Progress
+        self, job_id: str, path: Path, given: list[Path], api: Api, system: System, progress: Progress
     ) -> None:
         self._job_id = job_id
         self._path = path
         self._given = given
         self._api = api
-        self._outside = outside
-        self._disk: Disk = outside.disk
+        self._system = system
+        self._disk: Disk = system.disk
         self._progress = progress
         self._warnings: list[str] = []
 
@@ -288,7 +288,7 @@ class Adoption:
         }
         return Job(
             id=self._job_id,
-            created_at=first.created_at or self._outside.now(),
+            created_at=first.created_at or self._system.now(),
             base_url=base_url,
             local=local,
             window=first.window if first.window in WINDOWS else WINDOWS[0],
@@ -305,7 +305,7 @@ class Adoption:
         again = set(batch_file.custom_ids(last.path, self._disk))
         asked = Asked(group[0].path, None, endpoint, tuple(copy.batch for copy in earlier))
         spool = self._path.with_name(f".{self._path.name}.rows")
-        with Collector(self._api, self._outside, spool, lambda _: None, partial=True) as collector:
+        with Collector(self._api, self._system, spool, lambda _: None, partial=True) as collector:
             return sum(
                 one.status not in ("succeeded", INVALID) and one.custom_id not in again
                 for one in collector.collect([asked])

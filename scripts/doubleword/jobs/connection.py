@@ -16,7 +16,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.job_file import JobFile
 from doubleword.server.api import DEFAULT_BASE_URL, Api, checked_base_url
 from doubleword.server.key import read_key
-from doubleword.system import Outside
+from doubleword.system import System
 
 
 def chosen_base_url(args: argparse.Namespace) -> str:
@@ -32,7 +32,7 @@ def local_folder(job_path: Path) -> str:
 @contextlib.contextmanager
 def connect(
     args: argparse.Namespace,
-    outside: Outside,
+    system: System,
     note: Callable[[str], None],
     store: JobFile | None = None,
     folder: Path | None = None,
@@ -56,8 +56,8 @@ def connect(
     if local is not None:
         from doubleword.server.local_engine import engine
 
-        with engine(local, outside, note) as running:
-            yield Api(running.base_url, running.key, outside)
+        with engine(local, system, note) as running:
+            yield Api(running.base_url, running.key, system)
         return
     base_url = chosen_base_url(args)
     if store is not None and store.job.base_url != base_url:
@@ -71,4 +71,4 @@ def connect(
     if not key.isascii() or any(character.isspace() or not character.isprintable() for character in key):
         hint = "copy the key again; it is one word of visible ASCII characters"
         raise Failure(Exit.NO_KEY, "bad_key", "DOUBLEWORD_API_KEY holds characters that no key has", hint)
-    yield Api(base_url, key, outside)
+    yield Api(base_url, key, system)

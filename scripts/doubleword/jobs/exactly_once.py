@@ -21,7 +21,7 @@ from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch, RemoteFile
 from doubleword.server.transfers import FileChanged, Upload
-from doubleword.system import Outside
+from doubleword.system import System
 
 # A call whose reply was lost may still be under way behind a gateway; for so long, absence proves nothing. An
 # upload costs nothing, so there only the lag of a read replica is waited for.
@@ -44,12 +44,12 @@ class Submission:
     """
 
     def __init__(
-        self, store: JobFile, api: Api, outside: Outside, note: Callable[[str], None], sent: Callable[[int], None]
+        self, store: JobFile, api: Api, system: System, note: Callable[[str], None], sent: Callable[[int], None]
     ) -> None:
         self._store = store
         self._api = api
-        self._outside = outside
-        self._saving = outside.lock()  # the job file is written by one at a time, and shows each batch as it stands
+        self._system = system
+        self._saving = system.lock()  # the job file is written by one at a time, and shows each batch as it stands
         self._note = _in_turn(note, self._saving)
         self._sent = _in_turn(sent, self._saving)
         self._uploaded_again: set[str] = set()
@@ -61,7 +61,7 @@ class Submission:
         """
         waiting = [one for one in self._store.job.batches if one.state != "created"]
         try:
-            self._outside.together([functools.partial(self._bring, one) for one in waiting], AT_ONCE)
+            self._system.together([functools.partial(self._bring, one) for one in waiting], AT_ONCE)
         except KeyboardInterrupt:
             self._saving.__enter__()  # for good: nothing is written any more, and so nothing is begun
             raise
@@ -105,14 +105,14 @@ class Submission:
     def _send(self, one: Intended, name: str) -> RemoteFile:
         path = self._store.input_path(one.input)
         try:
-            file = self._outside.disk.open(path)
+            file = self._system.disk.open(path)
         except FileNotFoundError:
             self._finish(one, "planned")
             raise Failure(
                 Exit.BAD_INPUT, "no_batch_file", f"the batch file {plain(path)} is gone", "restore it, then run again"
             ) from None
         with file:
-            body = Upload(file, one.input.bytes, one.input.sha256, name, self._outside.new_key(), self._sent)
+            body = Upload(file, one.input.bytes, one.input.sha256, name, self._system.new_key(), self._sent)
             return self._api.upload(body)
 
     def _settle_upload(self, one: Intended, earlier: bool = False) -> None:
@@ -205,7 +205,7 @@ class Submission:
         """Our own input file is not found: a replica that lags, or the file is gone and nothing was made of it."""
         self._finish(one, "uploaded")
         if one.tries < TRIES:
-            self._outside.sleep(LOOK_AGAIN_S)
+            self._system.sleep(LOOK_AGAIN_S)
             return
         if one.key in self._uploaded_again:
             raise error.failure(doing) from error
@@ -226,7 +226,7 @@ class Submission:
     def _begin(self, one: Intended, state: str) -> None:
         with self._saving:
             one.state = state
-            one.since = self._outside.now()
+            one.since = self._system.now()
             one.tries += 1
             self._store.save()
 
@@ -246,22 +246,22 @@ class Submission:
         """
         dead = earlier and self._store.job.local is not None
         pause = LOOK_AGAIN_S
-        now = self._outside.monotonic()
+        now = self._system.monotonic()
         ends = now + (0.0 if dead else settle_s)
         while True:
             found = find(one)
             if found is not None or now >= ends:  # a look that began too early proves nothing, however long it took
                 return found
-            self._outside.sleep(min(pause, max(0.0, ends - self._outside.monotonic())))
+            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
             pause += LOOK_AGAIN_S
-            now = self._outside.monotonic()
+            now = self._system.monotonic()
 
     def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:
         """The server surely did nothing: wait and let the caller ask again, or raise when that cannot help."""
         self._finish(one, back_to)
         if not error.may_pass or one.tries >= TRIES:
             raise error.failure(doing) from error
-        self._outside.sleep(self._api.pause(one.tries, error))
+        self._system.sleep(self._api.pause(one.tries, error))
 
 
 def _in_turn(told: Callable[[Said], None], lock: contextlib.AbstractContextManager[Any]) -> Callable[[Said], None]:

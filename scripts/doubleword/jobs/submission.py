@@ -20,41 +20,41 @@ from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, 
 from doubleword.jobs.watching import look
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import Outside
+from doubleword.system import System
 
 WINDOWS = ("24h", "1h")
 ASKED = ("creating", "created")  # states of a batch that costs, or may
 
 
-def submit(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `submit.py`: check, plan or resume, submit; answers its output keys."""
     paths = [Path(name) for name in args.files]
     if not paths:
         hint = f"{script('create_batch_file.py')} makes one"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "no batch file is named", hint)
-    progress = Progress(outside.monotonic)
-    check = checked(paths, outside)
+    progress = Progress(system.monotonic)
+    check = checked(paths, system)
     metadata = metadata_of(args.metadata)
     path = Path(args.job) if args.job else job_path(paths[0])
     if not path.name.endswith(SUFFIX):
         raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
     with contextlib.ExitStack() as held:
         if not args.dry_run:
-            held.enter_context(locked(path, outside.disk))
-        store, resumed = opened(args, check, path, metadata, outside)
+            held.enter_context(locked(path, system.disk))
+        store, resumed = opened(args, check, path, metadata, system)
         if not args.dry_run:
-            with connect(args, outside, progress.note, store) as api:
-                return carry_out(store, api, outside, progress, resumed)
+            with connect(args, system, progress.note, store) as api:
+                return carry_out(store, api, system, progress, resumed)
     return report(store, {}, resumed)
 
 
 def opened(
-    args: argparse.Namespace, check: file_check.Check, path: Path, metadata: dict[str, str], outside: Outside
+    args: argparse.Namespace, check: file_check.Check, path: Path, metadata: dict[str, str], system: System
 ) -> tuple[JobFile, bool]:
     """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on."""
-    resumed = outside.disk.size(path) is not None
+    resumed = system.disk.size(path) is not None
     if resumed:
-        store = JobFile.load(path, outside.disk)
+        store = JobFile.load(path, system.disk)
         require_same(store, check, args.window, metadata)
     else:
         store = plan(
@@ -64,11 +64,11 @@ def opened(
             local=local_folder(path) if args.local else None,
             window=args.window or WINDOWS[0],
             metadata=metadata,
-            outside=outside,
+            system=system,
         )
     if args.max_cost is not None and store.job.local is None and not store.job.submitted:
         unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]
-        require_cost(unasked, store.job.window, args.max_cost, outside, spent_ceiling(store, outside))
+        require_cost(unasked, store.job.window, args.max_cost, system, spent_ceiling(store, system))
     return store, resumed
 
 
@@ -77,9 +77,9 @@ def _prepare() -> None:
     import requests  # noqa: F401
 
 
-def checked(paths: list[Path], outside: Outside) -> file_check.Check:
+def checked(paths: list[Path], system: System) -> file_check.Check:
     """The batch files of one job, all of them valid; raises Failure (2) that names the first error."""
-    check = file_check.check(paths, outside.disk, meanwhile=_prepare)
+    check = file_check.check(paths, system.disk, meanwhile=_prepare)
     if check.error_count:
         first = check.errors[0]
         place = f"{plain(first.file, 120)}, line {first.line}{', ' if first.path else ''}{first.path}"
@@ -100,7 +100,7 @@ def metadata_of(pairs: list[str]) -> dict[str, str]:
     return metadata
 
 
-def require_cost(paths: list[Path], window: str, limit: float, outside: Outside, spent_usd: float | None = 0.0) -> None:
+def require_cost(paths: list[Path], window: str, limit: float, system: System, spent_usd: float | None = 0.0) -> None:
     """Raise Failure (8) unless the requests in `paths`, and what the job has cost before, surely stay within `limit`
     USD; what is unknown is not sure. `spent_usd` is the most that it has cost before, see `spent_ceiling`.
     """
@@ -109,7 +109,7 @@ def require_cost(paths: list[Path], window: str, limit: float, outside: Outside,
     ceiling: float | None = 0.0
     why = "what the job has cost so far is not known" if spent_usd is None else ""
     if paths:
-        found = pricing.estimate(paths, window, outside.disk, pricing.load_prices(None, outside.disk))
+        found = pricing.estimate(paths, window, system.disk, pricing.load_prices(None, system.disk))
         ceiling = found.ceiling_usd
         if found.unknown_models:
             why = f"the price of {plain(found.unknown_models[0], 80)} is not known"
@@ -125,7 +125,7 @@ def require_cost(paths: list[Path], window: str, limit: float, outside: Outside,
         raise Failure(Exit.REFUSED, "over_max_cost", message, "send fewer requests, or raise --max-cost")
 
 
-def spent_ceiling(store: JobFile, outside: Outside) -> float | None:
+def spent_ceiling(store: JobFile, system: System) -> float | None:
     """The most that the job has cost so far, in USD: the ceilings of all batches that exist, or may exist.
 
     None where a price, a limit of tokens or the batch file of one of them is not known any more; 0 on the embedded
@@ -138,8 +138,8 @@ def spent_ceiling(store: JobFile, outside: Outside) -> float | None:
     if not asked or store.job.local is not None:
         return 0.0
     try:
-        prices = pricing.load_prices(None, outside.disk)
-        return pricing.estimate(asked, store.job.window, outside.disk, prices).ceiling_usd
+        prices = pricing.load_prices(None, system.disk)
+        return pricing.estimate(asked, store.job.window, system.disk, prices).ceiling_usd
     except Failure:  # a batch file of an earlier attempt is gone
         return None
 
@@ -152,7 +152,7 @@ def plan(
     local: str | None,
     window: str,
     metadata: dict[str, str],
-    outside: Outside,
+    system: System,
 ) -> JobFile:
     """A new job for checked batch files: one intended batch for each, with a key of its own. Nothing is sent."""
     files = [
@@ -160,16 +160,16 @@ def plan(
         for one in check.files
     ]
     job = Job(
-        id=outside.new_key(),
-        created_at=outside.now(),
+        id=system.new_key(),
+        created_at=system.now(),
         base_url=base_url,
         local=local,
         window=window,
         metadata=metadata,
         files=files,
-        batches=[Intended(outside.new_key(), index, one) for index, one in enumerate(files)],
+        batches=[Intended(system.new_key(), index, one) for index, one in enumerate(files)],
     )
-    return JobFile(job_path, job, outside.disk)
+    return JobFile(job_path, job, system.disk)
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -199,7 +199,7 @@ def require_same(store: JobFile, check: file_check.Check, window: str | None, me
         raise Failure(Exit.BAD_INPUT, "other_options", message, "leave the options out, or give another --job")
 
 
-def carry_out(store: JobFile, api: Api, outside: Outside, progress: Progress, resumed: bool) -> dict[str, Any]:
+def carry_out(store: JobFile, api: Api, system: System, progress: Progress, resumed: bool) -> dict[str, Any]:
     """Submit what is not submitted yet, and report every batch with its present status."""
     total = sum(one.input.bytes for one in store.job.batches if one.file_id is None)
     sent = 0
@@ -210,11 +210,11 @@ def carry_out(store: JobFile, api: Api, outside: Outside, progress: Progress, re
         progress.show("uploading, bytes:", sent, total)
 
     try:
-        Submission(store, api, outside, progress.note, count).run()
+        Submission(store, api, system, progress.note, count).run()
     except Failure as failure:
         refused = failure.exit_code not in (Exit.UNREACHABLE, Exit.NOT_FINISHED)
         if refused and not resumed and all(one.state == "planned" for one in store.job.batches):
-            outside.disk.remove(store.path)  # nothing was taken, so there is nothing to go on with
+            system.disk.remove(store.path)  # nothing was taken, so there is nothing to go on with
         raise
     progress.close()
     statuses: dict[str, str] = {}

@@ -18,7 +18,7 @@ from doubleword.jobs.job_file import Job, JobFile, resolve
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
-from doubleword.system import Outside
+from doubleword.system import System
 
 FIRST_WAIT_S = 2.2
 SHARE_OF_ELAPSED = 0.02
@@ -32,33 +32,33 @@ STUCK_S = 900.0
 RETRY_SHOWS_S = 90.0
 
 
-def poll(args: argparse.Namespace, outside: Outside) -> dict[str, Any]:
+def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `poll.py`; answers its output keys, or raises Failure 6 or 7 with them."""
-    progress = Progress(outside.monotonic)
-    store, ids = resolve(args.names, outside.disk)
+    progress = Progress(system.monotonic)
+    store, ids = resolve(args.names, system.disk)
     handle = quoted(store.path) if store is not None else " ".join(ids)
     if store is not None:
         if not store.job.submitted:
             hint = "run the submit.py command again: it goes on where it stopped"
             raise Failure(Exit.NOT_FINISHED, "not_submitted", "some batch files have no batch yet", hint)
         ids = [one.batch_id or "" for one in store.job.batches]
-    with connect(args, outside, progress.note, store) as api:
+    with connect(args, system, progress.note, store) as api:
         try:
             batches = watch(
                 api,
                 ids,
                 job_id=store.job.id if store is not None else "",
-                is_old=older_than_retry(store.job, outside) if store is not None else None,
-                started=store.job.created_at if store is not None else outside.now(),
+                is_old=older_than_retry(store.job, system) if store is not None else None,
+                started=store.job.created_at if store is not None else system.now(),
                 wait_s=args.wait,
-                outside=outside,
+                system=system,
                 progress=progress,
             )
         except ApiError as error:
             raise error.failure("looking at the batch") from error
         finally:
             progress.close()
-    return report(batches, store, outside, handle)
+    return report(batches, store, system, handle)
 
 
 class Pace:
@@ -90,13 +90,13 @@ def counted(batch: Batch) -> dict[str, int | None]:
     return {"completed": batch.completed, "failed": batch.failed, "ended_at": batch.ended_at}
 
 
-def older_than_retry(job: Job, outside: Outside) -> Callable[[Batch], bool]:
+def older_than_retry(job: Job, system: System) -> Callable[[Batch], bool]:
     """Tells a sight of a batch from before its confirmed retry, which a lagging replica may give for a while."""
     latest = {one.batch_id: one.retries[-1] for one in job.batches if one.retries and job.local is None}
 
     def is_old(batch: Batch) -> bool:
         asked = latest.get(batch.id)
-        if asked is None or asked.state != "asked" or outside.now() - asked.at > RETRY_SHOWS_S:
+        if asked is None or asked.state != "asked" or system.now() - asked.at > RETRY_SHOWS_S:
             return False
         return batch.terminal and counted(batch) == asked.before
 
@@ -129,7 +129,7 @@ def watch(
     job_id: str,
     started: float,
     wait_s: float,
-    outside: Outside,
+    system: System,
     progress: Progress,
     is_old: Callable[[Batch], bool] | None = None,
 ) -> list[Batch]:
@@ -137,28 +137,28 @@ def watch(
 
     `started` is when the job began (epoch seconds). Raises ApiError when the server stays away too long.
     """
-    ends = outside.monotonic() + wait_s
-    zero = outside.monotonic() - max(0.0, outside.now() - started)  # from here on no set clock changes the pace
+    ends = system.monotonic() + wait_s
+    zero = system.monotonic() - max(0.0, system.now() - started)  # from here on no set clock changes the pace
     api.patience_s = min(PATIENCE_S, max(wait_s, 20.0))
     api.until = ends if wait_s > 0 else None
-    pace = Pace(outside.random)
+    pace = Pace(system.random)
     batches: list[Batch] = []
     while True:
         try:
             batches = look(api, ids, job_id, is_old)
         except ApiError as error:
-            if not batches or not error.may_pass or outside.monotonic() < ends:
+            if not batches or not error.may_pass or system.monotonic() < ends:
                 raise
             return batches  # the wait ended inside a call: what was seen last still stands
         if all(one.terminal for one in batches):
             return batches
-        left = ends - outside.monotonic()
+        left = ends - system.monotonic()
         if left <= 0:
             return batches
         done = sum(one.completed + one.failed for one in batches)
         total = sum(one.total for one in batches)
         progress.show(f"{status_of(batches)}, requests done:", done, total)
-        outside.sleep(min(left, pace.wait(outside.monotonic() - zero, done, total)))
+        system.sleep(min(left, pace.wait(system.monotonic() - zero, done, total)))
 
 
 def status_of(batches: Sequence[Batch]) -> str:
@@ -171,12 +171,12 @@ def status_of(batches: Sequence[Batch]) -> str:
     return next(state for state in ("failed", "expired", "cancelled", "completed") if state in states)
 
 
-def report(batches: Sequence[Batch], store: JobFile | None, outside: Outside, handle: str) -> dict[str, Any]:
+def report(batches: Sequence[Batch], store: JobFile | None, system: System, handle: str) -> dict[str, Any]:
     """The keys of `poll.py`, when everything succeeded; raises Failure 6 or 7 with the same keys otherwise.
 
     Counts of a job are held against the requests it was made of, not against what the server says it has.
     """
-    now = outside.now()
+    now = system.now()
     total = store.job.requests if store is not None else sum(one.total for one in batches)
     completed = sum(one.completed for one in batches)
     failed = sum(one.failed for one in batches)

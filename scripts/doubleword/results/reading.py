@@ -28,7 +28,7 @@ from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
 from doubleword.server.objects import Batch
 from doubleword.server.transfers import Content, TooSlow
-from doubleword.system import Outside
+from doubleword.system import System
 
 # A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
 # ever is no line.
@@ -207,14 +207,14 @@ class Reader:
     def __init__(
         self,
         api: Api,
-        outside: Outside,
+        system: System,
         progress: Callable[[int], None],
         partial: bool,
         packs: Packs | None,
         remember: bool,
     ) -> None:
         self._api = api
-        self._outside = outside
+        self._system = system
         self.progress = progress
         self._partial = partial
         self._packs = packs
@@ -244,7 +244,7 @@ class Reader:
             whole = shown.lines >= batch.completed + batch.failed
             if not batch.terminal or (whole and not shown.unreadable) or wait is None:
                 break
-            self._outside.sleep(wait)
+            self._system.sleep(wait)
             try:
                 batch = self._api.batch(batch.id)
             except ApiError as error:
@@ -284,7 +284,7 @@ class Reader:
                 failures = 1 if moved else failures + 1
                 if failures >= FAILURES_WITHOUT_PROGRESS or not error.may_pass:
                     raise error.failure("reading results") from error
-                self._outside.sleep(self._api.pause(failures, error))
+                self._system.sleep(self._api.pause(failures, error))
         shown.lines += len(seen)
 
     def _read_stream(self, content: Content, into: _Into, shown: _Shown, seen: set[tuple[str, str]]) -> None:

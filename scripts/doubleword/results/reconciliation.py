@@ -41,7 +41,7 @@ from doubleword.results.spool import Spool
 from doubleword.results.structured import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import Outside
+from doubleword.system import System
 
 # So many requests make it worth a process of its own that reads one batch file while the rows of another are written;
 # so many of them may read ahead at once.
@@ -115,7 +115,7 @@ class Collector:
     def __init__(
         self,
         api: Api,
-        outside: Outside,
+        system: System,
         spool: Path,
         progress: Callable[[int], None],
         partial: bool = False,
@@ -124,15 +124,15 @@ class Collector:
         packs: Packs | None = None,
     ) -> None:
         self._api = api
-        self._outside = outside
+        self._system = system
         self._spool = spool
         self._spools: dict[int, Spool] = {}
         self._held = contextlib.ExitStack()
         self._packed = packs is not None and not remember
         self._remember = remember
-        self._schemas = schemas or Schemas(outside.disk)
+        self._schemas = schemas or Schemas(system.disk)
         self._progress = progress
-        self._reader = Reader(api, outside, progress, partial, packs if self._packed else None, remember)
+        self._reader = Reader(api, system, progress, partial, packs if self._packed else None, remember)
         self._reading: Reading | None = None
         self.tally = Tally()
         self.usage = Usage()
@@ -191,7 +191,7 @@ class Collector:
         """Where the rows of file `number` are kept; no two that are read at once share one."""
         place = number % (AHEAD + 1)
         if place not in self._spools:
-            spool = Spool(self._spool.with_name(f"{self._spool.name}{place or ''}"), self._outside.disk)
+            spool = Spool(self._spool.with_name(f"{self._spool.name}{place or ''}"), self._system.disk)
             self._spools[place] = self._held.enter_context(spool)
         return self._spools[place]
 
@@ -212,7 +212,7 @@ class Collector:
             reading.blocks = list(self._in_order(asked, reading))
             return sum(received), reading.told()
 
-        with self._outside.disk.beside(read_ahead) as told:
+        with self._system.disk.beside(read_ahead) as told:
             yield told
 
     def _taken(self, asked: Asked, reading: Reading) -> Iterator[Result | Good]:
@@ -286,7 +286,7 @@ class Collector:
     def _ids(self, asked: Asked, reading: Reading) -> Iterator[Sequence[str]]:
         """custom_ids in input order: from the local file, else the server's copy, else in the order of the answers."""
         if asked.path is not None:
-            yield from batch_file.custom_id_blocks(asked.path, self._outside.disk)
+            yield from batch_file.custom_id_blocks(asked.path, self._system.disk)
             return
         known = self._ids_on_server(asked)
         if known is not None:

