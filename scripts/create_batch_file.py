@@ -3,7 +3,7 @@
 # dependencies = [
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
-#     "orjson>=3.10,<4",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Make a batch file from a table: one request for each row, all of them checked."""

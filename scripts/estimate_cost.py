@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.10"
 # dependencies = [
-#     "orjson>=3.10,<4",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Say what batch files would cost, before anything is sent. Needs neither a key nor the network."""

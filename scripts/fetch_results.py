@@ -4,7 +4,7 @@
 #     "requests>=2.32,<3",
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
-#     "orjson>=3.10,<4",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Fetch the results of a job or of batches: every request accounted for, in the order of the input."""
@@ -29,9 +29,14 @@ def parser() -> cli.Parser:
     made = cli.Parser("Fetch results: one row for each request, in the order of the input.", EXAMPLES)
     cli.add_names(made)
     made.add_argument("--output", metavar="PATH", help="default: <job>.results.<format> beside the job file")
-    made.add_argument("--format", choices=("jsonl", "csv", "parquet", "npy"), default="jsonl", help="default: jsonl")
-    made.add_argument("--join", metavar="SOURCE", help="the table the batch was made of: its columns come first")
+    made.add_argument(
+        "--format", choices=("jsonl", "csv", "parquet", "xlsx", "npy"), default="jsonl", help="default: jsonl"
+    )
+    join_help = "the table the batch was made of: its columns come first"
+    made.add_argument("--join", action="append", metavar="SOURCE", help=join_help)
     made.add_argument("--id", metavar="TEMPLATE", help="how --join finds a row's custom_id (default: as created)")
+    cli.add_table_output(made)
+    made.add_argument("--delimiter", type=cli.delimiter, metavar="D", help="CSV: between cells (default: as SOURCE)")
     made.add_argument("--raw-cells", action="store_true", help="CSV: leave cells alone that a spreadsheet would run")
     schema_help = "judge answers by this JSON schema, not by that of the requests"
     made.add_argument("--response-schema", metavar="FILE", help=schema_help)

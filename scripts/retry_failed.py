@@ -4,7 +4,7 @@
 #     "requests>=2.32,<3",
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
-#     "orjson>=3.10,<4",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Ask again for the requests of a job that failed or are missing; for flawed answers only where they are named."""

@@ -4,7 +4,7 @@
 #     "requests>=2.32,<3",
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
-#     "orjson>=3.10,<4",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Create, submit, wait and fetch in one: table in, table out. Run again, it goes on from wherever it stopped."""
@@ -27,9 +27,10 @@ endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses"
 def parser() -> cli.Parser:
     """The arguments of this script."""
     made = cli.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
-    made.add_argument("output", metavar="OUTPUT", help="results: .csv, .parquet (joined to the input) or .jsonl")
+    made.add_argument("output", metavar="OUTPUT", help="results: .csv, .xlsx, .parquet (joined to the input) or .jsonl")
     add_arguments(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
+    cli.add_table_output(made)
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.requests.job.json)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch")

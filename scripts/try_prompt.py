@@ -4,7 +4,7 @@
 #     "requests>=2.32,<3",
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
-#     "orjson>=3.10,<4",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Ask a few rows at once, to see whether the prompt is right before the whole table is paid for."""

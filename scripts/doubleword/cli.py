@@ -66,6 +66,21 @@ def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
     parser.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=help_text)
 
 
+def add_table_output(parser: argparse.ArgumentParser) -> None:
+    """Add what a table of results looks like."""
+    help_text = 'choose, order and rename: "sku, french=answer"'
+    parser.add_argument("--columns", metavar="LIST", help=help_text)
+    parser.add_argument("--bom", action="store_true", help="CSV: begin with a byte order mark, for Excel")
+
+
+def delimiter(text: str) -> str:
+    """One character between the cells of CSV; `tab` for a tab."""
+    text = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(text) != 1 or text in '\r\n"':
+        raise argparse.ArgumentTypeError(f"expected one character, or tab, got {plain(text, 40)}")
+    return text
+
+
 def add_max_cost(parser: argparse.ArgumentParser) -> None:
     """Add the limit that a paid call keeps."""
     help_text = "refuse (exit 8) unless it surely costs at most this"

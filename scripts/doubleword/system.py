@@ -7,25 +7,16 @@ Promises: the client reaches none of them in any other way, so a test or a simul
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
-
-from doubleword.failure import Exit, Failure
-
-BLOCK = 1 << 20
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
-
-
-_LOCKS: set[int] = set()  # the open files by which this process holds locks
 
 
 class Disk:
@@ -39,12 +30,6 @@ class Disk:
         """Create or empty `path` for writing and reading bytes, with `mode` less the user's umask."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
         return os.fdopen(descriptor, "w+b")
-
-    def scratch(self) -> BinaryIO:
-        """A file without a name, for what is needed no longer than the process, in the system's temporary folder."""
-        import tempfile
-
-        return cast(BinaryIO, tempfile.TemporaryFile(prefix="doubleword-"))
 
     def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
         """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""
@@ -85,6 +70,10 @@ class Disk:
         """The names of what stands directly in `folder`, sorted; raises OSError where it cannot be read."""
         return sorted(path.name for path in folder.iterdir())
 
+    def target(self, path: Path) -> Path:
+        """Where writing to `path` ends up: itself, or for a link what it leads to, be it there or not."""
+        return path.resolve() if path.is_symlink() else path
+
     def size(self, path: Path) -> int | None:
         """Size of the file in bytes, None where there is no such file."""
         try:
@@ -92,60 +81,26 @@ class Disk:
         except OSError:
             return None
 
-    def version(self, path: Path) -> tuple[int, ...]:
-        """What differs once the file at `path` was written again; empty where there is no such file."""
-        try:
-            found = path.stat()
-        except OSError:
-            return ()
-        return found.st_size, found.st_mtime_ns, found.st_ino
-
     @contextlib.contextmanager
-    def beside(self, work: Callable[[], Any]) -> Iterator[Callable[[], Any] | None]:
-        """Do `work` in a second process, which sees the same files, while the `with` block lasts.
+    def work_folder(self, path: Path | None) -> Iterator[Path]:
+        """The folder `path`, empty, for files that are needed no longer than the `with` block; gone at its end.
 
-        Yields a function that waits for what `work` returns: numbers, texts, bytes, lists and tuples of them; None
-        where it failed. Yields None where no process can be split off, as on Windows, or beside running threads.
+        One that a killed run left is emptied; without a path it is one of the system's temporary folders. Its files
+        are written by libraries, not through this seam.
         """
-        others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
-        for thread in others[:2]:  # one that has just done its work is still on its way out
-            thread.join(0.1)
-        if not hasattr(os, "fork") or threading.active_count() > 1:
-            yield None
+        import shutil
+        import tempfile
+
+        if path is None:
+            with tempfile.TemporaryDirectory(prefix="doubleword-") as made:
+                yield Path(made)
             return
-        import marshal
-        import signal
-
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:  # whatever happens, this copy of the process ends here, and says nothing
-                os.close(reading)
-                for descriptor in _LOCKS:  # or a lock would outlive the process that holds it
-                    os.close(descriptor)
-                with os.fdopen(writing, "wb") as pipe:
-                    pipe.write(marshal.dumps(work()))
-                code = 0
-            finally:
-                os._exit(code)
-        os.close(writing)
-
-        def result() -> Any:
-            with os.fdopen(os.dup(reading), "rb") as pipe:
-                said = pipe.read()
-            try:
-                return marshal.loads(said)  # noqa: S302  what this very program wrote
-            except (EOFError, ValueError, TypeError):
-                return None
-
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=0o700)
         try:
-            yield result
+            yield path
         finally:
-            os.close(reading)
-            with contextlib.suppress(OSError):
-                os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            shutil.rmtree(path, ignore_errors=True)
 
     def is_folder(self, path: Path) -> bool:
         """Whether `path` is a folder."""
@@ -185,13 +140,11 @@ class Disk:
             if same:
                 break
             os.close(descriptor)
-        _LOCKS.add(descriptor)
         try:
             yield
         finally:
             if sys.platform != "win32":
                 path.unlink(missing_ok=True)
-            _LOCKS.discard(descriptor)
             os.close(descriptor)
 
     def _sync_folder(self, folder: Path) -> None:
@@ -311,110 +264,3 @@ class System:
                 return manager
 
         return Wide()
-
-
-class WholeFile:
-    """An output file that appears whole or not at all: a temporary file beside it, fsync, rename.
-
-    Used as a context manager; leaving it by an exception removes the temporary file. An existing `path` is
-    refused with exit 2 unless `force`. The temporary name is fixed, so that a run after a kill reuses it.
-    """
-
-    def __init__(self, path: Path, disk: Disk, force: bool = False, mode: int = 0o666) -> None:
-        self.path = path
-        self.bytes = 0
-        self._disk = disk
-        self._force = force
-        self._mode = mode
-        self._temporary = path.with_name(f".{path.name}.part")
-        self._file: BinaryIO | None = None
-        self._hash = hashlib.sha256()
-        self._hashing: threading.Thread | None = None
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-
-    def __enter__(self) -> WholeFile:
-        refuse_existing(self.path, self._disk, self._force)
-        # A run killed between link and unlink left both names on one file: emptying it would empty the output.
-        self._disk.remove(self._temporary)
-        self._file = self._disk.create(self._temporary, self._mode)
-        return self
-
-    def write(self, data: bytes) -> None:
-        """Append `data`."""
-        assert self._file is not None, "write() belongs inside the with block"
-        self._pending.append(data)
-        self._pending_bytes += len(data)
-        self.bytes += len(data)
-        if self._pending_bytes >= BLOCK:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write what is pending; hashlib lets go of the interpreter, so much of it is hashed while more is made."""
-        assert self._file is not None
-        block = b"".join(self._pending)
-        self._pending.clear()
-        self._pending_bytes = 0
-        self._hashed()
-        if len(block) < BLOCK:
-            self._hash.update(block)
-        else:
-            self._hashing = threading.Thread(target=self._hash.update, args=(block,))
-            self._hashing.start()
-        self._file.write(block)
-
-    def _hashed(self) -> None:
-        if self._hashing is not None:
-            self._hashing.join()
-            self._hashing = None
-
-    @property
-    def sha256(self) -> str:
-        """Hexadecimal SHA-256 of what was written so far."""
-        self._hashed()
-        digest = self._hash.copy()
-        digest.update(b"".join(self._pending))
-        return digest.hexdigest()
-
-    def finish(self) -> None:
-        """Make the temporary file durable; leaving the block then only renames it."""
-        if self._file is not None and not self._file.closed:
-            self._flush()
-            self._disk.sync(self._file)
-            self._file.close()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-        try:
-            if kind is None:
-                self.finish()
-                if self._force:
-                    self._disk.replace(self._temporary, self.path)
-                else:
-                    self._disk.add(self._temporary, self.path)
-        except FileExistsError:
-            raise _exists(self.path) from None
-        finally:
-            self._hashed()
-            with contextlib.suppress(OSError):
-                self._file.close()
-            with contextlib.suppress(OSError):
-                self._disk.remove(self._temporary)
-
-
-def refuse_existing(path: Path, disk: Disk, force: bool) -> None:
-    """Raise the failure for an output that exists, before any work is done for it."""
-    if disk.is_folder(path):
-        raise Failure(Exit.BAD_INPUT, "output_is_folder", f"{path} is a folder", "name a file as the output")
-    if not force and disk.size(path) is not None:
-        raise _exists(path)
-    if not disk.is_folder(path.parent):
-        raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
-
-
-def _exists(path: Path) -> Failure:
-    return Failure(
-        Exit.BAD_INPUT, "output_exists", f"{path} exists already", "choose another name, or add --force to replace it"
-    )

@@ -19,7 +19,8 @@ from tests.sample_requests import VALID, chat, line
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files import seen_ids, swift_check
 from doubleword.batch_files.check import check
-from doubleword.request_lines.line import Checker, to_line
+from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.line import to_line
 from doubleword.request_lines.line_shapes import Shapes
 from doubleword.system import Disk
 

@@ -16,7 +16,8 @@ from tests.sample_requests import TOOL, chat
 
 from doubleword.batch_files.batch_file import read_source
 from doubleword.batch_files.check import check
-from doubleword.request_lines.line import Checker, build, is_id
+from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.line import build, is_id
 from doubleword.request_lines.templates import custom_id, repaired
 from doubleword.system import Disk
 from doubleword.tables import images

@@ -12,17 +12,9 @@ import pytest
 from tests.sample_requests import FORMAT, VALID, chat, line, nested
 
 from doubleword.request_lines import line as request_line
-from doubleword.request_lines.line import (
-    CHAT,
-    COMPLETIONS,
-    EMBEDDINGS,
-    MAX_LINE_BYTES,
-    RESPONSES,
-    Checker,
-    build,
-    cautions,
-    to_line,
-)
+from doubleword.limits import MAX_LINE_BYTES
+from doubleword.request_lines.line import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, build, cautions, to_line
+from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.problems import Problem
 
 SECRET = "the prompt nobody may see in a message, however it is wrong"
@@ -250,7 +242,8 @@ import sys
 sys.modules["orjson"] = sys.modules["jsonschema_rs"] = None
 sys.path.insert(0, "scripts")
 from doubleword.request_lines.problems import Problem
-from doubleword.request_lines.line import Checker, build, to_line
+from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.line import build, to_line
 line = to_line(build("a", "/v1/embeddings", "m", "\\u00e9 x", None, {"user": None}))
 checker = Checker()
 assert checker.accepts(line)["body"]["input"] == "\\u00e9 x", line

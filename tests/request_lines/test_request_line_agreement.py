@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.sample_requests import VALID, nested
 
-from doubleword.request_lines.line import Checker
+from doubleword.request_lines.checker import Checker
 
 EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "300"))
 thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

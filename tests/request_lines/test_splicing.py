@@ -19,7 +19,8 @@ from doubleword.commands.create_batch_file import Making
 from doubleword.failure import Failure
 from doubleword.request_lines import splicing
 from doubleword.request_lines.arguments import add_arguments
-from doubleword.request_lines.line import ENDPOINTS, Checker, build, to_line
+from doubleword.request_lines.line import ENDPOINTS, build, to_line
+from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.templates import DEFAULT_ID, custom_id, fill, filler
 from doubleword.system import Disk
 from doubleword.tables.sources import Row

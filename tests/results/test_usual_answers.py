@@ -20,7 +20,8 @@ from doubleword.results.reading import LENGTH, Lines, Reading, Result, _Into, _S
 from doubleword.results.spool import Spool
 from doubleword.results.structured import Expected
 from doubleword.results.usual_answers import UsualAnswers, UsualLines, usual
-from doubleword.system import Disk, WholeFile
+from doubleword.output_file import WholeFile
+from doubleword.system import Disk
 from doubleword.tables.output import Csv, columns_of
 
 ANSWER: dict[str, Any] = {

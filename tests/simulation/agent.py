@@ -38,7 +38,7 @@ from doubleword.jobs import watching as watch
 from doubleword.jobs.change import Change
 from doubleword.pricing import estimate as pricing
 from doubleword.request_lines.arguments import add_arguments
-from doubleword.request_lines.line import Checker
+from doubleword.request_lines.checker import Checker
 
 COMMANDS_WITHOUT_FAULTS = 60
 HOW: tuple[dict[str, Any], ...] = (

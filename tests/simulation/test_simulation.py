@@ -13,7 +13,7 @@ from tests.simulation.agent import live
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.survey import survey_of
 
-from doubleword.system import WholeFile
+from doubleword.output_file import WholeFile
 
 SEEDS = 2000
 AT_ONCE = 2000  # fewer meet too few of the rare faults
@@ -69,7 +69,7 @@ BUGS: list[tuple[str, Any, str]] = [
     ("doubleword.server.errors.ApiError.may_have_happened", property(lambda _: False), "paid twice"),
     ("doubleword.jobs.exactly_once.Submission._find_batch", nothing_found, "paid twice"),
     ("doubleword.jobs.exactly_once.SETTLE_S", 0.0, "paid twice"),
-    ("doubleword.system.WholeFile.__enter__", written_over, "does not load"),
+    ("doubleword.output_file.WholeFile.__enter__", written_over, "does not load"),
     ("doubleword.jobs.job_file.JobFile.save", nothing_found, ""),
     ("tests.simulation.disk.SimulatedDisk.sync", no_fsync, "does not load"),
 ]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from doubleword.failure import Failure
 from doubleword.request_lines.line import CHAT, EMBEDDINGS
 from doubleword.results.reading import Result
-from doubleword.system import Disk, WholeFile
+from doubleword.output_file import WholeFile
+from doubleword.system import Disk
 from doubleword.tables.matrix import Matrix
 from doubleword.tables.output import Column, Csv, Parquet, SourceCells, Table, _rows, columns_of, without_formula
 

@@ -45,7 +45,7 @@ class RepairedIds:
         """Append pairs of the id that stands in a line, and its original."""
         if not ids:
             return
-        from doubleword.tables.output import without_formula
+        from doubleword.tables.formulas import without_formula
 
         if self._file is None:
             self._disk.remove(self.temporary)  # it may be a second name of a finished file, after a kill

@@ -1,7 +1,7 @@
-"""Results delivered: which batches, into which files, in which form; recorded in the job.
+"""fetch_results.py: from the batches of a job, or from bare batch ids, to files; recorded in the job.
 
-Promises: nothing is written while a batch runs unless `--partial` asks for it; both files appear whole or not
-at all; the exit code follows from the rows that were counted; a second run of a finished delivery writes nothing.
+Promises: nothing is written while a batch runs unless `--partial` asks for it; all files appear whole or not at all;
+the exit code follows from the rows that were counted; a second run of a finished delivery writes nothing.
 """
 
 from __future__ import annotations
@@ -9,35 +9,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files import batch_file
+from doubleword.batch_files.record import read_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
 from doubleword.jobs.watching import look, older_than_retry
+from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.pricing.bill import Estimated, bill, estimated
-from doubleword.request_lines import templates
 from doubleword.request_lines.line import EMBEDDINGS
-from doubleword.results import advice
 from doubleword.results import lines as result_lines
-from doubleword.results.judgement import FLAWS, INVALID
-from doubleword.results.reading import Asked, Good, Result
-from doubleword.results.reconciliation import WORTH_READING_AHEAD, Collector, error_line
+from doubleword.results.judgement import INVALID
+from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
+from doubleword.results.reading import Asked
+from doubleword.results.reconciliation import Collector, error_line
+from doubleword.results.result import Result
 from doubleword.results.structured import Schemas, properties_of, read_schema
+from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import System, WholeFile, refuse_existing
-from doubleword.tables import sources
-from doubleword.tables.matrix import Matrix
-from doubleword.tables.output import Csv, Lines, Parquet, SourceCells, Table, columns_of, sha256_of
-
-SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "npy": ".npy"}
+from doubleword.system import System
 
 
 def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -56,21 +53,8 @@ def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
         return delivery.run(held.enter_context(connect(args, system, progress.note, store)))
 
 
-class Received:
-    """Counts bytes for the progress line."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bytes = 0
-
-    def add(self, size: int) -> None:
-        """Count `size` bytes more."""
-        self._bytes += size
-        self._progress.show(f"results received: {self._bytes / 1e6:,.1f} MB")
-
-
 class Delivery:
-    """One run of `fetch_results.py`: from the batches of a job, or from bare batch ids, to files."""
+    """One run of `fetch_results.py`, whose arguments `args` are, or of what does the same."""
 
     def __init__(
         self, args: argparse.Namespace, store: JobFile | None, ids: list[str], system: System, progress: Progress
@@ -80,14 +64,14 @@ class Delivery:
         self._ids = ids
         self._system = system
         self._progress = progress
+        self._received = 0
         self.handle = quoted(store.path) if store is not None else " ".join(ids)
+        self._retry = f"{script('retry_failed.py')} {self.handle}" if store is not None else None
         self.output = self._output_path()
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
         self.ids = self.output.with_name(f"{self.output.stem}.ids.txt") if args.format == "npy" else None
-        # run_batch.py has neither of these two.
-        history, schema = args.history, args.response_schema
-        self.history = Path(history) if history else None
-        self._schema = Path(schema) if schema else None
+        self.history = Path(args.history) if args.history else None
+        self._schema = Path(args.response_schema) if args.response_schema else None
         self._remarks: list[str] = []
         self._refuse_to_replace_input()
 
@@ -101,11 +85,12 @@ class Delivery:
 
     def _refuse_to_replace_input(self) -> None:
         """--force replaces results, never what they are made of."""
-        written = [path.absolute() for path in (self.output, self.errors, self.ids, self.history) if path is not None]
+        outputs = [path for path in (self.output, self.errors, self.ids, self.history) if path is not None]
+        written = [self._system.disk.target(path).absolute() for path in outputs]
         if len(set(written)) < len(written):
             message = f"two of the outputs have the name {plain(self.history)}"
             raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --history")
-        kept = [Path(self._args.join)] if self._args.join else []
+        kept = [Path(one) for one in self._args.join or ()]
         kept += [self._schema] if self._schema is not None else []
         if self._store is not None:
             kept += [self._store.path, *(self._store.input_path(one.input) for one in self._store.job.batches)]
@@ -114,6 +99,14 @@ class Delivery:
                 message = f"the output would replace {plain(path)}, which the results are made of"
                 raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --output")
 
+    # What an earlier run wrote
+
+    @property
+    def _shape(self) -> dict[str, Any]:
+        """Every argument that shapes what is written."""
+        names = ("format", "join", "id", "columns", "delimiter", "bom", "raw_cells", "history", "response_schema")
+        return {name: getattr(self._args, name) for name in names}
+
     def earlier(self) -> dict[str, Any] | None:
         """The answer of the run that wrote these very files, if it was complete and they are untouched.
 
@@ -121,10 +114,10 @@ class Delivery:
         """
         if self._store is None or self._args.force:
             return None
+        disk = self._system.disk
         for written in reversed(self._store.job.results):
-            if (written.output, written.format, written.join) != (self._recorded, self._args.format, self._args.join):
+            if (written.output, written.shape) != (str(self.output.absolute()), self._shape):
                 continue
-            disk = self._system.disk
             same = sha256_of(self.output, disk) == written.sha256
             if same and sha256_of(self.errors, disk) == written.errors_sha256 and self._others({}) == written.others:
                 paths = {"output": str(self.output), "errors": str(self.errors) if written.errors else None}
@@ -139,6 +132,25 @@ class Delivery:
         paths = [path for path in (self.ids, self.history, self._schema) if path is not None]
         return {str(path.absolute()): hashes.get(path) or sha256_of(path, self._system.disk) for path in paths}
 
+    def _record(self, files: list[WholeFile], answer: dict[str, Any]) -> None:
+        """Before the files get their names: a kill in between is told by their hashes."""
+        if self._store is None or not answer["complete"]:
+            return
+        hashes = {file.path: file.sha256 for file in files}
+        written = Written(
+            output=str(self.output.absolute()),
+            errors=str(self.errors.absolute()) if self.errors in hashes else None,
+            shape=self._shape,
+            sha256=hashes[self.output],
+            errors_sha256=hashes.get(self.errors),
+            answer=answer,
+            others=self._others(hashes),
+        )
+        self._store.job.results = [one for one in self._store.job.results if one.output != written.output] + [written]
+        self._store.save()
+
+    # Fetching
+
     def run(self, api: Api) -> dict[str, Any]:
         """The keys of `fetch_results.py`; raises Failure 7 while batches run, 6 when requests failed or are missing.
 
@@ -152,50 +164,74 @@ class Delivery:
         asked = self._asked(api)
         if not self._args.partial:
             self._require_over(asked)
-        source, columns = self._source(asked)
-        spool = self.output.with_name(f".{self.output.name}.rows")
-        received = Received(self._progress)
         with contextlib.ExitStack() as files:
-            expected = self._estimating(asked, files)
-            file = files.enter_context(WholeFile(self.output, disk, force))
-            others = [files.enter_context(WholeFile(path, disk, force)) for path in [self.history] if path is not None]
-            history = others[0] if others else None
-            ids = files.enter_context(WholeFile(self.ids, disk, force=True)) if self.ids is not None else None
-            errors: WholeFile | None = None
+            expected = files.enter_context(ThreadPoolExecutor(1)).submit(self._estimate, asked)
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
-            with (
-                self._table(file, ids, columns, asked, schemas) as table,
-                Collector(
-                    api,
-                    self._system,
-                    spool,
-                    received.add,
-                    self._args.partial,
-                    schemas,
-                    history is not None,
-                    table if isinstance(table, Csv) else None,
-                ) as collector,
-            ):
-                for result in collector.collect(asked) if history is not None else collector.collect_runs(asked):
-                    if isinstance(result, Good):
-                        table.add_all(result, source.of_all(result.custom_ids) if source is not None else ())
-                        continue
-                    table.add(result, source.of(result.custom_id) if source is not None else ())
-                    if history is not None:
-                        self._remember(history, collector, result)
-                    if result.kind in ("failed", "missing"):
-                        errors = errors or files.enter_context(WholeFile(self.errors, disk, force=True))
-                        errors.write(error_line(result) + b"\n")
+            with contextlib.ExitStack() as meanwhile:
+                table = self._table(asked, schemas, meanwhile) if self._args.format in TABLES else None
+                file = files.enter_context(WholeFile(self.output, disk, force))
+                history = WholeFile(self.history, disk, force) if self.history is not None else None
+                if history is not None:
+                    files.enter_context(history)
+                ids = files.enter_context(WholeFile(self.ids, disk, force=True)) if self.ids is not None else None
+                rows = sum(one.requests or 0 for one in asked)
+                output: Output = table or (Vectors(file, ids, rows) if ids is not None else Lines(file))
+                collector = meanwhile.enter_context(self._collector(api, schemas, output))
+                errors = self._collect(collector, asked, output, history, files)
+                self._remarks += output.finish(file)
             written = [one for one in (file, history, ids, errors) if one is not None]
             for one in written:
                 one.finish()
-            answer = self._answer(collector, asked, errors is not None, schemas, expected)
+            answer = self._answer(collector, asked, errors is not None, schemas, expected.result())
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, answer)
         if errors is None:
             disk.remove(self.errors)  # of an earlier run: nothing failed this time
         self._progress.close()
         return self._judged(answer)
+
+    def _table(self, asked: list[Asked], schemas: Schemas, held: contextlib.ExitStack) -> TableOutput:
+        args = self._args
+        source = None
+        if args.join:
+            local = next((one.path for one in asked if one.path is not None), None)
+            record = read_record(local, self._system.disk) if local is not None else None
+            if record is None and self._store is not None:  # the batch file is gone, and its record may be left
+                record = read_record(self._store.input_path(self._store.job.files[0]), self._system.disk)
+            source = Source(args.join, record, [one.path for one in asked])
+        wanted = Wanted(args.format, args.columns, args.delimiter, args.bom, args.raw_cells, args.id)
+        properties = properties_of(schemas.all_of([one.path for one in asked]))
+        endpoints = {one.endpoint for one in asked}
+        work = self.output.with_name(f".{self.output.name}.work")
+        return held.enter_context(TableOutput(wanted, source, endpoints, properties, self._system.disk, work))
+
+    def _collector(self, api: Api, schemas: Schemas, output: Output) -> Collector:
+        spool = self.output.with_name(f".{self.output.name}.rows")
+        partial, remember = self._args.partial, self.history is not None
+        return Collector(api, self._system, spool, self._count, partial, schemas, remember, output.pack)
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        self._progress.show(f"results received: {self._received / 1e6:,.1f} MB")
+
+    def _collect(
+        self,
+        collector: Collector,
+        asked: list[Asked],
+        output: Output,
+        history: WholeFile | None,
+        files: contextlib.ExitStack,
+    ) -> WholeFile | None:
+        """Give every result its place; the file of those that failed or are missing, where there are some."""
+        errors: WholeFile | None = None
+        for result in collector.collect(asked):
+            output.add(result)
+            if history is not None:
+                self._remember(history, collector, result)
+            if result.kind in ("failed", "missing"):
+                errors = errors or files.enter_context(WholeFile(self.errors, self._system.disk, force=True))
+                errors.write(error_line(result) + b"\n")
+        return errors
 
     def _remember(self, history: WholeFile, collector: Collector, result: Result) -> None:
         """Write a line for each attempt at one request."""
@@ -241,6 +277,9 @@ class Delivery:
                 path = None
             answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
             asked.append(Asked(path, file.requests, file.endpoint, answers))
+        if self._args.format == "npy" and {one.endpoint for one in asked} != {EMBEDDINGS}:
+            message = "only embeddings make a matrix, and this job asked for something else"
+            raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
         return asked
 
     def _hashes(self, paths: list[Path]) -> list[str | None]:
@@ -267,105 +306,20 @@ class Delivery:
             hint = f"{script('poll.py')} {self.handle} --wait 600; or add --partial to take what is there"
             raise Failure(Exit.NOT_FINISHED, "not_finished", message, hint)
 
-    # The source table
-
-    def _source(self, asked: list[Asked]) -> tuple[SourceCells | None, list[str]]:
-        """What gives the source cells of a custom_id, and the source's columns; None where nothing is joined."""
-        if not self._args.join:
-            return None, []
-        path, disk = Path(self._args.join), self._system.disk
-        local = next((one.path for one in asked if one.path is not None), None)
-        known = batch_file.read_source(local, disk) if local is not None else None
-        template = self._args.id or (known.id_template if known is not None else None)
-        same = known is not None and Path(known.path).suffix == path.suffix
-        kind, encoding = (known.format, known.encoding) if known is not None and same else (None, "utf-8")
-        columns = sources.columns(path, disk, kind, encoding)
-
-        repair = known is not None and known.repair_ids
-        blocks = sources.read_cells(path, disk, kind, encoding)
-        ids = templates.ids_of(template, columns) if blocks is not None and not repair else None
-
-        def each(read: Iterable[sources.Row]) -> Iterator[tuple[list[str], list[list[Any]]]]:
-            for row in read:
-                with contextlib.suppress(sources.BadRow):  # no request was made of it: --skip-invalid left it out
-                    yield [templates.custom_id(template, row, repair)], [[row.values.get(name) for name in columns]]
-
-        def rows() -> Iterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
-            if blocks is None or ids is None:
-                yield from each(sources.read(path, disk, kind, encoding))
-                return
-            for block in itertools.islice(blocks, 1, None):  # the header comes first
-                found = ids(block.first, block.cells) if block.sound else None
-                yield from [(found, block.cells)] if found is not None else each(block.rows())
-
-        return SourceCells(rows(), plain(path)), columns
-
-    def _table(
-        self, file: WholeFile, ids: WholeFile | None, source: list[str], asked: list[Asked], schemas: Schemas
-    ) -> Table:
-        if self._args.format == "jsonl":
-            return Lines(file)
-        endpoints = {one.endpoint for one in asked}
-        if ids is not None:
-            if endpoints != {EMBEDDINGS}:
-                message = "only embeddings make a matrix, and this job asked for something else"
-                raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
-            return Matrix(file, ids, sum(one.requests or 0 for one in asked))
-        properties = properties_of(schemas.all_of([one.path for one in asked]))
-        columns = columns_of(source, endpoints, properties)
-        if self._args.format == "parquet":
-            return Parquet(file, columns, list(properties))
-        return Csv(file, columns, list(properties), self._args.raw_cells)
-
     # The answer
 
     def _answer(
-        self,
-        collector: Collector,
-        asked: list[Asked],
-        errors: bool,
-        schemas: Schemas,
-        expected: Callable[[], Estimated | None],
+        self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, expected: Estimated | None
     ) -> dict[str, Any]:
-        tally = collector.tally
-        total = self._store.job.requests if self._store is not None else tally.total
-        retry = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else None
-        warnings = [*self._flawed(collector, retry), *self._remarks, *collector.warnings]
-        warnings += [f"a response schema judges nothing: {why}" for why in schemas.unusable()]
-        if collector.unreadable:
-            warnings.append(f"{collector.unreadable} result lines do not say whose answer they are")
-        over = all(one.batches and all(batch.terminal for batch in one.batches) for one in asked)
-        adds_up = tally.succeeded + tally.failed + tally.missing == total
-        counts = {"total": total, "succeeded": tally.succeeded, "failed": tally.failed, "missing": tally.missing}
-        if tally.pending:
-            counts["pending"] = tally.pending
-        failures = [
-            {
-                "cause": plain(cause, 200),
-                "count": count,
-                "example": plain(example.custom_id, 64),
-                "action": advice.step(cause, example.flaws, retry),
-            }
-            for cause, count, example in tally.causes()
-        ]
+        total = self._store.job.requests if self._store is not None else collector.tally.total
+        warnings = [*remarks(collector, schemas, self._retry), *self._remarks]
         return {
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
-            "complete": over and adds_up and total > 0,
-            "counts": counts,
-            **({"answers": {flaw: tally.flaws[flaw] for flaw in FLAWS}} if tally.flaws else {}),
-            **bill(collector.usage, self._window(asked), expected(), self._system.disk),
-            "failures": failures,
+            **summary(collector, asked, total, self._retry),
+            **bill(collector.usage, self._window(asked), expected, self._system.disk),
             **({"warnings": warnings[:10]} if warnings else {}),
         }
-
-    def _flawed(self, collector: Collector, retry: str | None) -> Iterator[str]:
-        """What is wrong with answers that succeeded all the same."""
-        tally = collector.tally
-        for flaw in FLAWS:
-            if flaw != INVALID and tally.flaws[flaw]:
-                example, mended = plain(tally.flawed[flaw], 64), advice.step("", (flaw,), retry)
-                yield f"{tally.flaws[flaw]} answers are {flaw}, such as {example}: {mended}"
 
     def _window(self, asked: list[Asked]) -> str:
         windows = {batch.window for one in asked for batch in one.batches}
@@ -373,42 +327,12 @@ class Delivery:
             return self._store.job.window
         return windows.pop() if len(windows) == 1 else ""
 
-    def _estimating(self, asked: list[Asked], held: contextlib.ExitStack) -> Callable[[], Estimated | None]:
-        """What tells the estimate for the job's batch files in the end, made by another process meanwhile."""
+    def _estimate(self, asked: list[Asked]) -> Estimated | None:
+        """What the job's batch files were expected to cost; None where they are not known."""
         paths = [one.path for one in asked if one.path is not None]
         if not paths or len(paths) < len(asked):
-            return lambda: None
-        window, disk = self._window(asked), self._system.disk
-        large = sum(one.requests or 0 for one in asked) >= WORTH_READING_AHEAD
-        told = held.enter_context(disk.beside(lambda: tuple(estimated(paths, window, disk) or ()))) if large else None
-
-        def estimate() -> Estimated | None:
-            found = told() if told is not None else None
-            return estimated(paths, window, disk) if found is None else Estimated(*found) if found else None
-
-        return estimate
-
-    @property
-    def _recorded(self) -> str:
-        return str(self.output.absolute())
-
-    def _record(self, files: list[WholeFile], answer: dict[str, Any]) -> None:
-        """Before the files get their names: a kill in between is told by their hashes."""
-        if self._store is None or not answer["complete"]:
-            return
-        hashes = {file.path: file.sha256 for file in files}
-        written = Written(
-            output=self._recorded,
-            errors=str(self.errors.absolute()) if self.errors in hashes else None,
-            format=self._args.format,
-            join=self._args.join,
-            sha256=hashes[self.output],
-            errors_sha256=hashes.get(self.errors),
-            answer=answer,
-            others=self._others(hashes),
-        )
-        self._store.job.results = [one for one in self._store.job.results if one.output != written.output] + [written]
-        self._store.save()
+            return None
+        return estimated(paths, self._window(asked), self._system.disk)
 
     def _judged(self, answer: dict[str, Any]) -> dict[str, Any]:
         """`answer` when everything succeeded; Failure 6 or 7 that carries it otherwise."""
@@ -421,7 +345,7 @@ class Delivery:
         if counts["succeeded"] != counts["total"] or not counts["total"]:
             lost = counts["failed"] + counts["missing"]
             message = f"{counts['succeeded']} of {counts['total']} requests succeeded; {lost} failed or are missing"
-            hint = f"{script('retry_failed.py')} {self.handle}" if self._store is not None else "see the errors file"
+            hint = self._retry or "see the errors file"
             if lost and lost == answer.get("answers", {}).get(INVALID):
                 hint = answer["failures"][0]["action"]  # a retry without more asks for what failed otherwise
             raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files import batch_file
+from doubleword.batch_files.reading import request_lines
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.change import Change, asked_change
@@ -27,14 +27,15 @@ from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, LAG_S, LOOK_AGAIN_S
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, Retry, job_path, locked, resolve
 from doubleword.jobs.submission import ASKED, carry_out, checked, relative, report, require_cost, spent_ceiling
 from doubleword.jobs.watching import counted
+from doubleword.output_file import WholeFile, sha256_of
 from doubleword.results.judgement import FLAWS, INVALID, TRUNCATED
-from doubleword.results.reading import Asked, Result
+from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
+from doubleword.results.result import Result
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
-from doubleword.system import System, WholeFile
-from doubleword.tables.output import sha256_of
+from doubleword.system import System
 
 
 def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -373,9 +374,9 @@ class Retrial:
             if other.change is not None:  # other attempts hold what stands elsewhere already
                 path = self._store.input_path(other.input)
                 self._require_unchanged(path, other.input)
-                changed.append(batch_file.request_lines(path, self._system.disk))
+                changed.append(request_lines(path, self._system.disk))
         heads = [next(lines, None) for lines in changed]  # an attempt stands in the order of the original
-        for custom_id, first in batch_file.request_lines(original, self._system.disk):
+        for custom_id, first in request_lines(original, self._system.disk):
             line = first
             for at, head in enumerate(heads):
                 if head is not None and head[0] == custom_id:

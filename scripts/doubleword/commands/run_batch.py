@@ -11,8 +11,11 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.batch_file import numbered, source_path
+from doubleword.batch_files.check import Check
+from doubleword.batch_files.making import settings_of
+from doubleword.batch_files.record import record_path
 from doubleword.batch_files.repaired_ids import ids_path
+from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation
 from doubleword.commands.fetch_results import Delivery
@@ -21,12 +24,18 @@ from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, job_path, locked
 from doubleword.jobs.submission import carry_out, checked, metadata_of, opened
 from doubleword.jobs.watching import older_than_retry, watch
+from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing import estimate as pricing
+from doubleword.results.structured import Schemas, properties_of
+from doubleword.results.table_rows import added_names
 from doubleword.server.errors import ApiError
-from doubleword.system import Disk, System, refuse_existing
-from doubleword.tables.output import sha256_of
+from doubleword.system import Disk, System
+from doubleword.tables.outputs.columns import selection
+from doubleword.tables.outputs.writers import SHEET_ROWS, too_many_rows
+from doubleword.tables.plain_copy import STDIN
+from doubleword.tables.sources.source import opened_table
 
-FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".xlsx": "xlsx", ".jsonl": "jsonl"}
 
 
 def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -50,6 +59,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         paths, made_now = _requests(args, requests, system)
         try:
             check = checked(paths, system)
+            _refuse_output(args, output, check, disk)
             store, resumed = opened(args, check, job, metadata, system)
             if args.dry_run:
                 return _forecast(paths, store, system)
@@ -127,18 +137,33 @@ def _set_of(place: Path, disk: Disk) -> list[Path]:
 
 
 def _remove(paths: list[Path], place: Path, disk: Disk) -> None:
-    for path in (*paths, source_path(place), ids_path(place)):
+    for path in (*paths, record_path(place), ids_path(place)):
         disk.remove(path)
 
 
 def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Namespace:
     """What `fetch_results.py` would be given: a table is joined to the table it was made of."""
     kind = FORMATS[output.suffix]
-    joins = kind != "jsonl" and args.input not in (None, "-") and not args.example
+    joins = kind != "jsonl" and not args.example and args.input and STDIN not in args.input
     told = {"output": str(output), "format": kind, "join": args.input if joins else None}
-    left_out = {"raw_cells": False, "partial": False, "history": None}
-    # A schema for the answers stands in the requests, which say more surely than a file what was asked.
-    return argparse.Namespace(**{**vars(args), **told, **left_out, "response_schema": None})
+    # --delimiter says how the input is read, and the output is written as the input is. A schema for the answers stands
+    # in the requests, which say more surely than a file what was asked.
+    left_out = {"raw_cells": False, "partial": False, "history": None, "delimiter": None, "response_schema": None}
+    return argparse.Namespace(**{**vars(args), **told, **left_out})
+
+
+def _refuse_output(args: argparse.Namespace, output: Path, check: Check, disk: Disk) -> None:
+    """What cannot be written in the end is refused before anything is sent."""
+    if output.suffix == ".xlsx" and check.requests >= SHEET_ROWS:
+        raise too_many_rows(check.requests)
+    if args.columns is not None:
+        names: tuple[str, ...] = ()
+        if _delivery_arguments(args, output).join:
+            with opened_table(args.input, settings_of(args), disk) as table:
+                names = table.names
+        properties = properties_of(Schemas(disk).all_of([one.path for one in check.files]))
+        added = added_names(names, {one.endpoint for one in check.files}, list(properties))
+        selection(args.columns, [*names, *added.values()])
 
 
 def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from doubleword.batch_files.making import Making, making
 from doubleword.cli import Progress
-from doubleword.commands.create_batch_file import requests_from
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.pricing import estimate as pricing
@@ -36,11 +36,9 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     if args.rows < 1:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "--rows is a number from 1 up", "--rows 3")
     progress = Progress(system.monotonic)
-    warnings: list[str] = []
-    table = Table(pricing.load_prices(None, system.disk))
-    # All rows are made into requests: a trial of a bad table helps nobody.
-    requests = ((custom_id, request) for custom_id, request, _ in requests_from(args, system, warnings))
-    asked = chosen(map(table.add, requests), args.rows, args.sample)
+    with making(args, system.disk) as made:
+        table, asked = _chosen(made, args, pricing.load_prices(None, system.disk))
+        warnings = made.warnings()
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         rows = [_ask(api, custom_id, request) for custom_id, request in asked]
     projection = table.projection(asked, [row.get("tokens") or {} for row in rows])
@@ -60,6 +58,16 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
 
 
 Request = tuple[str, dict[str, Any]]
+
+
+def _chosen(made: Making, args: argparse.Namespace, prices: pricing.Prices) -> tuple[Table, list[Request]]:
+    """The requests to be asked. All rows are made into requests: a trial of a bad table helps nobody."""
+    while True:
+        table = Table(prices)
+        requests = ((one.request["custom_id"], one.request) for one in made.requests())
+        asked = chosen(map(table.add, requests), args.rows, args.sample)
+        if not made.is_doubtful():
+            return table, asked
 
 
 def chosen(requests: Iterable[Request], count: int, seed: int | None) -> list[Request]:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files import batch_file
 from doubleword.batch_files import check as file_check
+from doubleword.batch_files.reading import blocks, custom_ids, request_lines
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
@@ -28,7 +28,8 @@ from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
 from doubleword.jobs.submission import WINDOWS, relative, report
 from doubleword.jobs.watching import look
-from doubleword.request_lines.line import DROPPED, MAX_LINE_BYTES
+from doubleword.output_file import sha256_of
+from doubleword.request_lines.line import DROPPED
 from doubleword.results import lines as result_lines
 from doubleword.results.judgement import INVALID
 from doubleword.results.reading import Asked
@@ -37,8 +38,6 @@ from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
-from doubleword.tables.output import sha256_of
-from doubleword.tables.sources import blocks
 
 # What the server adds to the metadata of a batch by itself (dwctl batches.rs).
 SERVER_METADATA = frozenset(
@@ -213,7 +212,7 @@ class Adoption:
                 file.write(b"\n")
             self._disk.sync(file)
         with self._disk.open(scratch) as file:
-            requests = sum(1 for _, lines in blocks(file, MAX_LINE_BYTES) for line in lines if line.strip())
+            requests = sum(1 for _, lines in blocks(file) for line in lines if line.strip())
         if batch.total and requests != batch.total:
             raise ApiError(200, f"a batch file came with {requests} of {batch.total} requests", garbled=True)
 
@@ -235,12 +234,12 @@ class Adoption:
         """The batch files, each with its later attempts after it: they ask again what a batch file asks."""
         beginning: dict[str, list[int]] = {}  # which copies begin with a request
         for at, copy in enumerate(copies):
-            beginning.setdefault(next(batch_file.custom_ids(copy.path, self._disk), ""), []).append(at)
+            beginning.setdefault(next(custom_ids(copy.path, self._disk), ""), []).append(at)
         groups: list[list[_Copy]] = []
         taken: set[int] = set()
         for at, copy in enumerate(copies):
             if at not in taken:
-                ids = batch_file.custom_ids(copy.path, self._disk)
+                ids = custom_ids(copy.path, self._disk)
                 group = {other for asked in ids for other in beginning.get(asked, ()) if other >= at} - taken
                 groups.append([copies[other] for other in sorted(group | {at})])
                 taken |= group
@@ -302,7 +301,7 @@ class Adoption:
         *earlier, last = group
         if not earlier:
             return 0
-        again = set(batch_file.custom_ids(last.path, self._disk))
+        again = set(custom_ids(last.path, self._disk))
         asked = Asked(group[0].path, None, endpoint, tuple(copy.batch for copy in earlier))
         spool = self._path.with_name(f".{self._path.name}.rows")
         with Collector(self._api, self._system, spool, lambda _: None, partial=True) as collector:
@@ -366,7 +365,7 @@ def _same(path: Path, copy: Path, disk: Disk) -> bool:
 
 def _requests(path: Path, disk: Disk) -> Iterator[Any]:
     """The requests of a file, as the server keeps them: it sorts keys and drops some (dwctl files.rs, pg.rs)."""
-    for custom_id, line in batch_file.request_lines(path, disk):
+    for custom_id, line in request_lines(path, disk):
         request = result_lines.parse(line) or {}
         body = request.get("body")
         kept = {name: value for name, value in body.items() if name not in DROPPED} if isinstance(body, dict) else body

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.system import Disk, WholeFile
+from doubleword.output_file import WholeFile
+from doubleword.system import Disk
 
 VERSION = 1
 SUFFIX = ".job.json"
@@ -76,19 +77,18 @@ class Intended:
 
 @dataclass
 class Written:
-    """Results that were written: where, in which form, and what they held.
+    """Results that were written: where, by which arguments that shape them, and what they held.
 
     `others` are further files that were written with them or that they were made with, each with its SHA-256.
     """
 
     output: str
     errors: str | None
-    format: str
-    join: str | None
     sha256: str
     errors_sha256: str | None
     answer: dict[str, Any]
     others: dict[str, str | None] = field(default_factory=dict)
+    shape: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -241,8 +241,14 @@ def _job(value: dict[str, Any]) -> Job:
         metadata={_text(name): _text(item) for name, item in value["metadata"].items()},
         files=files,
         batches=batches,
-        results=[Written(**one) for one in _list(value["results"])],
+        results=[_written(one) for one in _list(value["results"])],
     )
+
+
+def _written(value: dict[str, Any]) -> Written:
+    """Results as they were recorded; job files of earlier releases say less of their shape."""
+    known = {name: item for name, item in value.items() if name in Written.__dataclass_fields__}
+    return Written(**known)
 
 
 def _intended(value: dict[str, Any], files: int) -> Intended:

@@ -72,14 +72,9 @@ def opened(
     return store, resumed
 
 
-def _prepare() -> None:
-    """What takes a tenth of a second to import, and is needed next."""
-    import requests  # noqa: F401
-
-
 def checked(paths: list[Path], system: System) -> file_check.Check:
     """The batch files of one job, all of them valid; raises Failure (2) that names the first error."""
-    check = file_check.check(paths, system.disk, meanwhile=_prepare)
+    check = file_check.check(paths, system.disk)
     if check.error_count:
         first = check.errors[0]
         place = f"{plain(first.file, 120)}, line {first.line}{', ' if first.path else ''}{first.path}"

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from doubleword.pricing import estimate as pricing
 from doubleword.results import lines as result_lines
-from doubleword.results.usual_answers import LONGEST_MODEL
 from doubleword.system import Disk
 
 # An estimate reads the batch files once more. Beyond this size it would be felt beside the download.
 ESTIMATED_BYTES = 64_000_000
 MODELS = 1000
+LONGEST_MODEL = 200
 
 
 @dataclass

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
-from doubleword.request_lines.line import EMBEDDINGS, MAX_LINE_BYTES
+from doubleword.request_lines.line import EMBEDDINGS
 from doubleword.system import Disk
-from doubleword.tables.sources import blocks, open_input
+from doubleword.tables.plain_copy import opened
 
 WINDOWS = ("24h", "1h")
 # How the tokens are counted, and how far off that was (prompt_tokens says where it was measured).
@@ -88,12 +89,14 @@ def estimate(paths: Sequence[Path], window: str, disk: Disk, prices: Prices) -> 
 
 def estimates(paths: Sequence[Path], disk: Disk, prices: Prices) -> dict[str, Estimate]:
     """`estimate` for each of `WINDOWS`, from one reading of the files."""
-    total, loads = Total(prices), _reader()
+    import msgspec
+
+    total = Total(prices)
     for path in paths:
-        for number, line in _lines(path, disk):
+        for number, line in numbered_lines(path, disk):
             try:
-                total.add(loads(line))
-            except (KeyError, TypeError, ValueError, RecursionError):
+                total.add(request_of(line))
+            except (KeyError, TypeError, ValueError, RecursionError, msgspec.MsgspecError):
                 message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
                 hint = "python3 validate_batch_file.py says what is wrong with it"
                 raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None
@@ -202,28 +205,9 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _lines(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:
-    """The lines of `path` that are not blank, with their physical numbers."""
-    number = 0
-    with open_input(path, disk) as file:
-        for _, lines in blocks(file, MAX_LINE_BYTES):
-            for line in lines:
-                number += 1
-                if line.strip():
-                    yield number, line
-
-
-def _reader() -> Callable[[bytes], Any]:
-    try:
-        import orjson
-    except ModuleNotFoundError:
-        return json.loads
-    return orjson.loads
-
-
 def _table(path: Path, disk: Disk) -> Prices:
     try:
-        with open_input(path, disk) as file:
+        with opened(path, disk) as file:
             content = json.loads(file.read(1 << 22))
         sources = content["sources"]
         prices: dict[tuple[str, str], Price] = {}

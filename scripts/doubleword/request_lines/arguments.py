@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 
+from doubleword.cli import delimiter
 from doubleword.failure import plain
 
 CHAT = "/v1/chat/completions"
@@ -16,9 +17,14 @@ CHAT = "/v1/chat/completions"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add everything that says which requests to make, which is all of create_batch_file.py but OUTPUT."""
     add = parser.add_argument
-    add("--input", metavar="PATH", help="table (CSV, JSON, Parquet, …) or folder; - is stdin")
-    add("--input-format", type=_format, metavar="FORMAT", help="csv, tsv, json, jsonl, parquet or text")
+    add("--input", action="append", metavar="PATH", help="table, workbook, folder, 'glob', query.sql; - is stdin")
+    add("--input-format", type=_format, metavar="FORMAT", help="csv, tsv, json, jsonl, parquet, text, workbook, sql")
     add("--encoding", default="utf-8", metavar="NAME", help="of CSV, TSV and text (default: utf-8)")
+    add("--delimiter", type=delimiter, metavar="D", help="between cells, if not found; tab is a word")
+    add("--quote", type=_quote, metavar="Q", help="around cells, or none, if not found")
+    add("--header-row", type=_whole, metavar="N", help="the line of the header, from 1, if not found")
+    add("--sheet", metavar="NAME", help="of a workbook (default: the first)")
+    add("--where", metavar="SQL", help="only these rows: \"stars <= 2 and lang = 'de'\"")
     add("--prompt", metavar="TEXT", help="with {column} or {a.nested.value}; {{ is a brace")
     add("--prompt-file", metavar="FILE", help="the same, from a file")
     add("--system", metavar="TEXT", help="system text, with {column} places")
@@ -43,8 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="replace an existing output")
 
 
+def _quote(text: str) -> str:
+    if text != "none" and len(text) != 1:
+        raise argparse.ArgumentTypeError(f"expected one character, or none, got {plain(text, 40)}")
+    return "" if text == "none" else text
+
+
 def _format(text: str) -> str:
-    from doubleword.tables.sources import FORMATS
+    from doubleword.tables.sources.source import FORMATS
 
     return _one_of(FORMATS, text)
 

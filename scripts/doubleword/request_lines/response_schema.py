@@ -17,10 +17,10 @@ from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines.line import RESPONSES
-from doubleword.request_lines.line import read as strict_json
+from doubleword.request_lines.strict_json import read as strict_json
 from doubleword.results.structured import Schema
 from doubleword.system import Disk
-from doubleword.tables import sources
+from doubleword.tables import plain_copy
 
 MAX_SCHEMA_BYTES = 1 << 20
 MAX_LEVELS = 10
@@ -59,12 +59,9 @@ UNSUPPORTED = {
 
 def load(path: Path, disk: Disk) -> dict[str, Any]:
     """The schema in the file `path`, checked. Raises Failure (exit 2) that names the place and what to write there."""
-    with sources.open_input(path, disk) as file:
-        raw = file.read(MAX_SCHEMA_BYTES + 1)
-    if len(raw) > MAX_SCHEMA_BYTES:
-        raise _bad(path, f"is longer than {MAX_SCHEMA_BYTES:,} bytes", "name the file that holds only the schema")
+    text = plain_copy.text_of(path, disk, MAX_SCHEMA_BYTES)
     try:
-        schema = strict_json(raw)
+        schema = strict_json(text.encode())
     except ValueError as error:
         raise _bad(path, str(error), "the file holds one JSON Schema") from None
     for place, said, advice in _flaws(schema):

@@ -1,23 +1,20 @@
 """Texts with `{column}` places, filled from rows: prompts, system texts and custom_ids.
 
-Promises: every place is filled or the row is refused, and filling many rows at once gives what filling each would;
-a repaired id follows from the original alone.
+Promises: every place is filled or the row is refused; a value is never read as a template; a repaired id follows from
+the original alone.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
-import json
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines.line import MAX_ID, is_id
-from doubleword.tables.sources import BadRow, Row
+from doubleword.tables.rows import BadRow, Row
+from doubleword.tables.sources.json_files import Object, as_cell, read
 
 DEFAULT_ID = "row-%07d"
 EMPTY_HINT = "fill it, or say with --default COLUMN=TEXT what stands for it"
@@ -31,30 +28,12 @@ def custom_id(template: str | None, row: Row, repair: bool = False) -> str:
     say. Raises BadRow as `fill` does.
     """
     if template is None:
-        return default_id(row.number)
+        return DEFAULT_ID % row.number
     try:
         filled = fill(template, row)
     except BadRow as bad:
-        raise BadRow(bad.number, bad.cause, bad.code, "mend the row, or make --id of other columns") from None
+        raise BadRow(row, bad.cause, bad.code, "mend the row, or make --id of other columns") from None
     return repaired(filled) if repair else filled
-
-
-def default_id(number: int) -> str:
-    """The custom_id of row `number` where no template says otherwise."""
-    return DEFAULT_ID % number
-
-
-def ids_of(
-    template: str | None, header: Sequence[str]
-) -> Callable[[int, list[list[str]]], Sequence[str] | None] | None:
-    """`custom_id` for many rows of cells under `header` at once, given the number of the first.
-
-    None where the template is not as plain as that needs; the function answers None where a row has to be looked at.
-    """
-    if template is None:
-        return lambda first, rows: list(map(DEFAULT_ID.__mod__, range(first, first + len(rows))))
-    fill_all = filler(template, header)
-    return None if fill_all is None else lambda _, rows: fill_all(rows)
 
 
 def repaired(original: str) -> str:
@@ -74,43 +53,25 @@ def repaired(original: str) -> str:
 
 
 def fill(template: str, row: Row, defaults: Mapping[str, str] = NO_DEFAULTS) -> str:
-    """`template` with every `{column}` replaced by the row's value, `{{` and `}}` by single braces.
+    """`template` with every `{column}` replaced by the row's cell, `{{` and `}}` by single braces.
 
     A place may lead into a nested value by dots, such as `{author.name}` or `{tags.0}`, unless there is a column of
-    that very name. Texts stand as they are, other values as JSON. What is missing or empty is taken from `defaults`,
-    by the place's name. Raises BadRow for a row without values, without such a column, or with nothing in it;
-    Failure (exit 2) for a template with a lone brace.
+    that very name. What is missing or empty is taken from `defaults`, by the place's name. Raises BadRow for a row
+    without cells, without such a column, or with nothing in it; Failure (exit 2) for a template with a lone brace.
     """
     if row.problem is not None:
-        raise BadRow(row.number, row.problem)
-    parts = []
-    for literal, column in _parts(template):
-        parts.append(literal)
-        if column is not None:
-            parts.append(_cell(template, column, row, defaults))
-    return "".join(parts)
-
-
-def filler(template: str, header: Sequence[str]) -> Callable[[list[list[str]]], list[str] | None] | None:
-    """`fill` for many rows of cells under `header` at once; None where the template names no column, or a wrong one.
-
-    The function answers what `fill` does for each row, None when it refuses one of them.
-    """
-    columns = places(template)
-    if not columns or any(header.count(name) != 1 for name in columns):
-        return None
-    form = "".join(
-        literal.replace("%", "%%") + ("" if column is None else "%s") for literal, column in _parts(template)
-    )
-    strip, pick, flat = str.strip, operator.itemgetter(*map(header.index, columns)), itertools.chain.from_iterable
-
-    def fill_all(rows: list[list[str]]) -> list[str] | None:
-        picked = list(map(pick, rows))
-        if not all(map(strip, picked if len(columns) == 1 else flat(picked))):
-            return None
-        return [form % one for one in picked]
-
-    return fill_all
+        raise BadRow(row, row.problem)
+    cells, filled = row.cells, []
+    for literal, place, at in _bound(template, row.names):
+        filled.append(literal)
+        if place is not None:
+            text = cells[at] if at >= 0 else _nested(template, place, row, defaults)
+            if not text or text.isspace():
+                if place not in defaults:
+                    raise BadRow(row, f"the column {plain(place, 60)} is empty", "empty_value", EMPTY_HINT)
+                text = defaults[place]
+            filled.append(text)
+    return "".join(filled)
 
 
 def places(template: str) -> list[str]:
@@ -118,48 +79,52 @@ def places(template: str) -> list[str]:
     return [column for _, column in _parts(template) if column is not None]
 
 
-def as_text(value: Any) -> str:
-    """`value` as it stands in a text: empty for what means that there is no value, JSON for what is no text."""
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:  # noqa: PLR0124  a NaN is how tables say that there is no value
-        return ""
-    if isinstance(value, (bool, int, float, list, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def column_at(place: str, names: Sequence[str]) -> int:
+    """Which of `names` a place means: the one of that very name, else the only one but for blanks; -1 for none."""
+    if place in names:
+        return names.index(place)
+    alike = [at for at, name in enumerate(names) if name.strip() == place.strip()]
+    return alike[0] if len(alike) == 1 else -1
 
 
-def _cell(template: str, column: str, row: Row, defaults: Mapping[str, str]) -> str:
+@functools.lru_cache(maxsize=256)
+def _bound(template: str, names: tuple[str, ...]) -> tuple[tuple[str, str | None, int], ...]:
+    """The template as literal text, the place after it, and which cell fills that; -1 for none of them."""
+    return tuple(
+        (literal, place, -1 if place is None else column_at(place, names)) for literal, place in _parts(template)
+    )
+
+
+def _nested(template: str, place: str, row: Row, defaults: Mapping[str, str]) -> str | None:
+    """The cell that a place with dots leads to; None where a value on the way, or the last, is null."""
+    first, _, rest = place.partition(".")
+    at = column_at(first, row.names) if rest else -1
+    cell = row.cells[at] if at >= 0 else None
+    if at >= 0 and not cell:
+        return None
     try:
-        value = row.values[column] if column in row.values else _nested(row.values, column)
-    except LookupError:
-        if column in defaults:
-            return defaults[column]
-        known = ", ".join(plain(name, 40) for name in list(row.values)[:30])
-        shown = plain(template, 60)
-        cause = f"the template {shown!r} names the column {plain(column, 60)}, but there are only: {known}"
-        hint = "name one of these columns, or give a --default; write {{ and }} for braces that are part of the text"
-        raise BadRow(row.number, cause, "missing_column", hint) from None
-    text = as_text(value)
-    if not text or text.isspace():
-        if column in defaults:
-            return defaults[column]
-        raise BadRow(row.number, f"the column {plain(column, 60)} is empty", "empty_value", EMPTY_HINT)
-    return text
+        return as_cell(_inner(read(cell or ""), rest))
+    except (LookupError, ValueError):
+        if place in defaults:
+            return defaults[place]
+    known = ", ".join(repr(name) if name != name.strip() else plain(name, 40) for name in row.names[:30])
+    cause = f"the template {plain(template, 60)!r} names the column {plain(place, 60)}, but there are only: {known}"
+    hint = "name one of these columns, or give a --default; write {{ and }} for braces that are part of the text"
+    raise BadRow(row, cause, "missing_column", hint)
 
 
-def _nested(values: Any, path: str) -> Any:
-    """What `path` leads to within `values`, None where a value on the way is null; raises LookupError for nowhere."""
+def _inner(value: object, path: str) -> object:
+    """What `path` leads to within `value`; raises LookupError for nowhere."""
     for name in path.split("."):
-        if values is None:
+        if value is None:
             return None
-        if isinstance(values, list) and name.isdecimal() and len(name) < 10:
-            values = values[int(name)] if int(name) < len(values) else None
-        elif isinstance(values, Mapping):
-            values = values[name]
+        if isinstance(value, list) and name.isdecimal() and len(name) < 10:
+            value = value[int(name)] if int(name) < len(value) else None
+        elif isinstance(value, Object):
+            value = value[name]
         else:
             raise LookupError(name)
-    return values
+    return value
 
 
 @functools.lru_cache(maxsize=64)

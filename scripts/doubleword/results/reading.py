@@ -1,4 +1,4 @@
-"""Result files read to the end: every row of a job's batches kept on disk, and judged, as it comes.
+"""Result files read to the end: every row of a job's batches judged, and kept on disk, as it comes.
 
 Promises: a row is never lost to a cut connection, a duplicate, a late commit or a parser; of several rows for one
 request the better one stays, and among equals the later; what a server counts and does not show is an error.
@@ -10,19 +10,19 @@ may become visible late and out of order (control-layer, fusillade `postgres.rs`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
-from doubleword.request_lines.line import CHAT
 from doubleword.results import judgement
 from doubleword.results import lines as result_lines
+from doubleword.results.result import Result
 from doubleword.results.spool import Spool
 from doubleword.results.structured import Expected
-from doubleword.results.usual_answers import UsualAnswers, UsualLines, usual
+from doubleword.results.usual import usual
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
@@ -39,6 +39,8 @@ BEGINNING = 4096
 LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0, 20.0)
 FAILURES_WITHOUT_PROGRESS = 8
 
+FAILED, UNFIT, FLAWED, GOOD = range(4)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -53,181 +55,82 @@ class Asked:
     batches: tuple[Batch, ...]
 
 
-class Result(NamedTuple):
-    """One request's end. `line` is the server's own line, without newline; None when there is none.
-
-    `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come). An
-    answer may have `flaws` (`judgement.FLAWS`); one that is invalid has failed, and its `cause` says why. `body` is
-    the answer where it was just read. `packed` takes the place of the line where that is not needed any more.
-    """
-
-    custom_id: str
-    kind: str
-    line: bytes | None
-    cause: str | None
-    endpoint: str
-    flaws: tuple[str, ...] = ()
-    body: dict[str, Any] | None = None
-    packed: bytes | None = None
-
-    @property
-    def status(self) -> str:
-        """`kind`, but invalid for an answer that failed only because it is not what was asked for."""
-        return judgement.INVALID if judgement.INVALID in self.flaws else self.kind
-
-
-class Good(NamedTuple):
-    """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it."""
-
-    custom_ids: Sequence[str]
-    kept: Sequence[bytes]
-    endpoint: str
-    packed: bool
-
-    def results(self) -> Iterator[Result]:
-        """The result of each."""
-        for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
-            line, packed = (None, kept) if self.packed else (kept, None)
-            yield Result(custom_id, "succeeded", line, None, self.endpoint, (), None, packed)
-
-
-class Flawed(NamedTuple):
-    """A row that is not a good answer, why not, and its place in the spool."""
+class Row(NamedTuple):
+    """One row of a result file: how good it is, why not better, and its place in the spool."""
 
     rank: int
     cause: str | None
     flaws: tuple[str, ...]
-    place: int
+    start: int
+    length: int
 
 
-# A row. Of a good answer, as nearly all are, it is only the place in the spool: its start and, in 32 bits, its length.
-Row = Flawed | int
-# custom_ids in the order of the requests, and the row of each, None where there is none.
-Block = tuple[Sequence[str], Sequence[Row | None]]
-FAILED, UNFIT, FLAWED, GOOD = range(4)
-LENGTH_BITS = 32
-LENGTH = (1 << LENGTH_BITS) - 1
-# Rows of no more than this are read from the spool together, and handed out from there.
-SMALL_SPOOL = 1 << 24
-
-
-def _plain(row: Row | None) -> int | tuple[Any, ...] | None:
-    return tuple(row) if isinstance(row, Flawed) else row
-
-
-def rank_of_row(row: Row) -> int:
-    """The better of two rows for a request has the higher rank."""
-    return GOOD if isinstance(row, int) else row.rank
-
-
-def rank_of(cause: str | None, flaws: tuple[str, ...]) -> int:
-    if judgement.INVALID in flaws:
-        return UNFIT
-    if cause is not None:
-        return FAILED
-    return FLAWED if flaws else GOOD
-
-
-class Packs(Protocol):
-    """What keeps less of an answer than its line: as many bytes as its table needs when the answer's turn comes."""
-
-    def pack(self, result: Result, /) -> bytes:
-        """What is kept of any answer."""
-
-    def pack_usual(self, answers: UsualAnswers, /) -> list[bytes]:
-        """The same of each of many usual ones."""
+Pack = Callable[[Result], bytes]
 
 
 @dataclass
 class Reading:
-    """What the batches of one batch file showed: `rows` by custom_id, with `past` all of them by batch, and their bytes
-    in `spool`, of which there are `size`.
+    """What the batches of one batch file showed: the best row for each custom_id, with `past` all of them by batch.
 
-    `over` says that no row can come any more. `blocks` has the rows in the order of the requests, if they were taken
-    out of `rows`. `unreadable` counts lines that do not say whose they are, `strangers` rows that answer no request.
+    `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
+    `unreadable` counts lines that do not say whose they are.
     """
 
-    spool: Spool
     rows: dict[str, Row] = field(default_factory=dict)
     past: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
+    several: dict[str, list[Row]] = field(default_factory=dict)
     over: bool = True
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
-    blocks: list[Block] = field(default_factory=list)
-    strangers: int = 0
-    size: int = 0
-    warnings: list[str] = field(default_factory=list)
-    _whole: bytes | None = None
-
-    def kept(self, places: Sequence[int]) -> list[bytes]:
-        """What the spool has at each of `places`."""
-        if self._whole is None:
-            self._whole = self.spool.line(0, self.size) if self.size <= SMALL_SPOOL else b""
-        whole, line = self._whole, self.spool.line
-        if whole:
-            return [whole[(start := place >> LENGTH_BITS) : start + (place & LENGTH)] for place in places]
-        return [line(place >> LENGTH_BITS, place & LENGTH) for place in places]
-
-    def told(self) -> tuple[Any, ...]:
-        """What `blocks` and counts say, in plain values, for another process that has the spool too."""
-        blocks = [
-            (list(ids), list(rows) if set(map(type, rows)) == {int} else list(map(_plain, rows)))
-            for ids, rows in self.blocks
-        ]
-        counts = (self.over, self.unreadable, self.strangers, self.size, self.warnings)
-        return blocks, self.usage.models, self.usage.unknown, counts
-
-    @classmethod
-    def of(cls, told: tuple[Any, ...], spool: Spool) -> Reading:
-        """The reading that another process told of."""
-        blocks, models, unknown, (over, unreadable, strangers, size, warnings) = told
-        for _, rows in blocks:
-            if tuple in map(type, rows):
-                rows[:] = [Flawed._make(row) if type(row) is tuple else row for row in rows]
-        return cls(spool, {}, {}, over, unreadable, Usage(models, unknown), blocks, strangers, size, warnings)
 
 
 @dataclass
 class _Shown:
-    """What one read of a batch's files showed: rows by custom_id, how many lines, how many of them unreadable."""
+    """What one read of a batch's files showed."""
 
     rows: dict[str, Row] = field(default_factory=dict)
+    several: dict[str, list[Row]] = field(default_factory=dict)
     lines: int = 0
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
 
 
 class Reader:
-    """Reads the batches of batch files into spools.
+    """Reads the batches of one batch file after the other into a spool.
 
     With `partial` rows may be missing; without it they are a Failure (7) where the server counts more than it shows.
-    `packs` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept.
+    `pack` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept.
     """
 
     def __init__(
         self,
         api: Api,
         system: System,
+        spool: Spool,
         progress: Callable[[int], None],
         partial: bool,
-        packs: Packs | None,
+        pack: Pack | None,
         remember: bool,
     ) -> None:
         self._api = api
         self._system = system
-        self.progress = progress
+        self._spool = spool
+        self._progress = progress
         self._partial = partial
-        self._packs = packs
+        self._pack = pack
         self._remember = remember
 
-    def read(self, asked: Asked, expected: Expected, spool: Spool) -> Reading:
-        """Every row of the batches of `asked`, whose answers have to be as `expected`, in `spool`."""
-        spool.clear()
-        reading = Reading(spool, over=bool(asked.batches))
-        into = _Into(spool, asked.endpoint, expected, self._packs)
+    def read(self, asked: Asked, expected: Expected, repeated: frozenset[str] = frozenset()) -> Reading:
+        """Every row of the batches of `asked`, whose answers have to be as `expected`, with its bytes in the spool.
+
+        `repeated` are ids of more than one request, of which all rows are kept.
+        """
+        self._spool.clear()
+        reading = Reading(over=bool(asked.batches))
+        into = _Into(self._spool, asked.endpoint, expected, self._pack, repeated)
         for batch in asked.batches:
             reading.over = self._read_batch(batch, into, reading) and reading.over
-        reading.size = spool.settle()
+        self._spool.settle()
         return reading
 
     def _read_batch(self, batch: Batch, into: _Into, reading: Reading) -> bool:
@@ -253,14 +156,13 @@ class Reader:
             raise _rows_missing(batch, shown.lines)
         reading.unreadable += shown.unreadable
         reading.usage.include(shown.usage)
-        if not reading.rows and not self._remember:
-            reading.rows = shown.rows
-        for custom_id, row in shown.rows.items() if reading.rows is not shown.rows else ():
+        reading.several.update(shown.several)
+        for custom_id, row in shown.rows.items():
             if self._remember:
                 reading.past.setdefault(custom_id, []).append((batch.id, row))
             known = reading.rows.get(custom_id)
             # A later attempt's word counts, but never against a better answer.
-            if known is None or rank_of_row(row) >= rank_of_row(known):
+            if known is None or row.rank >= known.rank:
                 reading.rows[custom_id] = row
         return batch.terminal and whole
 
@@ -275,7 +177,10 @@ class Reader:
         while True:
             before = len(seen)
             try:
-                self._read_stream(self._api.content(file_id, before), into, shown, seen)
+                for line in lines_of(self._api.content(file_id, before), self._progress):
+                    if not line.ended and not line.cut and result_lines.parse(line.raw) is None:
+                        raise ApiError(None, "the body ended inside a line")
+                    into.keep(line, shown, seen)
                 break
             except ApiError as error:
                 if error.status == 404:
@@ -287,40 +192,38 @@ class Reader:
                 self._system.sleep(self._api.pause(failures, error))
         shown.lines += len(seen)
 
-    def _read_stream(self, content: Content, into: _Into, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        """Keep the whole lines of one body; raises ApiError when it ends early."""
-        for lines in lines_of(content, self.progress):
-            if not lines.ended and not lines.cut and result_lines.parse(lines.raws[-1]) is None:
-                raise ApiError(None, "the body ended inside a line")
-            into.keep(lines, shown, seen)
-
 
 class _Into:
     """Where the rows of one batch file go."""
 
-    def __init__(self, spool: Spool, endpoint: str, expected: Expected, packs: Packs | None) -> None:
+    def __init__(
+        self, spool: Spool, endpoint: str, expected: Expected, pack: Pack | None, repeated: frozenset[str]
+    ) -> None:
         self._spool = spool
         self._endpoint = endpoint
         self._expected = expected
-        self._packs = packs
-        self._lines = UsualLines() if endpoint == CHAT and expected.nothing else None
+        self._pack = pack
+        self._repeated = repeated
+        self._usual = usual(endpoint) if expected.nothing else None
 
-    def keep(self, lines: Lines, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        """Judge each of `lines` and keep it, if it is new and no better one is there."""
-        runs = [(lines.raws, None)] if self._lines is None or lines.cut else self._lines.runs(lines.raws)
-        for raws, answers in runs:
-            if answers is None or not self._keep_usual(raws, answers, shown, seen):
-                for raw in filter(None, map(bytes.strip, raws)):
-                    self._keep_one(raw, lines.cut, shown, seen)
+    def keep(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """Judge a line and keep it, if it is new and no better one is there."""
+        raw = line.raw
+        found = self._usual(raw) if self._usual is not None and not line.cut else None
+        if found is None:
+            self._keep_judged(line, shown, seen)
+            return
+        identity = (found.id, found.custom_id)
+        if found.id and identity in seen:
+            return
+        seen.add(identity)
+        shown.usage.count(found.model, found.prompt_tokens, found.completion_tokens)
+        result = Result(found.custom_id, "succeeded", raw, None, self._endpoint, usual=found)
+        self._keep(result, GOOD, shown)
 
-    def _keep_one(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        value = result_lines.parse(raw)
-        if self._lines is not None and not cut and (answer := usual(value)) is not None:
-            if self._lines.learning:
-                self._lines.learn(raw)
-            if self._keep_usual([raw], UsualAnswers.of(answer), shown, seen):
-                return
-        judged = result_lines.judge_read(raw, value, self._endpoint)
+    def _keep_judged(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        raw = line.raw
+        judged = result_lines.judge(raw, self._endpoint)
         if judged is None:
             known = ("", hashlib.sha256(raw).hexdigest())
             shown.unreadable += known not in seen
@@ -330,51 +233,54 @@ class _Into:
         if judged.id and identity in seen:
             return
         seen.add(identity)
-        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
+        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
         flaws: tuple[str, ...] = ()
-        body = judged.body
-        if body is not None:
-            shown.usage.add(body)
-        if cause is None and body is not None:
-            flaws, cause = judgement.judged(body, self._endpoint, self._expected.of(judged.custom_id))
+        if judged.body is not None:
+            shown.usage.add(judged.body)
+        if cause is None and judged.body is not None:
+            flaws, cause = judgement.judged(judged.body, self._endpoint, self._expected.of(judged.custom_id))
         elif cause is not None:  # a refusal may repeat the key it refused
             cause = without_key(cause)
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        rank, earlier = rank_of(cause, flaws), shown.rows.get(judged.custom_id)
-        if earlier is None or (not isinstance(earlier, int) and rank >= earlier.rank):
-            if self._packs is not None and rank >= FLAWED:
-                raw = self._packs.pack(Result(judged.custom_id, "succeeded", raw, cause, self._endpoint, flaws, body))
-            place = self._spool.add(raw) << LENGTH_BITS | len(raw)
-            shown.rows[judged.custom_id] = place if rank == GOOD else Flawed(rank, cause, flaws, place)
+        rank = _rank(cause, flaws)
+        kind = "succeeded" if rank >= FLAWED else "failed"
+        self._keep(Result(judged.custom_id, kind, raw, cause, self._endpoint, flaws, judged.body), rank, shown)
 
-    def _keep_usual(
-        self, raws: Sequence[bytes], answers: UsualAnswers, shown: _Shown, seen: set[tuple[str, str]]
-    ) -> bool:
-        """As `_keep_one` does of each, which have no flaw; False, and nothing done, where one was there already."""
-        custom_ids = answers.custom_ids
-        # Every line that was seen has left a row, so one without is new; the rest is told apart one by one.
-        if len(set(custom_ids)) < len(raws) or not shown.rows.keys().isdisjoint(custom_ids):
-            return False
-        seen.update(zip(answers.ids, custom_ids, strict=True))
-        shown.usage.count(answers.model, sum(map(int, answers.prompt_tokens)), sum(map(int, answers.completion_tokens)))
-        kept = self._packs.pack_usual(answers) if self._packs is not None else raws
-        places = [start << LENGTH_BITS | len(one) for start, one in zip(self._spool.add_all(kept), kept, strict=True)]
-        shown.rows.update(zip(custom_ids, places, strict=True))
-        return True
+    def _keep(self, result: Result, rank: int, shown: _Shown) -> None:
+        custom_id = result.custom_id
+        earlier = shown.rows.get(custom_id)
+        if earlier is not None and rank < earlier.rank and custom_id not in self._repeated:
+            return
+        kept = result.line or b""
+        if self._pack is not None and rank >= FLAWED:
+            kept = self._pack(result)
+        row = Row(rank, result.cause, result.flaws, self._spool.add(kept), len(kept))
+        if custom_id in self._repeated:
+            shown.several.setdefault(custom_id, []).append(row)
+        shown.rows[custom_id] = row
 
 
-class Lines(NamedTuple):
-    """Lines without their line feeds, some of them blank; `cut` when only the beginning of one was kept.
+def _rank(cause: str | None, flaws: tuple[str, ...]) -> int:
+    """The better of two rows for a request has the higher rank."""
+    if judgement.INVALID in flaws:
+        return UNFIT
+    if cause is not None:
+        return FAILED
+    return FLAWED if flaws else GOOD
+
+
+class Line(NamedTuple):
+    """A line that is not blank, without its line feed; `cut` when only its beginning was kept.
 
     `ended` is False for a last line that no newline ends.
     """
 
-    raws: list[bytes]
+    raw: bytes
     cut: bool = False
     ended: bool = True
 
 
-def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Lines]:
+def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line]:
     """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
     rest: list[bytes] = []
     length = 0
@@ -389,14 +295,13 @@ def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line
         if length > ENDLESS_LINE:
             raise ApiError(200, "a result line has no end", lasting=True)
         if others:
-            first, cut = b"".join(rest), length > LONGEST_LINE
-            if cut:
-                yield Lines([first], cut)
             *lines, tail = others
-            yield Lines(lines if cut else [first, *lines])
+            if whole := b"".join(rest).strip():
+                yield Line(whole, length > LONGEST_LINE)
+            yield from map(Line, filter(None, map(bytes.strip, lines)))
             rest, length = [tail], len(tail)
     if last := b"".join(rest).strip():
-        yield Lines([last], length > LONGEST_LINE, ended=False)
+        yield Line(last, length > LONGEST_LINE, ended=False)
 
 
 def _rows_missing(batch: Batch, shown: int) -> Failure:

@@ -8,50 +8,25 @@ failure.
 from __future__ import annotations
 
 import collections
-import contextlib
-import itertools
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from doubleword.batch_files import batch_file
+from doubleword.batch_files import reading as batch_files
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
 from doubleword.results import judgement
 from doubleword.results import lines as result_lines
-from doubleword.results.reading import (
-    FLAWED,
-    GOOD,
-    LENGTH,
-    Asked,
-    Block,
-    Good,
-    Packs,
-    Reader,
-    Reading,
-    Result,
-    Row,
-    lines_of,
-)
+from doubleword.results.reading import FLAWED, Asked, Pack, Reader, Reading, Row, lines_of
+from doubleword.results.result import Result
 from doubleword.results.spool import Spool
 from doubleword.results.structured import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System
-
-# So many requests make it worth a process of its own that reads one batch file while the rows of another are written;
-# so many of them may read ahead at once.
-WORTH_READING_AHEAD = 5000
-AHEAD = 2
-
-
-# Answers are handed out many at once, of about so many bytes.
-RUN_BYTES = 1 << 20
-RUN_ROWS = 1024
 
 
 class Entry(NamedTuple):
@@ -73,7 +48,6 @@ class Tally:
     failed: int = 0
     missing: int = 0
     pending: int = 0
-    strangers: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Result] = field(default_factory=dict)
     flaws: Counter[str] = field(default_factory=Counter)
@@ -104,12 +78,12 @@ class Tally:
 
 
 class Collector:
-    """Reads and reconciles the results of batch files, in memory bounded by a batch file or two.
+    """Reads and reconciles the results of batch files, in memory bounded by one batch file.
 
     `spool` is where rows are kept on disk meanwhile; it is removed on exit. With `partial` the requests that have
     no row yet are pending; without it they are a Failure (7) where the server counts more rows than it shows.
     `schemas` says what answers have to be. With `remember`, `history` tells what became of a request each time.
-    `packs` says what is kept of an answer where its line is not needed.
+    `pack` says what is kept of an answer where its line is not needed.
     """
 
     def __init__(
@@ -121,182 +95,97 @@ class Collector:
         partial: bool = False,
         schemas: Schemas | None = None,
         remember: bool = False,
-        packs: Packs | None = None,
+        pack: Pack | None = None,
     ) -> None:
         self._api = api
         self._system = system
-        self._spool = spool
-        self._spools: dict[int, Spool] = {}
-        self._held = contextlib.ExitStack()
-        self._packed = packs is not None and not remember
-        self._remember = remember
+        self._spool = Spool(spool, system.disk)
+        self._packed = pack is not None and not remember
         self._schemas = schemas or Schemas(system.disk)
-        self._progress = progress
-        self._reader = Reader(api, system, progress, partial, packs if self._packed else None, remember)
-        self._reading: Reading | None = None
+        self._reader = Reader(api, system, self._spool, progress, partial, pack if self._packed else None, remember)
+        self._reading = Reading()
         self.tally = Tally()
         self.usage = Usage()
         self.unreadable = 0
         self.warnings: list[str] = []
 
     def __enter__(self) -> Collector:
-        self._spool_of(0)
+        self._spool.__enter__()
         return self
 
     def __exit__(self, *failed: object) -> None:
-        self._held.close()
+        self._spool.__exit__(*failed)
 
     def collect(self, every: Sequence[Asked]) -> Iterator[Result]:
         """One result for each request of each batch file, in their order; each is counted in `tally`."""
-        for found in self.collect_runs(every):
-            if isinstance(found, Good):
-                yield from found.results()
-            else:
-                yield found
-
-    def collect_runs(self, every: Sequence[Asked]) -> Iterator[Result | Good]:
-        """As `collect`, with good answers that follow each other taken together.
-
-        While the results of one file are taken, other processes read those of the next, where that is worth it; what
-        they do not bring is read here, and here its failure is told.
-        """
-        following = iter(enumerate(every))
-        begun = collections.deque[tuple[Callable[[], Any] | None, Callable[[], None]]]()
-        with contextlib.ExitStack() as others:
-
-            def begin() -> None:
-                for number, asked in itertools.islice(following, AHEAD - len(begun)):
-                    process = others.enter_context(contextlib.ExitStack())
-                    worth = len(every) > 1 and (asked.requests or 0) >= WORTH_READING_AHEAD
-                    begun.append((process.enter_context(self._beside(asked, number)) if worth else None, process.close))
-
-            begin()
-            for number, asked in enumerate(every):
-                told, end = begun.popleft()
-                found = told() if told is not None else None
-                end()
-                begin()
-                yield from self._taken(asked, self._reading_of(asked, number, found))
-
-    def _reading_of(self, asked: Asked, number: int, found: Any) -> Reading:
-        """What another process `found`, or, where that is None, what is read here."""
-        spool = self._spool_of(number)
-        if found is None:
-            return self._reader.read(asked, self._schemas.expected(asked.path), spool)
-        received, told = found
-        self._progress(received)
-        return Reading.of(told, spool)
-
-    def _spool_of(self, number: int) -> Spool:
-        """Where the rows of file `number` are kept; no two that are read at once share one."""
-        place = number % (AHEAD + 1)
-        if place not in self._spools:
-            spool = Spool(self._spool.with_name(f"{self._spool.name}{place or ''}"), self._system.disk)
-            self._spools[place] = self._held.enter_context(spool)
-        return self._spools[place]
-
-    @contextlib.contextmanager
-    def _beside(self, asked: Asked, number: int) -> Iterator[Callable[[], Any] | None]:
-        """Read the batches of file `number` in a process of its own, over its own connections, where that can be."""
-        # On macOS a process that was split off may not look for proxies, which the first call does.
-        if self._remember or sys.platform == "darwin":
-            yield None
-            return
-        self._spool_of(number)  # made here, it is there for both
-
-        def read_ahead() -> tuple[Any, ...]:
-            self._api.disconnect()
-            received: list[int] = []
-            self._reader.progress = received.append
-            reading = self._reading_of(asked, number, None)
-            reading.blocks = list(self._in_order(asked, reading))
-            return sum(received), reading.told()
-
-        with self._system.disk.beside(read_ahead) as told:
-            yield told
-
-    def _taken(self, asked: Asked, reading: Reading) -> Iterator[Result | Good]:
-        self._reading = reading
-        for custom_ids, rows in reading.blocks or self._in_order(asked, reading):
-            for start, end in _runs(rows):
-                results = self._good if isinstance(rows[start], int) else self._others
-                yield from results(custom_ids[start:end], rows[start:end], reading, asked)
-        self.unreadable += reading.unreadable
-        self.usage.include(reading.usage)
-        self.tally.strangers += reading.strangers
-        self.warnings += reading.warnings
-
-    def _in_order(self, asked: Asked, reading: Reading) -> Iterator[Block]:
-        """The rows in the order of the requests, taken out of `reading`; what is left in the end are strangers."""
-        rows = reading.rows
-        for ids in self._ids(asked, reading):
-            for start in range(0, len(ids), RUN_ROWS):
-                custom_ids = ids[start : start + RUN_ROWS]
-                yield custom_ids, list(map(rows.pop, custom_ids, itertools.repeat(None)))
-        if rows and asked.path is not None:
-            reading.strangers = len(rows)
-            named = plain(next(iter(rows)), 64)
-            said = f"{len(rows)} rows answer no request of this job, such as {named}; they are left out"
-            reading.warnings.append(said)
-
-    def _good(self, custom_ids: Sequence[str], places: Sequence[Any], reading: Reading, asked: Asked) -> Iterator[Good]:
-        """Good answers, no more at once than fit into `RUN_BYTES`."""
-        at_once = max(1, RUN_BYTES // (1 + max(place & LENGTH for place in places)))
-        for start in range(0, len(places), at_once):
-            kept = reading.kept(places[start : start + at_once])
-            self.tally.succeeded += len(kept)
-            yield Good(custom_ids[start : start + at_once], kept, asked.endpoint, self._packed)
-
-    def _others(
-        self, custom_ids: Sequence[str], rows: Sequence[Row | None], reading: Reading, asked: Asked
-    ) -> Iterator[Result]:
-        for custom_id, row in zip(custom_ids, rows, strict=True):
-            result = self._result(custom_id, row, reading, asked)
-            self.tally.add(result)
-            yield result
+        for asked in every:
+            ids = None if asked.path is not None else self._ids_on_server(asked)
+            repeated = frozenset(one for one, count in Counter(ids or ()).items() if count > 1)
+            reading = self._reading = self._reader.read(asked, self._schemas.expected(asked.path), repeated)
+            for custom_id, row in self._in_order(asked, reading, ids):
+                result = self._result(custom_id, row, reading, asked)
+                self.tally.add(result)
+                yield result
+            self.unreadable += reading.unreadable
+            self.usage.include(reading.usage)
 
     def history(self, result: Result) -> list[Entry]:
         """What each batch said of the request that `result` ends, oldest first; asked while `collect` stands at it."""
-        reading = self._reading
-        past = reading.past.get(result.custom_id, []) if reading is not None else []
-        if reading is None or not past:
+        past = self._reading.past.get(result.custom_id, [])
+        if not past:
             return [Entry("", result)]
-        return [Entry(batch, self._of_row(result.custom_id, row, reading, result.endpoint)) for batch, row in past]
+        return [Entry(batch, self._of_row(result.custom_id, row, result.endpoint)) for batch, row in past]
+
+    def _in_order(self, asked: Asked, reading: Reading, ids: Sequence[str] | None) -> Iterator[tuple[str, Row | None]]:
+        """Each request with its row; what is left in the end answers none of them."""
+        rows, several = reading.rows, {name: collections.deque(many) for name, many in reading.several.items()}
+        unasked = set(rows)
+        for custom_id in self._ids(asked, reading, ids):
+            unasked.discard(custom_id)
+            if custom_id in several:
+                yield custom_id, several[custom_id].popleft() if several[custom_id] else None
+            else:
+                yield custom_id, rows.get(custom_id)
+        if several:
+            named = plain(", ".join(list(several)[:3]), 120)
+            said = f"{len(several)} custom_ids stand in more than one request, such as {named}; every answer is given"
+            self.warnings.append(f"{said}, but which of them answers which request cannot be told")
+        if unasked and asked.path is not None:
+            named = plain(next(one for one in rows if one in unasked), 64)
+            said = f"{len(unasked)} rows answer no request of this job, such as {named}; they are left out"
+            self.warnings.append(said)
 
     def _result(self, custom_id: str, row: Row | None, reading: Reading, asked: Asked) -> Result:
         if row is not None:
-            return self._of_row(custom_id, row, reading, asked.endpoint)
+            return self._of_row(custom_id, row, asked.endpoint)
         if not reading.over:
             return Result(custom_id, "pending", None, None, asked.endpoint)
         states = plain(", ".join(sorted({one.status for one in asked.batches})), 60)
         cause = "no row: it was cancelled" if "cancelled" in states else f"no row, though the batch is {states}"
         return Result(custom_id, "missing", None, cause, asked.endpoint)
 
-    def _of_row(self, custom_id: str, row: Row, reading: Reading, endpoint: str) -> Result:
-        rank, cause, flaws, place = (GOOD, None, (), row) if isinstance(row, int) else row
-        (kept,) = reading.kept([place])
-        if rank < FLAWED:
-            return Result(custom_id, "failed", kept, cause, endpoint, flaws)
-        if self._packed:
-            return Result(custom_id, "succeeded", None, cause, endpoint, flaws, None, kept)
-        return Result(custom_id, "succeeded", kept, cause, endpoint, flaws)
+    def _of_row(self, custom_id: str, row: Row, endpoint: str) -> Result:
+        kept = self._spool.read(row.start, row.length)
+        kind = "succeeded" if row.rank >= FLAWED else "failed"
+        if kind == "succeeded" and self._packed:
+            return Result(custom_id, kind, None, row.cause, endpoint, row.flaws, packed=kept)
+        return Result(custom_id, kind, kept, row.cause, endpoint, row.flaws)
 
     # Whose answers
 
-    def _ids(self, asked: Asked, reading: Reading) -> Iterator[Sequence[str]]:
+    def _ids(self, asked: Asked, reading: Reading, ids: Sequence[str] | None) -> Iterator[str]:
         """custom_ids in input order: from the local file, else the server's copy, else in the order of the answers."""
         if asked.path is not None:
-            yield from batch_file.custom_id_blocks(asked.path, self._system.disk)
+            yield from batch_files.custom_ids(asked.path, self._system.disk)
             return
-        known = self._ids_on_server(asked)
-        if known is not None:
-            yield known
+        if ids is not None:
+            yield from ids
             return
         said = "the input file is gone, so missing requests cannot be named and rows stand as they came"
-        reading.warnings.append(said)
+        self.warnings.append(said)
         came = list(reading.rows)
-        yield came
-        yield [f"(unknown request {number + 1})" for number in range(len(came), asked.requests or 0)]
+        yield from came
+        yield from (f"(unknown request {number + 1})" for number in range(len(came), asked.requests or 0))
 
     def _ids_on_server(self, asked: Asked) -> list[str] | None:
         """The ids in the server's copy of the first batch's input file; None when it is gone or not whole."""
@@ -305,8 +194,7 @@ class Collector:
             return None
 
         def attempt() -> list[str]:
-            every = lines_of(self._api.content(file_id), lambda _: None)
-            ids = [_id_of(raw) for lines in every for raw in lines.raws if raw.strip()]
+            ids = [_id_of(line.raw) for line in lines_of(self._api.content(file_id), lambda _: None)]
             if asked.requests and len(ids) < asked.requests:
                 raise ApiError(200, "the input file came short", garbled=True)
             return ids
@@ -318,18 +206,6 @@ class Collector:
                 return None
             raise error.failure("reading the input file") from error  # it is there, and can be read another time
         return ids
-
-
-def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:
-    """Where runs of good answers, and of others, begin and end."""
-    if set(map(type, rows)) == {int}:
-        yield 0, len(rows)
-        return
-    start = 0
-    for _, part in itertools.groupby(rows, lambda row: isinstance(row, int)):
-        end = start + sum(1 for _ in part)
-        yield start, end
-        start = end
 
 
 def _id_of(raw: bytes) -> str:

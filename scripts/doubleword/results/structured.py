@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from doubleword.batch_files import batch_file
+from doubleword.batch_files.reading import request_lines
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.line import CHAT, MAX_LINE_BYTES, RESPONSES
+from doubleword.limits import MAX_LINE_BYTES
+from doubleword.request_lines.line import CHAT, RESPONSES
 from doubleword.system import Disk
-from doubleword.tables.sources import open_input
+from doubleword.tables.plain_copy import opened
 
 KINDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
 KINDS_OF_VALUES = {str: "text", bool: "boolean", int: "integer", float: "number"}
@@ -250,10 +251,10 @@ class Schemas:
         """
         if self._everywhere is not None or path is None:
             return Expected(self._everywhere)
-        first = next(batch_file.request_lines(path, self._disk), None)
+        first = next(request_lines(path, self._disk), None)
         if first is None or self._asked_for(first[1]) is None:
             return Expected()
-        named = {custom_id: self._asked_for(line) for custom_id, line in batch_file.request_lines(path, self._disk)}
+        named = {custom_id: self._asked_for(line) for custom_id, line in request_lines(path, self._disk)}
         kinds = set(named.values())
         return Expected(kinds.pop()) if len(kinds) == 1 else Expected(None, named)
 
@@ -296,7 +297,7 @@ def read_schema(path: Path, disk: Disk) -> Schema:
 
     A whole `response_format` with the schema inside is taken as well.
     """
-    with open_input(path, disk) as file:
+    with opened(path, disk) as file:
         raw = file.read(MAX_LINE_BYTES)
     try:
         document = json.loads(raw)

@@ -12,47 +12,42 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.results import lines as result_lines
-from doubleword.results.reading import Result
-from doubleword.system import WholeFile
-from doubleword.tables.arrow import floats
-from doubleword.tables.output import Table, several_vectors
+from doubleword.output_file import WholeFile
 
 ALIGNED = 64
 
 
-class Matrix(Table):
+class Matrix:
     """A matrix of `rows` rows, and the custom_id of each on a line of `ids`.
 
     How wide it is the first vector says; rows before it wait as a number. Raises Failure (2) for vectors of unlike
-    length, or several to one request.
+    length.
     """
 
     def __init__(self, file: WholeFile, ids: WholeFile, rows: int) -> None:
-        super().__init__(file)
+        self._file = file
         self._ids = ids
         self._rows = rows
         self._waiting = 0
         self._written = 0
         self._width: int | None = None
 
-    def add(self, result: Result, _source: Sequence[Any], /) -> None:
-        """Append one row."""
-        self._ids.write(" ".join(result.custom_id.splitlines()).encode("utf-8", "replace") + b"\n")
-        vector = _vector(result)
-        if vector is None and self._width is None:
+    def add(self, custom_id: str, vector: Sequence[float] | None) -> None:
+        """Append one row; None, and what no float32 holds, becomes NaN."""
+        self._ids.write(" ".join(custom_id.splitlines()).encode("utf-8", "replace") + b"\n")
+        numbers = _floats(vector) if vector else None
+        if numbers is None and self._width is None:
             self._waiting += 1
             return
-        if vector is not None and self._width is None:
-            self._open(len(vector))
-        if vector is not None and len(vector) != self._width:
-            message = f"the vector of {plain(result.custom_id, 64)} has {len(vector)} numbers, others {self._width}"
+        if numbers is not None and self._width is None:
+            self._open(len(numbers))
+        if numbers is not None and len(numbers) != self._width:
+            message = f"the vector of {plain(custom_id, 64)} has {len(numbers)} numbers, others {self._width}"
             hint = "a matrix needs vectors of one length; fetch them with --format parquet or jsonl"
             raise Failure(Exit.BAD_INPUT, "unlike_vectors", message, hint)
-        self._write(vector)
+        self._write(numbers)
 
     def end(self) -> None:
         """Write what waits, where no vector came at all; raises Failure (2) for another number of rows than said."""
@@ -68,22 +63,20 @@ class Matrix(Table):
         for _ in range(self._waiting):
             self._write(None)
 
-    def _write(self, vector: Sequence[float] | None) -> None:
-        numbers = array.array("f", vector if vector is not None else [float("nan")] * (self._width or 0))
+    def _write(self, numbers: array.array[float] | None) -> None:
+        if numbers is None:
+            numbers = array.array("f", [float("nan")] * (self._width or 0))
         if sys.byteorder == "big":
             numbers.byteswap()
         self._file.write(numbers.tobytes())
         self._written += 1
 
 
-def _vector(result: Result) -> array.array[float] | None:
-    """The one vector of an answer; None for what failed, is missing, is empty, or has a number beyond all floats."""
-    if result.kind != "succeeded" or result.line is None:
+def _floats(vector: Sequence[float]) -> array.array[float] | None:
+    try:
+        return array.array("f", vector)
+    except (OverflowError, TypeError):
         return None
-    found = result_lines.vectors((result_lines.parse(result.line) or {})["response"]["body"])
-    if len(found) > 1:
-        raise several_vectors(result)
-    return floats(found[0]) or None
 
 
 def header(rows: int, width: int) -> bytes:

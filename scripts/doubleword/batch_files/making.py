@@ -1,0 +1,248 @@
+"""Requests made of rows.
+
+Promises: every row becomes exactly one valid request, or the row is named; rows are passed over only with their number
+and cause in the warnings, and a table without a valid row is an error; a table is read a second time only where two
+custom_ids may be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from doubleword.batch_files.record import Record, hashes_of
+from doubleword.batch_files.seen_ids import SeenIds
+from doubleword.failure import Exit, Failure
+from doubleword.limits import MAX_LINE_BYTES
+from doubleword.request_lines import templates
+from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.form import REQUESTS, RequestForm
+from doubleword.request_lines.form_arguments import bad_arguments, form_of
+from doubleword.request_lines.line import cautions, to_line
+from doubleword.system import Disk
+from doubleword.tables.relation import Settings
+from doubleword.tables.rows import BadRow, Row
+from doubleword.tables.sources.source import opened_table
+
+SHOWN_ROWS = 20
+EXAMPLE_TEXTS = (
+    "Name three colours of the rainbow.",
+    "Write one sentence about the sea.",
+    "Translate 'good morning' into French.",
+)
+
+
+class Rows(Protocol):
+    """What requests are made of: a table, or the rows of the example."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+
+    @property
+    def documents(self) -> Path | None:
+        """The folder whose files are the rows, None for any other source."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that rows are read from."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the user should know of how the rows were read."""
+
+    @property
+    def elsewhere(self) -> str:
+        """Where in a single object the rows may be that were meant."""
+
+    @property
+    def blank(self) -> int:
+        """How many rows had nothing in them, once they were read."""
+
+    def rows(self, limit: int | None = None) -> Iterator[Row]:
+        """At most `limit` rows, each time the same."""
+
+
+class Example:
+    """The rows of --example."""
+
+    names = ("text",)
+    documents: Path | None = None
+    files: Sequence[Path] = ()
+    warnings: Sequence[str] = ()
+    elsewhere = ""
+    blank = 0
+
+    def rows(self, limit: int | None = None) -> Iterator[Row]:
+        """The first of the bundled texts."""
+        return (Row(number, self.names, [text]) for number, text in enumerate(EXAMPLE_TEXTS[:limit], 1))
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """What the flags say of how the source is read."""
+    return Settings(
+        args.input_format, args.encoding, args.delimiter, args.quote, args.header_row, args.sheet, args.where
+    )
+
+
+@contextmanager
+def making(args: argparse.Namespace, disk: Disk, folder: Path | None = None) -> Iterator[Making]:
+    """The making of the requests of `args`; `folder` takes what does not fit into memory meanwhile."""
+    checker = Checker()
+    if args.example:
+        yield Making(args, Example(), form_of(args, Example.names, None, disk, checker), disk, checker)
+        return
+    if not args.input:
+        raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
+    with opened_table(args.input, settings_of(args), disk, folder) as table:
+        form = form_of(args, table.names, table.documents, disk, checker)
+        yield Making(args, table, form, disk, checker)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A request, the line that holds it, the row it was made of, and the id that its own was repaired of, if any."""
+
+    row: Row
+    request: dict[str, Any]
+    line: bytes
+    original_id: str | None
+
+
+@dataclass
+class Making:
+    """The making of one set of requests."""
+
+    args: argparse.Namespace
+    table: Rows
+    form: RequestForm
+    disk: Disk
+    checker: Checker
+    models: dict[str, None] = field(default_factory=dict)
+    made: int = 0
+
+    def __post_init__(self) -> None:
+        self._hashes = hashes_of(self.table.files, self.disk)
+        self._begin(None)
+
+    def _begin(self, suspects: frozenset[int] | None) -> None:
+        self.made = self._rows = self._skips = 0
+        self._skipped: list[str] = []
+        self._cautions: dict[str, None] = {}
+        self._url = ""
+        self._seen = SeenIds[Row](suspects)
+
+    def requests(self) -> Iterator[Made]:
+        """Each row's request. Ids that may be the same are told by `is_doubtful` at the end, for `again`.
+
+        Raises Failure (exit 2) for a bad row unless rows are skipped, and for a table without a valid one.
+        """
+        for row in self.table.rows(self.args.limit):
+            self._rows = max(self._rows, row.number)
+            try:
+                made = self._make(row)
+            except BadRow as bad:
+                self._skip(bad)
+                continue
+            self.made += 1
+            self.models[made.request["body"]["model"]] = None
+            if self.made == 1 or self.form.kind == REQUESTS:
+                self._cautions.update(dict.fromkeys(cautions(made.request["body"])))
+            yield made
+        if not self.made:
+            message = "the table has no rows"
+            if self._skips:
+                message = f"none of {self._skips:,} rows is valid; {self._skipped[0]}"
+            raise Failure(Exit.BAD_INPUT, "no_rows", message, "check the table and the flags; nothing was written")
+
+    def is_doubtful(self) -> bool:
+        """Whether two requests may have the same custom_id; then `requests` is to be called again, and will say."""
+        suspects = self._seen.repeated()
+        if suspects:
+            self._begin(suspects)
+        return bool(suspects)
+
+    def warnings(self) -> list[str]:
+        """What the user should know about the requests made, skipped rows first."""
+        found = []
+        if self._skips:
+            found.append(f"skipped {self._skips:,} of {self.made + self._skips:,} rows")
+            found.extend(self._skipped)
+            if self._skips > len(self._skipped):
+                found.append(f"and {self._skips - len(self._skipped):,} more skipped rows")
+        if self.table.blank:
+            found.append(f"left out {self.table.blank:,} rows without anything in them")
+        if self.form.prompt is not None and not self.form.places:
+            found.append("the prompt has no {column}, so every row asks the same")
+        return [*found, *self.table.warnings, *self._cautions]
+
+    def record(self) -> Record | None:
+        """Where the requests came from; None for the example."""
+        if self.args.example:
+            return None
+        inputs = tuple(map(str, self.args.input))
+        return Record(inputs, self._hashes, settings_of(self.args), self.form, self._rows, self.args.limit)
+
+    def _skip(self, bad: BadRow) -> None:
+        """Note a bad row that is left out; raise it where none is."""
+        if not self.args.skip_invalid:
+            if bad.code == "missing_column" and self.table.elsewhere:
+                bad.hint = (
+                    f"the file is one object; its rows seem to be under {self.table.elsewhere}: save that list alone"
+                )
+            raise bad
+        self._skips += 1
+        if len(self._skipped) < SHOWN_ROWS:
+            self._skipped.append(bad.message)
+
+    def _make(self, row: Row) -> Made:
+        """The request of `row`; raises BadRow."""
+        request = self.form.request(row, self.disk)
+        try:
+            line = to_line(request)
+        except ValueError as error:
+            raise BadRow(row, str(error)) from None
+        if len(line) > MAX_LINE_BYTES:
+            raise BadRow(row, f"the request has {len(line):,} bytes, and may have {MAX_LINE_BYTES:,}")
+        if not self.checker.accepts_value(request):
+            raise self._refused(row, line)
+        self._require_new(row, request)
+        return Made(row, request, line, self.form.original_id(row, request["custom_id"]) if self.form.repair else None)
+
+    def _refused(self, row: Row, line: bytes) -> BadRow:
+        if len(self._skipped) >= SHOWN_ROWS:
+            return BadRow(row, "is refused")  # it will not be shown, and the explanation takes its time
+        problem = next(iter(self.checker.explain(line)), None)
+        if problem is None:
+            return BadRow(row, "is refused")
+        said = f"{problem.path}: {problem.message}" if problem.path else problem.message
+        if problem.path == "custom_id" and not self.form.repair:
+            return BadRow(row, said, hint="mend the row, add --repair-ids to make such ids fit")
+        return BadRow(row, said)
+
+    def _require_new(self, row: Row, request: dict[str, Any]) -> None:
+        custom_id = request["custom_id"]
+        if self.form.id is not None:
+            earlier = self._seen.used_at(custom_id, row)
+            if earlier is not None:
+                said = f"the custom_id {custom_id} is used before, in {earlier.shown}"
+                hint = "make --id of columns that differ in every row, or leave it out"
+                raise BadRow(row, said, "duplicate_custom_id", hint)
+        if self.form.kind == REQUESTS:
+            self._url = self._url or request["url"]
+            if request["url"] != self._url:
+                said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
+                raise BadRow(row, said)
+
+
+def custom_ids_of(form: RequestForm, table: Rows, limit: int | None) -> Iterator[tuple[int, str]]:
+    """The number of each row and its custom_id; bad rows, which became no request, are left out."""
+    for row in table.rows(limit):
+        try:
+            yield row.number, templates.custom_id(form.id, row, form.repair)
+        except BadRow:
+            continue

@@ -1,0 +1,89 @@
+"""Batch files read again, line by line, in memory that does not grow with the file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.limits import MAX_LINE_BYTES
+from doubleword.request_lines.line import BLANK
+from doubleword.system import Disk
+from doubleword.tables.plain_copy import opened
+
+BLOCK_BYTES = 1 << 20
+
+
+def blocks(file: BinaryIO, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield each block of `file` with the lines that end in it, without their line feeds.
+
+    Lines end at b"\\n" and nowhere else. Of a line longer than `limit` bytes only the beginning is kept, more
+    than `limit` of it, so that the memory stays bounded and the reader sees that the line is too long.
+    """
+    rest = b""
+    while block := file.read(BLOCK_BYTES):
+        lines = block.split(b"\n")
+        lines[0] = rest + lines[0] if len(rest) <= limit else rest
+        rest = lines.pop()
+        yield block, lines
+    if rest:
+        yield b"", [rest]
+
+
+def numbered_lines(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:
+    """The lines of `path` that are not blank, without white space around them, each with its physical number."""
+    number = 0
+    with opened(path, disk) as file:
+        for _, lines in blocks(file):
+            for raw in lines:
+                number += 1
+                line = raw.strip(BLANK)
+                if line:
+                    yield number, line
+
+
+def request_lines(path: Path, disk: Disk) -> Iterator[tuple[str, bytes]]:
+    """Yield (custom_id, line without white space around it) for each request of a checked file, in its order.
+
+    Raises Failure (exit 2) for a file that is not there, or a line that is no request.
+    """
+    custom_id_of = _custom_id_of()
+    for number, line in numbered_lines(path, disk):
+        custom_id = custom_id_of(line)
+        if custom_id is None:
+            message = f"line {number} of {plain(path)} is not a request with a custom_id"
+            raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, "validate_batch_file.py says more")
+        yield custom_id, line
+
+
+def custom_ids(path: Path, disk: Disk) -> Iterator[str]:
+    """Yield the custom_id of each request of a checked file, in its order; raises as `request_lines`."""
+    return (custom_id for custom_id, _ in request_lines(path, disk))
+
+
+@functools.cache
+def _custom_id_of() -> Callable[[bytes], str | None]:
+    import msgspec
+
+    class Line(msgspec.Struct):
+        custom_id: str
+
+    decode = msgspec.json.Decoder(Line).decode
+
+    def custom_id_of(line: bytes) -> str | None:
+        try:
+            return decode(line).custom_id
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+
+    return custom_id_of
+
+
+def request_of(line: bytes) -> dict[str, Any]:
+    """The request in a checked line."""
+    import msgspec
+
+    request: dict[str, Any] = msgspec.json.decode(line)
+    return request

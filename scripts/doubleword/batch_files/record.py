@@ -1,0 +1,117 @@
+"""The record of a batch file: which table its requests were made of, and by which form.
+
+Promises: by the record alone every request can be made again from its row; a damaged record, or one of an unknown
+version, is refused and never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.output_file import sha256_of
+from doubleword.request_lines.form import RequestForm
+from doubleword.system import Disk
+from doubleword.tables.plain_copy import STDIN, opened
+from doubleword.tables.relation import Settings
+
+VERSION = 2
+LONGEST = 64 << 20  # examples and a schema may be long, and stand in it
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where the requests of a batch file came from. `inputs` are paths as the user gave them, `-` for standard input;
+    `hashes` are SHA-256 of the files that they stood for, in order, empty where that cannot be told again.
+
+    `rows` is the number of the last row that was read, `limit` how many were asked for, None for all.
+    """
+
+    inputs: tuple[str, ...]
+    hashes: tuple[str, ...]
+    settings: Settings
+    form: RequestForm
+    rows: int
+    limit: int | None = None
+
+
+def hashes_of(files: Sequence[Path], disk: Disk) -> tuple[str, ...]:
+    """SHA-256 of each file; none at all where one cannot be read again, as standard input."""
+    found = [sha256_of(path, disk) for path in files if str(path) != STDIN]
+    return tuple(one for one in found if one is not None) if len(found) == len(files) and None not in found else ()
+
+
+def record_path(batch_file: Path) -> Path:
+    """Where the record of the batch file named to create_batch_file.py is: `<stem>.source.json` beside it."""
+    return batch_file.with_name(f"{batch_file.stem}.source.json")
+
+
+def read_record(batch_file: Path, disk: Disk) -> Record | None:
+    """The record of `batch_file`, which may be one of several (`<stem>-0001.jsonl`); None where there is none.
+
+    Relative paths in it are taken from the batch file's folder. Raises Failure (exit 2) for a damaged or newer one.
+    """
+    whole = re.sub(r"-\d{4}$", "", batch_file.stem)
+    for place in dict.fromkeys([record_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
+        content = _content(place, disk)
+        if content is not None and batch_file.name in content["files"]:
+            record: Record = content["record"]
+            inputs = tuple(one if one == STDIN else str(batch_file.parent / one) for one in record.inputs)
+            form = replace(record.form, folder=str(batch_file.parent / record.form.folder))
+            return replace(record, inputs=inputs, form=form)
+    return None
+
+
+def is_record(place: Path, disk: Disk) -> bool:
+    """Whether a record stands at `place`; raises Failure (exit 2) for one that is damaged or newer."""
+    return _content(place, disk) is not None
+
+
+def written(record: Record, files: Sequence[Path], folder: Path) -> bytes:
+    """The record of `files` as it is kept in their `folder`, with paths from there where there are such."""
+    inputs = tuple(one if one == STDIN else _seen_from(folder, one) for one in record.inputs)
+    form = replace(record.form, folder=_seen_from(folder, record.form.folder))
+    content = {
+        "version": VERSION,
+        "files": [place.name for place in files],
+        **asdict(replace(record, inputs=inputs, form=form)),
+    }
+    return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # no relative path between two drives
+        return str(Path(path).absolute())
+
+
+def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
+    if disk.size(place) is None:
+        return None
+    with opened(place, disk) as file:
+        raw = file.read(LONGEST)
+    try:
+        content = json.loads(raw)
+        version = content["version"]
+        if version == VERSION:
+            record = Record(
+                inputs=tuple(map(str, content["inputs"])),
+                hashes=tuple(map(str, content["hashes"])),
+                settings=Settings(**content["settings"]),
+                form=RequestForm(**content["form"]),
+                rows=int(content["rows"]),
+                limit=None if content["limit"] is None else int(content["limit"]),
+            )
+            return {"files": list(content["files"]), "record": record}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        version = None
+    said = "is damaged" if version in (None, VERSION) else f"has the unknown version {plain(version, 20)}"
+    hint = "use the version of this skill that wrote it, or create the batch file again with --force"
+    raise Failure(Exit.BAD_INPUT, "bad_source_file", f"{plain(place)} {said}", hint)

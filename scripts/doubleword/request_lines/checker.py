@@ -1,0 +1,140 @@
+"""Checks of request lines, by one schema document.
+
+Promises: a line is accepted exactly when the reference accepts it. The reference is `json`, made strict, and
+`jsonschema` with `request_line.schema.json`; it also explains. `msgspec` and `jsonschema_rs` give the same verdict from
+the same schema, tens of times faster.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from doubleword.limits import MAX_LINE_BYTES
+from doubleword.request_lines.problems import Problem, sentences
+from doubleword.request_lines.strict_json import MAX_DEPTH, read
+
+_SCHEMA = Path(__file__).with_name("request_line.schema.json")
+
+
+class Checker:
+    """Judges request lines; one instance serves any number of them, but only one thread.
+
+    With `reference` the reference alone judges.
+    """
+
+    def __init__(self, reference: bool = False) -> None:
+        self._read: Callable[[bytes], Any] = read if reference else _fast_reader()
+        self._is_valid: Callable[[Any], bool] = _is_valid if reference else _fast_validator()
+
+    def accepts(self, line: bytes) -> dict[str, Any] | None:
+        """The request in `line` (without its line end), or None where the line is refused."""
+        if len(line) > MAX_LINE_BYTES:
+            return None
+        try:
+            value = self._read(line)
+        except ValueError:
+            return None
+        return value if self._is_valid(value) else None
+
+    def accepts_value(self, request: Any) -> bool:
+        """Whether `request`, read or built already, stands as a request line."""
+        return self._is_valid(request)
+
+    def explain(self, line: bytes) -> list[Problem]:
+        """Everything the reference has against `line`; empty where it is good."""
+        if len(line) > MAX_LINE_BYTES:
+            return [Problem("", f"is {len(line):,} bytes long; the server takes at most {MAX_LINE_BYTES:,}")]
+        try:
+            return self.explain_value(read(line))
+        except ValueError as refused:
+            return [Problem("", str(refused))]
+
+    def explain_value(self, request: Any) -> list[Problem]:
+        """As `explain`, for a request that was read or built already."""
+        problems = [problem for error in _reference().iter_errors(request) for problem in sentences(error)]
+        return list(dict.fromkeys(problems))
+
+
+def _fast_reader() -> Callable[[bytes], Any]:
+    """`read` by msgspec, which keeps the last of two equal keys, and nests deeper than the server.
+
+    A key that was dropped shows in the colons: the line has at least one for each key, and one for each in a text. What
+    stays in doubt is left to the reference.
+    """
+    import msgspec
+
+    decode = msgspec.json.Decoder().decode
+
+    def fast(line: bytes) -> Any:
+        try:
+            value = decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return read(line)  # which refuses it too, with a better sentence
+        colons = line.count(b":")
+        if type(value) is dict and (keys := _keys(value, MAX_DEPTH - 1)) >= 0:
+            if keys == colons:
+                return value
+            if b"\\u003" not in line and keys + _colons(value) == colons:  # a colon may be written as \u003a
+                return value
+        return read(line)
+
+    return fast
+
+
+def _keys(value: Any, levels: int) -> int:
+    """The number of all keys in `value`; negative where it nests more than `levels` below itself, or holds an integer
+    beyond 64 bits.
+    """
+    count, inner = 0, value
+    if type(value) is dict:
+        count, inner = len(value), value.values()
+    for one in inner:
+        kind = type(one)
+        if kind is str:
+            continue
+        if kind is dict or kind is list:
+            below = _keys(one, levels - 1) if levels else -1
+            if below < 0:
+                return -1
+            count += below
+        elif kind is int and not -(2**63) <= one < 2**64:
+            return -1
+    return count
+
+
+def _colons(value: Any) -> int:
+    """The number of colons in all texts of `value`, keys among them."""
+    if type(value) is str:
+        return value.count(":")
+    if type(value) is dict:
+        return sum(map(_colons, value)) + sum(map(_colons, value.values()))
+    return sum(map(_colons, value)) if type(value) is list else 0
+
+
+def _fast_validator() -> Callable[[Any], bool]:
+    import jsonschema_rs
+
+    validator: Any = jsonschema_rs.Draft202012Validator(schema())
+    return validator.is_valid  # type: ignore[no-any-return]
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The schema document of a request line."""
+    document: dict[str, Any] = json.loads(_SCHEMA.read_bytes())
+    return document
+
+
+@functools.cache
+def _reference() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(schema())
+
+
+def _is_valid(request: Any) -> bool:
+    return bool(_reference().is_valid(request))

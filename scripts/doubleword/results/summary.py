@@ -1,0 +1,54 @@
+"""What a fetch says of all results: counts, causes with the step for each, flaws, tokens and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from doubleword.failure import plain
+from doubleword.results import advice
+from doubleword.results.judgement import FLAWS, INVALID
+from doubleword.results.reading import Asked
+from doubleword.results.reconciliation import Collector, Tally
+from doubleword.results.structured import Schemas
+
+
+def summary(collector: Collector, asked: Sequence[Asked], total: int, retry: str | None) -> dict[str, Any]:
+    """The keys `complete`, `counts`, `answers` and `failures`; `retry` is the command that asks again, if any."""
+    tally = collector.tally
+    over = all(one.batches and all(batch.terminal for batch in one.batches) for one in asked)
+    adds_up = tally.succeeded + tally.failed + tally.missing == total
+    counts = {"total": total, "succeeded": tally.succeeded, "failed": tally.failed, "missing": tally.missing}
+    if tally.pending:
+        counts["pending"] = tally.pending
+    return {
+        "complete": over and adds_up and total > 0,
+        "counts": counts,
+        **({"answers": {flaw: tally.flaws[flaw] for flaw in FLAWS}} if tally.flaws else {}),
+        "failures": [
+            {
+                "cause": plain(cause, 200),
+                "count": count,
+                "example": plain(example.custom_id, 64),
+                "action": advice.step(cause, example.flaws, retry),
+            }
+            for cause, count, example in tally.causes()
+        ],
+    }
+
+
+def remarks(collector: Collector, schemas: Schemas, retry: str | None) -> Iterator[str]:
+    """What the user should know beside the counts."""
+    yield from _flawed(collector.tally, retry)
+    yield from collector.warnings
+    yield from (f"a response schema judges nothing: {why}" for why in schemas.unusable())
+    if collector.unreadable:
+        yield f"{collector.unreadable} result lines do not say whose answer they are"
+
+
+def _flawed(tally: Tally, retry: str | None) -> Iterator[str]:
+    """What is wrong with answers that succeeded all the same."""
+    for flaw in FLAWS:
+        if flaw != INVALID and tally.flaws[flaw]:
+            example, mended = plain(tally.flawed[flaw], 64), advice.step("", (flaw,), retry)
+            yield f"{tally.flaws[flaw]} answers are {flaw}, such as {example}: {mended}"

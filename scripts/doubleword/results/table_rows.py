@@ -1,0 +1,146 @@
+"""Results as rows of a table: which columns they add, and what stands in the cells.
+
+Promises: an answer's cell holds the answer, also an invalid one's; a number of a structured answer keeps its digits;
+where an answer is not what was asked for, the columns of its parts are empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.request_lines.line import EMBEDDINGS
+from doubleword.results import lines as result_lines
+from doubleword.results.result import Result
+from doubleword.tables.outputs.columns import OutputColumn, free_name
+from doubleword.tables.sources.json_files import Object, as_cell, read
+from doubleword.tables.staged import Kind, Staged
+
+CUSTOM_ID, ANSWER, EMBEDDING = "custom_id", "answer", "embedding"
+RESULT_COLUMNS = (CUSTOM_ID, "status", ANSWER, "finish_reason", "prompt_tokens", "completion_tokens", "error")
+TOKENS = ("prompt_tokens", "completion_tokens")
+
+
+def added_names(source: Sequence[str], endpoints: set[str], properties: Sequence[str]) -> dict[str, str]:
+    """What results add to the columns of `source`: the names, unlike those and each other, by what they are.
+
+    `properties` of structured answers stand after the answer, by `property:NAME`; embeddings have a column of theirs.
+    """
+    taken = {name.casefold() for name in source}
+    answer = EMBEDDING if endpoints == {EMBEDDINGS} else ANSWER
+    found = {name: free_name(answer if name == ANSWER else name, taken) for name in RESULT_COLUMNS}
+    for name in properties:
+        found[f"property:{name}"] = free_name(name, taken)
+    order = [*RESULT_COLUMNS[:3], *(f"property:{name}" for name in properties), *RESULT_COLUMNS[3:]]
+    return {name: found[name] for name in order}
+
+
+class ResultRows:
+    """Results, staged row by row under what their columns are."""
+
+    def __init__(self, staged: Staged, endpoints: set[str], properties: Mapping[str, str], several: bool) -> None:
+        self._staged = staged
+        self._vectors = endpoints == {EMBEDDINGS}
+        self._several = several
+        self._declared = properties
+        self._kinds = {name: Kind() for name in properties}
+
+    def pack(self, result: Result) -> bytes:
+        """A result's row, for `add` when its turn comes."""
+        return self._staged.line(self._cells(result))
+
+    def add(self, result: Result) -> None:
+        """Append a result's row."""
+        self._staged.add_line(self.pack(result) if result.packed is None else result.packed)
+
+    @property
+    def sql(self) -> str:
+        """SQL of the rows, once all are staged: `place`, from 1 in their order, and a column for each part."""
+        names = [*RESULT_COLUMNS, *(f"property:{name}" for name in self._declared)]
+        types = {name: "BIGINT" if name in TOKENS else "VARCHAR" for name in names}
+        return f"(SELECT row_number() OVER () AS place, * FROM {self._staged.sql(types)})"
+
+    def columns(self, names: Mapping[str, str]) -> list[OutputColumn]:
+        """The output columns under `names`, as `added_names` gave them."""
+        return [self._column(part, name) for part, name in names.items()]
+
+    def inexact(self) -> list[str]:
+        """The properties whose numbers no number type holds."""
+        return [name for name, kind in self._kinds.items() if kind.is_inexact]
+
+    def _column(self, part: str, name: str) -> OutputColumn:
+        sql = f'results."{part.replace(chr(34), chr(34) * 2)}"'
+        if part in TOKENS:
+            return OutputColumn(name, f"CAST({sql} AS VARCHAR)", sql, "BIGINT")
+        if part == ANSWER and self._vectors:
+            return OutputColumn(name, sql, f"TRY_CAST({sql} AS DOUBLE[])", "DOUBLE[]")
+        if part.startswith("property:"):
+            prop = part.removeprefix("property:")
+            kind = self._kinds[prop].type
+            if self._kinds[prop].is_unseen:
+                kind = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}.get(self._declared[prop], kind)
+            return OutputColumn(name, sql, sql if kind == "VARCHAR" else f"TRY_CAST({sql} AS {kind})", kind)
+        return OutputColumn(name, sql, sql, key=part == CUSTOM_ID)
+
+    def _cells(self, result: Result) -> dict[str, str | int | None]:
+        cells: dict[str, str | int | None] = {CUSTOM_ID: result.custom_id, "status": result.status}
+        if result.usual is not None:
+            cells[ANSWER], cells["finish_reason"] = result.usual.text, "stop"
+            cells["prompt_tokens"], cells["completion_tokens"] = (
+                result.usual.prompt_tokens,
+                result.usual.completion_tokens,
+            )
+            return cells
+        cells["error"] = result.cause
+        body = _answer_of(result)
+        if body is None:
+            return cells
+        endpoint = result.endpoint
+        vectors = result_lines.vectors(body) if endpoint == EMBEDDINGS else []
+        if len(vectors) > 1 and not self._several:
+            raise several_vectors(result)
+        cells[ANSWER] = result_lines.answer_text(body, endpoint)
+        cells["finish_reason"] = result_lines.finish_reason(body, endpoint) or None
+        cells["prompt_tokens"], cells["completion_tokens"] = result_lines.tokens(body)
+        for name, value in (_properties(result, body) if self._kinds else {}).items():
+            if name in self._kinds:
+                self._kinds[name].see(
+                    value if isinstance(value, (str, bool, dict, list)) or value is None else bytes(value)
+                )
+                cells[f"property:{name}"] = as_cell(value)
+        return cells
+
+
+def _answer_of(result: Result) -> dict[str, Any] | None:
+    """The body of an answer, be it only an invalid one; None where there is none."""
+    if result.line is None or (result.kind != "succeeded" and result.status != "invalid"):
+        return None
+    body: dict[str, Any] = result.body or (result_lines.parse(result.line) or {})["response"]["body"]
+    return body
+
+
+def _properties(result: Result, body: dict[str, Any]) -> Mapping[str, Any]:
+    """The properties of a structured answer, the first of several."""
+    if result.kind != "succeeded" or result.endpoint == EMBEDDINGS:
+        return {}
+    try:
+        value = read(result_lines.answer_texts(body, result.endpoint)[0])
+    except ValueError:
+        return {}
+    return value if isinstance(value, Object) else {}
+
+
+def vector_of(result: Result) -> Sequence[float] | None:
+    """The one vector of an answer; None where there is none. Raises Failure (2) for several."""
+    body = _answer_of(result)
+    found = result_lines.vectors(body) if body is not None and result.kind == "succeeded" else []
+    if len(found) > 1:
+        raise several_vectors(result)
+    return found[0] if found else None
+
+
+def several_vectors(result: Result) -> Failure:
+    """A request that gave more than one text to embed, where only one vector has a place."""
+    message = f"the answer to {plain(result.custom_id, 64)} holds several vectors, and a row has one cell for one"
+    return Failure(Exit.BAD_INPUT, "several_vectors", message, "fetch them with --format jsonl or csv")

@@ -1,0 +1,108 @@
+"""DuckDB: the engine under every table.
+
+Promises: one database is one process's and lives in memory and in a folder for what does not fit there; nothing is
+installed or fetched for it; what it says of a user's file or query is told as a failure of that file or query.
+
+Facts about DuckDB: https://duckdb.org/docs, "Configuration" and "CSV Import".
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from doubleword.failure import Failure, plain
+
+MEMORY = "300MB"
+ROWS_AT_ONCE = 2048
+
+Refusal = Callable[[str], Failure]
+
+
+class Database:
+    """A database whose temporary files stand in `folder`; closed at the end of the `with` block."""
+
+    def __init__(self, folder: Path) -> None:
+        import duckdb
+
+        self.folder = folder
+        self._names = 0
+        self._error = duckdb.Error
+        self._disk_error = duckdb.IOException
+        settings: dict[str, Any] = {
+            "memory_limit": MEMORY,
+            "temp_directory": str(folder / "spilled"),
+            "autoinstall_known_extensions": "false",
+        }
+        self._connection = duckdb.connect(config=settings)
+        self._connection.execute("SET TimeZone = 'UTC'")
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def allow(self, megabytes: int) -> None:
+        """Let so much memory be used, for what needs it at once."""
+        self._connection.execute(f"SET memory_limit = '{megabytes}MB'")
+
+    def new_name(self, kind: str) -> str:
+        """A name that nothing in the database has."""
+        self._names += 1
+        return f"{kind}_{self._names}"
+
+    def new_path(self, kind: str) -> Path:
+        """A path in the folder that no file has."""
+        return self.folder / self.new_name(kind)
+
+    def run(self, sql: str, refused: Refusal | None = None, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a statement. What DuckDB has against it is raised as `refused` makes it of one sentence.
+
+        Raises OSError where the disk fails.
+        """
+        return [row for block in self.blocks(sql, refused, values) for row in block]
+
+    def blocks(
+        self, sql: str, refused: Refusal | None = None, values: Sequence[Any] = ()
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """As `run`, some thousand rows at a time; a reading ends where another statement is run."""
+        try:
+            found = self._connection.execute(sql, values)
+            while rows := found.fetchmany(ROWS_AT_ONCE):
+                yield rows
+        except self._error as error:
+            raise self._told(error, refused) from error
+
+    def columns(self, query: str, refused: Refusal | None = None) -> list[tuple[str, str]]:
+        """The names and DuckDB's types of what `query` gives."""
+        return [(str(row[0]), str(row[1])) for row in self.run(f"DESCRIBE {query}", refused)]
+
+    def is_one_select(self, sql: str) -> bool:
+        """Whether `sql` is one statement, and one that only reads."""
+        import duckdb
+
+        try:
+            found = self._connection.extract_statements(sql)
+        except self._error:
+            return True  # what is wrong with it, running it will tell
+        return len(found) == 1 and found[0].type == duckdb.StatementType.SELECT
+
+    def _told(self, error: Exception, refused: Refusal | None) -> Exception:
+        said = str(error)
+        if isinstance(error, self._disk_error) and ("No space left" in said or "max_temp_directory_size" in said):
+            return OSError(errno.ENOSPC, "No space left on device", str(self.folder))
+        first = plain(said.partition("\n")[0].partition(": ")[2] or said, 240)
+        return refused(first) if refused is not None else error
+
+
+def name(identifier: str) -> str:
+    """`identifier` as a name in SQL, whatever it holds."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """`value` as a text in SQL."""
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,136 @@
+"""Files as DuckDB and the parsers take them: unpacked, in UTF-8.
+
+Promises: a file that is plain already is used where it is; of any other a copy is made that lasts as long as the
+database; bytes that are not in the encoding stay as they are, so that whoever reads the copy finds and names them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.system import Disk
+from doubleword.tables.database import Database
+from doubleword.text_encoding import MARK_BYTES, encoding_of
+
+STDIN = "-"
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+PACKED = (".gz", ".zst", ".zstd")
+BLOCK = 1 << 20
+
+
+def suffix(path: Path) -> str:
+    """The ending that tells the format, in lower case: `.csv` of `sales.csv.gz`."""
+    whole = path.name.lower()
+    for ending in PACKED:
+        whole = whole.removesuffix(ending)
+    return Path(whole).suffix
+
+
+def opened(path: Path, disk: Disk) -> BinaryIO:
+    """`path` open for reading; raises Failure (exit 2) where it is missing, a folder or not readable."""
+    try:
+        return disk.open(path)
+    except FileNotFoundError:
+        message, hint = f"there is no file {plain(path)}", "check the path; it is relative to the working directory"
+    except IsADirectoryError:
+        message, hint = f"{plain(path)} is a folder", "name a file in it"
+    except PermissionError:
+        message, hint = f"{plain(path)} may not be read", "check the file's permissions"
+    raise Failure(Exit.BAD_INPUT, "no_file", message, hint)
+
+
+def text_of(path: Path, disk: Disk, limit: int) -> str:
+    """The text of a small file, as editors save it: UTF-8, or what its byte order mark tells.
+
+    Raises Failure (exit 2) for a file that is missing, longer than `limit` bytes, or no such text.
+    """
+    with opened(path, disk) as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        message = f"{plain(path, 120)} is longer than {limit:,} bytes"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "name the file that is meant")
+    try:
+        return raw.decode(encoding_of("utf-8", raw[:MARK_BYTES]))
+    except UnicodeDecodeError as error:
+        message = f"{plain(path, 120)}: byte {error.start + 1} is not UTF-8"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "save it as UTF-8") from None
+
+
+def unpacked(path: Path, disk: Disk, target: Database) -> Path:
+    """`path` itself, or a copy of what is packed in it, or of standard input, which is read to its end."""
+    if str(path) == STDIN:
+        if sys.stdin is None:
+            raise Failure(Exit.BAD_INPUT, "no_input", "standard input is closed", "name a file: --input PATH")
+        return _copied(sys.stdin.buffer, path, target)
+    with opened(path, disk) as file:
+        start = file.read(4)
+        file.seek(0)
+        if not start.startswith((GZIP, ZSTANDARD)):
+            return path
+        with _reader(start, file) as reader:
+            return _copied(reader, path, target)
+
+
+@contextmanager
+def _reader(start: bytes, file: BinaryIO) -> Iterator[BinaryIO]:
+    if start.startswith(GZIP):
+        with gzip.open(file) as reader:
+            yield cast(BinaryIO, reader)
+        return
+    import zstandard
+
+    with zstandard.open(file, "rb") as reader:
+        yield cast(BinaryIO, reader)
+
+
+def _copied(reader: BinaryIO, path: Path, target: Database) -> Path:
+    copy = target.new_path("unpacked")
+    try:
+        with copy.open("wb") as file:
+            shutil.copyfileobj(reader, file, BLOCK)
+    except (EOFError, ValueError) as error:
+        raise _broken(path, error) from None
+    except OSError as error:
+        if error.errno is not None:  # of the disk; what gzip says of a broken file has none
+            raise
+        raise _broken(path, error) from None
+    return copy
+
+
+def _broken(path: Path, error: Exception) -> Failure:
+    return Failure(
+        Exit.BAD_INPUT, "bad_table", f"{plain(path)} cannot be unpacked: {plain(error, 120)}", "pack it anew"
+    )
+
+
+def in_utf8(path: Path, encoding: str, target: Database) -> tuple[Path, str]:
+    """`path` itself where it is UTF-8, else a copy in UTF-8; and the encoding it came in.
+
+    A byte order mark tells the encoding where `encoding` is UTF-8. Raises Failure (exit 2) for an unknown encoding.
+    """
+    with path.open("rb") as file:
+        found = encoding_of(encoding, file.read(MARK_BYTES))
+    if found in ("utf-8", "utf-8-sig"):
+        return path, found
+    copy = target.new_path("decoded")
+    with path.open(encoding=found, errors="surrogateescape", newline="") as text, copy.open("wb") as file:
+        try:
+            while block := text.read(BLOCK):
+                file.write(block.encode("utf-8", "surrogateescape"))
+        except UnicodeError as error:
+            message = f"{plain(path)} cannot be read as {plain(found, 20)}: {plain(error, 120)}"
+            raise Failure(Exit.BAD_INPUT, "bad_table", message, "add --encoding NAME") from None
+    return copy, found
+
+
+def as_text(path: Path, newline: str | None = None) -> io.TextIOWrapper:
+    """A plain file as text, without a byte order mark; bytes that are not UTF-8 become lone surrogates."""
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)

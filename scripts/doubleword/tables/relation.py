@@ -1,0 +1,129 @@
+"""Relations: the rows of one file, or of many alike, as SQL; and what the user says of how a source is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.tables.plain_copy import STDIN
+
+NESTED = re.compile(r"\[\d*\]$|^(STRUCT|MAP|UNION)\b|^LIST\b")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags of a source; None where the source itself is to tell. `header_row` counts lines from 1."""
+
+    format: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    quote: str | None = None
+    header_row: int | None = None
+    sheet: str | None = None
+    where: str | None = None
+
+    def shown(self, path: Path) -> str:
+        """What people call the source, for messages."""
+        return "standard input" if str(path) == STDIN else plain(path, 120)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: how users call it, its SQL in the relation, the type it is stored in, and the type of its values.
+
+    The two types differ where values came as text and are known to be numbers.
+    """
+
+    name: str
+    sql: str
+    stored: str = "VARCHAR"
+    type: str = "VARCHAR"
+
+    @property
+    def text(self) -> str:
+        """SQL for the cell as people write it, null where there is nothing."""
+        return as_text(self.sql, self.stored)
+
+    @property
+    def value(self) -> str:
+        """SQL for the value in its own type."""
+        return self.sql if self.stored == self.type else f"TRY_CAST({self.sql} AS {self.type})"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that DuckDB could not read: its line in the file, and what is wrong with it."""
+
+    line: int
+    problem: str
+
+
+@dataclass
+class Relation:
+    """Rows in order: `sql` stands after FROM. `own` and `problem` are SQL for those of `Row`, null by default.
+
+    `rejected` gives, when all rows were read, those that could not be; `above` lines stand before the first row,
+    cells are separated by `delimiter`. `elsewhere` is where in a single object the
+    rows may be that were meant. `warnings` are what the user should know of how the source was read.
+    """
+
+    sql: str
+    columns: list[Column]
+    own: str = "NULL"
+    problem: str = "NULL"
+    rejected: Callable[[], Iterable[Rejected]] = tuple
+    above: int = 0
+    delimiter: str = ""
+    byte_order_mark: bool = False
+    elsewhere: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+def as_text(sql: str, kind: str) -> str:
+    """SQL for a value of a DuckDB type as people write it: 19.99, 2023-11-14 22:13:20.5, true; nested ones as JSON."""
+    if kind == "VARCHAR":
+        return sql
+    if kind in ("FLOAT", "DOUBLE"):
+        return f"CASE WHEN NOT isnan({sql}) THEN CAST({sql} AS VARCHAR) END"
+    if kind == "BLOB":
+        return f"coalesce(TRY(decode({sql})), CAST({sql} AS VARCHAR))"
+    if NESTED.search(kind):
+        return f"CAST(to_json({_with_short_floats(sql, kind)}) AS VARCHAR)"
+    return f"CAST({sql} AS VARCHAR)"
+
+
+def _with_short_floats(sql: str, kind: str) -> str:
+    """`sql` with each FLOAT inside as the DOUBLE that is written the same, such as 19.99; a mere cast adds digits."""
+    parts = re.split(r'("(?:[^"]|"")*")', kind)  # names stand in quotes where they could be types
+    if not any(re.search(r"\bFLOAT\b", part) for part in parts[::2]):
+        return sql
+    as_texts, doubles = (
+        "".join(re.sub(r"\bFLOAT\b", other, part) if at % 2 == 0 else part for at, part in enumerate(parts))
+        for other in ("VARCHAR", "DOUBLE")
+    )
+    return f"CAST(CAST({sql} AS {as_texts}) AS {doubles})"
+
+
+def unlike_names(header: list[str], shown: str) -> list[str]:
+    """The names of columns: as they stand there, and `column3` for the third where it has none.
+
+    Raises Failure (exit 2) where two columns have one name.
+    """
+    twice = sorted({one for one in header if one.strip() and header.count(one) > 1})
+    if twice:
+        message = f"{shown} names the column {plain(twice[0], 60)} twice"
+        raise Failure(Exit.BAD_INPUT, "bad_table", message, "give columns unlike names")
+    taken = {one.casefold() for one in header}
+    found = []
+    for at, one in enumerate(header, 1):
+        free = one
+        if not one.strip():
+            free = f"column{at}"
+            while free.casefold() in taken:
+                free += "_"
+            taken.add(free.casefold())
+        found.append(free)
+    return found

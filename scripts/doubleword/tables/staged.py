@@ -1,0 +1,134 @@
+"""Rows on their way to DuckDB: written as JSON lines to a temporary file, read again as a relation.
+
+Promises: a text arrives as it was, with its NULs, line ends and blanks; half of a surrogate pair, which is no text,
+arrives as a question mark; of a column's values it is known whether a type holds every digit of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from doubleword.tables import database
+from doubleword.tables.database import Database
+
+BLOCK = 1 << 20
+# DuckDB's default for the longest object it reads.
+LONGEST = 16 << 20
+WHOLE_DIGITS = 18  # of a BIGINT, whatever they are
+DECIMAL_DIGITS = 38
+EXACT_DIGITS = 15  # of a DOUBLE, whatever they are
+
+
+class Staged:
+    """Rows written one after the other; used as a context manager, and read by `sql` once they are finished."""
+
+    def __init__(self, target: Database) -> None:
+        import msgspec
+
+        self.path = target.new_path("staged")
+        self.rows = 0
+        self._encode = msgspec.json.encode
+        self._longest = 0
+        self._file: BinaryIO | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def __enter__(self) -> Staged:
+        self._file = self.path.open("wb")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        elif self._file is not None:
+            self._file.close()
+
+    def finish(self) -> None:
+        """Write what is left; from then on the rows can be read."""
+        assert self._file is not None
+        if not self._file.closed:
+            self._flush()
+            self._file.close()
+
+    def add(self, values: Mapping[str, str | int | None]) -> None:
+        """Append a row of named values; names that are left out are null."""
+        self.add_line(self.line(values))
+
+    def line(self, values: Mapping[str, str | int | None]) -> bytes:
+        """The line that `add` would append, for `add_line` another time."""
+        try:
+            return self._encode(values)
+        except UnicodeEncodeError:
+            return self._encode({key: as_unicode(one) if isinstance(one, str) else one for key, one in values.items()})
+
+    def add_line(self, line: bytes) -> None:
+        """Append a row as `line` made it."""
+        self._pending.append(line)
+        self._pending_bytes += len(line)
+        self._longest = max(self._longest, len(line))
+        self.rows += 1
+        if self._pending_bytes > BLOCK:
+            self._flush()
+
+    def sql(self, types: Mapping[str, str]) -> str:
+        """What reads the rows in their order, with columns of these names and DuckDB types."""
+        columns = ", ".join(f"{database.text(name)}: {database.text(kind)}" for name, kind in types.items())
+        longest = f", maximum_object_size={2 * self._longest}" if self._longest > LONGEST // 2 else ""
+        place = database.text(str(self.path))
+        return f"read_json({place}, format='newline_delimited', columns={{{columns}}}{longest})"
+
+    def _flush(self) -> None:
+        assert self._file is not None
+        self._file.write(b"\n".join([*self._pending, b""]))
+        self._pending.clear()
+        self._pending_bytes = 0
+
+
+def as_unicode(text: str) -> str:
+    """`text` with question marks for halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
+
+
+class Kind:
+    """What the values of one column are, told as they come, and the type that holds all of them."""
+
+    def __init__(self) -> None:
+        self._kinds: set[str] = set()
+        self._digits = 0
+
+    def see(self, value: Any) -> None:
+        """Take note of a value as it is written in JSON: of a number its digits as bytes, of others any such value."""
+        if isinstance(value, str):
+            self._kinds.add("text")
+        elif isinstance(value, bytes):
+            self._kinds.add("number" if set(value) & set(b".eE") else "integer")
+            mantissa = value.lower().partition(b"e")[0]
+            self._digits = max(self._digits, sum(48 <= byte <= 57 for byte in mantissa))
+        elif isinstance(value, bool):
+            self._kinds.add("boolean")
+        elif value is not None:
+            self._kinds.add("nested")
+
+    @property
+    def type(self) -> str:
+        """The DuckDB type that holds every value as it is: VARCHAR where no other does."""
+        if self._kinds == {"boolean"}:
+            return "BOOLEAN"
+        if self._kinds == {"integer"}:
+            if self._digits <= WHOLE_DIGITS:
+                return "BIGINT"
+            return f"DECIMAL({DECIMAL_DIGITS}, 0)" if self._digits <= DECIMAL_DIGITS else "VARCHAR"
+        exact = self._kinds and self._kinds <= {"integer", "number"} and self._digits <= EXACT_DIGITS
+        return "DOUBLE" if exact else "VARCHAR"
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether no value came that says what the column holds."""
+        return not self._kinds
+
+    @property
+    def is_inexact(self) -> bool:
+        """Whether all values are numbers and no type but text holds their digits."""
+        return bool(self._kinds) and self._kinds <= {"integer", "number"} and self.type == "VARCHAR"
