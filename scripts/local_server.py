@@ -44,6 +44,9 @@ def parser() -> cli.Parser:
     made.add_argument("--data", type=Path, default=Path("doubleword-local"), metavar="DIR", help="where it keeps data")
     made.add_argument("--upstream", metavar="URL", help="let this OpenAI-compatible server answer, not the own models")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
+    made.add_argument("--prices", type=Path, metavar="FILE", help="keep a ledger, by the prices of this JSON file")
+    made.add_argument("--streamed", action="store_true", help="dispatch batches as streams, as the hosted server may")
+    made.add_argument("--background", action="store_true", help="take batches with the window background")
     made.add_argument("--while-stdin-open", action="store_true", help="stop when standard input ends")
     return made
 
@@ -56,12 +59,15 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     if missing:
         raise cannot_start(missing)
     from doubleword.engine.server import serve
+    from doubleword.engine.settings import Account, Prices, Settings, read_prices
 
+    prices = read_prices(args.prices) if args.prices else Prices()
     serve(
         data=args.data,
         host=args.host,
         port=args.port,
         upstream=args.upstream,
+        settings=Settings(account=Account(prices), streamed=args.streamed, background=args.background),
         while_stdin_open=args.while_stdin_open,
         listening=cli.announce,
     )

@@ -25,3 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--server", metavar="URL", help="run tests/contract on this server, with DOUBLEWORD_API_KEY")
     group.addoption("--chat-model", metavar="ID", help="a chat model of that server (default: its first model)")
     group.addoption("--embedding-model", metavar="ID", help="an embedding model of that server")
+    group.addoption(
+        "--upstream-port", metavar="N", type=int, help="where that server asks its models: let tests answer"
+    )
+    group.addoption("--streamed", action="store_true", help="judge the embedded engine with streamed dispatch")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,9 @@ from doubleword.engine.app import build
 from doubleword.engine.models.upstream import Upstream as UpstreamResponder
 from doubleword.engine.models.worker import Retries, Worker
 from doubleword.engine.server import listen
+from doubleword.engine.settings import Account, Prices, Settings
+from doubleword.engine.storage.ledger import Entry, Ledger
 from doubleword.engine.storage.store import Store
-from doubleword.engine.upload import Limits
 
 KEY = "test-key-0123456789"
 QUICK = Retries(most=3, first_wait_s=0.01, longest_wait_s=0.02)
@@ -47,9 +48,9 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serve(app: Any) -> Iterator[str]:
-    """Run an ASGI application on a free loopback port; yields its base URL, `/v1` included."""
-    listener = listen("127.0.0.1", 0)
+def serve(app: Any, port: int = 0) -> Iterator[str]:
+    """Run an ASGI application on a loopback port, a free one unless told; yields its base URL, `/v1` included."""
+    listener = listen("127.0.0.1", port)
     config = uvicorn.Config(app, log_level="critical", lifespan="on", ws="none", timeout_graceful_shutdown=1)
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server", daemon=True)
@@ -66,12 +67,20 @@ def serve(app: Any) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """An embedded engine that runs: where it listens, the key it takes, and what stands behind it."""
+    """An embedded engine that runs: where it listens, the key it takes, and what stands behind it.
+
+    What is changed in `settings` (prices, credits, a cap, lag of the analytics) counts from the next request on.
+    """
 
     base_url: str
     key: str
     upstream: Upstream
     store: Store
+    settings: Settings
+
+    def ledger(self) -> list[Entry]:
+        """What each answered request used and cost, oldest first."""
+        return Ledger(self.store, self.settings.account).entries()
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         """One HTTP call with the key; `path` begins after /v1."""
@@ -84,7 +93,7 @@ def engine_with_upstream(
     folder: Path,
     *,
     key: str = KEY,
-    limits: Limits | None = None,
+    settings: Settings | None = None,
     retries: Retries = QUICK,
     concurrency: int = 8,
     works: bool = True,
@@ -97,18 +106,24 @@ def engine_with_upstream(
     `wrap` may put ASGI middleware around the application, to inject faults; it must pass the lifespan on.
     `works=False` leaves every batch where its creation left it. `now` is the engine's clock.
     """
-    told = upstream or Upstream()
+    told, run_by = upstream or Upstream(), settings or Settings()
     with serve(told.app) as upstream_url:
         store = Store(folder, now)
         responder = UpstreamResponder(upstream_url, concurrency)
-        worker = Worker(store, responder, retries, idle_s=0.02) if works else None
+        worker = Worker(store, responder, run_by, retries, idle_s=0.02) if works else None
         try:
-            with serve(wrap(build(store, responder, worker, key, limits))) as base_url:
-                yield RunningEngine(base_url, key, told, store)
+            with serve(wrap(build(store, responder, run_by, worker, key))) as base_url:
+                yield RunningEngine(base_url, key, told, store, run_by)
         finally:
             told.release()
             responder.close()
             store.close()
+
+
+def priced(models: Mapping[str, Mapping[str, Sequence[float]]], **account: Any) -> Settings:
+    """Settings of an engine whose models have prices, by window: [input, output, cached input] USD per million."""
+    table = {model: {window: list(price) for window, price in windows.items()} for model, windows in models.items()}
+    return Settings(account=Account(Prices.of({"models": table}), **account))
 
 
 @dataclass(frozen=True)

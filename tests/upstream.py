@@ -1,9 +1,10 @@
 """A small OpenAI-compatible server for tests: its answers depend on the question alone, and it obeys.
 
-Where a request asks for answers of a schema, they are JSON that keeps to it.
+Where a request asks for answers of a schema, they are JSON that keeps to it; where it asks for a stream, they come
+as one, in pieces.
 
-`Upstream` is the handle: it can be told to fail, hold, cut or word the answer of every question that contains a
-text, and it keeps the questions it was asked. `Upstream.app` is the ASGI application to serve.
+`Upstream` is the handle: it can be told to fail, hold, delay, cut, break off or word the answer of every question
+that contains a text, and it keeps the questions it was asked. `Upstream.app` is the ASGI application to serve.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from starlette.routing import Route
 
 CHAT_MODEL = "test-chat"
 EMBEDDING_MODEL = "test-embedding"
+ANSWER_ID = "chatcmpl-1"
 
 
 @dataclass
@@ -32,9 +34,13 @@ class _Rule:
 
     text: str
     reply: Response | None = None
-    answer: str | None = None
+    message: dict[str, Any] | None = None
+    choice: dict[str, Any] | None = None
     gate: threading.Event | None = None
+    patience_s: float = 60.0
     below: int = 0
+    cached: int = 0
+    breaks: bool = False
     times: int | None = None
 
 
@@ -65,7 +71,23 @@ class Upstream:
 
     def say(self, text: str, answer: str) -> None:
         """Answer questions that contain `text` with `answer`."""
-        self._rules.append(_Rule(text, answer=answer))
+        self._rules.append(_Rule(text, message={"content": answer}))
+
+    def reply(self, text: str, message: dict[str, Any], **choice: Any) -> None:
+        """Answer chats that contain `text` with this `message`, in a choice that has the keys `choice` too."""
+        self._rules.append(_Rule(text, message=message, choice=choice))
+
+    def cache(self, text: str, tokens: int) -> None:
+        """Say of questions that contain `text` that `tokens` of their prompt were in the cache."""
+        self._rules.append(_Rule(text, cached=tokens))
+
+    def break_off(self, text: str) -> None:
+        """End the stream of every answer to a question that contains `text` half-way, as when a model server stops."""
+        self._rules.append(_Rule(text, breaks=True))
+
+    def delay(self, text: str, seconds: float) -> None:
+        """Answer questions that contain `text` that long after they came: also those of a batch cancelled meanwhile."""
+        self._rules.append(_Rule(text, gate=threading.Event(), patience_s=seconds))
 
     def cut(self, text: str, below: int) -> None:
         """Cut the answer in half, as for its length, where `max_tokens` is smaller than `below`."""
@@ -121,15 +143,23 @@ class Upstream:
         try:
             for rule in rules:
                 if rule.gate is not None:
-                    rule.gate.wait(60)
+                    rule.gate.wait(rule.patience_s)
             if chosen is not None and chosen.reply is not None:
                 return chosen.reply
-            said = next((rule.answer for rule in rules if rule.answer is not None), None) or _by_schema(body)
-            said = said or f"answer to: {asked}"
+            told = next((rule for rule in rules if rule.message is not None), _Rule("", message={}))
+            said = {"role": "assistant", "content": _by_schema(body) or f"answer to: {asked}", **(told.message or {})}
             answer = _answer(path, body, asked, said)
-            if any(body.get("max_tokens", rule.below) < rule.below for rule in rules):
-                answer["choices"][0]["finish_reason"] = "length"
-                answer["choices"][0]["message"]["content"] = said[: len(said) // 2]
+            for choice in answer.get("choices", ()):
+                choice.update(told.choice or {})
+            for rule in rules:
+                if body.get("max_tokens", rule.below) < rule.below:
+                    content = answer["choices"][0]["message"]["content"]
+                    answer["choices"][0]["finish_reason"] = "length"
+                    answer["choices"][0]["message"]["content"] = content[: len(content) // 2]
+                if rule.cached:
+                    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": rule.cached}
+            if body.get("stream"):
+                return _stream(answer, body, any(rule.breaks for rule in rules))
             return JSONResponse(answer)
         finally:
             with self._guard:
@@ -178,9 +208,13 @@ def vector(text: str) -> list[float]:
     return [byte / 256 for byte in hashlib.sha256(text.encode()).digest()[:8]]
 
 
-def _answer(path: str, body: dict[str, Any], asked: str, said: str) -> dict[str, Any]:
-    tokens = len(asked.split())
-    usage = {"prompt_tokens": tokens, "completion_tokens": 3, "total_tokens": tokens + 3}
+def _answer(path: str, body: dict[str, Any], asked: str, message: dict[str, Any]) -> dict[str, Any]:
+    tokens, count = len(asked.split()), body.get("n") or 1
+    usage: dict[str, Any] = {
+        "prompt_tokens": tokens,
+        "completion_tokens": 3 * count,
+        "total_tokens": tokens + 3 * count,
+    }
     if path == "/v1/embeddings":
         given = body["input"]
         texts = [given] if isinstance(given, str) else given
@@ -188,20 +222,46 @@ def _answer(path: str, body: dict[str, Any], asked: str, said: str) -> dict[str,
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "model": body["model"], "data": data, "usage": usage}
     if path == "/v1/completions":
-        choice: dict[str, Any] = {"index": 0, "text": said, "finish_reason": "stop"}
-        return {
-            "id": "cmpl-1",
-            "object": "text_completion",
-            "model": body["model"],
-            "choices": [choice],
-            "usage": usage,
-        }
-    choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": body["model"],
-        "choices": [choice],
-        "usage": usage,
-    }
+        choices = [{"index": n, "text": message["content"], "finish_reason": "stop"} for n in range(count)]
+        return {"id": "cmpl-1", "object": "text_completion", "model": body["model"], "choices": choices, "usage": usage}
+    choices = [{"index": n, "message": dict(message), "finish_reason": "stop"} for n in range(count)]
+    head = {"id": ANSWER_ID, "object": "chat.completion", "created": 0, "model": body["model"]}
+    return {**head, "choices": choices, "usage": usage}
+
+
+def _stream(answer: dict[str, Any], body: dict[str, Any], breaks: bool) -> Response:
+    """The answer as server-sent events, in the form of vLLM; where it `breaks`, without its second half."""
+    head = {name: value for name, value in answer.items() if name not in ("choices", "usage")}
+    head["object"] = "chat.completion.chunk" if head["object"] == "chat.completion" else head["object"]
+    first, second = [], []
+    for choice in answer["choices"]:
+        plain = {"index": choice["index"], "logprobs": choice.get("logprobs"), "finish_reason": None}
+        one, other = _halves(choice["message"] if "message" in choice else {"text": choice["text"]})
+        if "message" in choice:
+            first.append({**plain, "delta": {"role": "assistant", "content": None}})
+            one, other = {"delta": one}, {"delta": other}
+        first.append({**plain, **one})
+        second += [{**plain, **other, "finish_reason": choice["finish_reason"]}]
+    events = [{**head, "choices": [piece]} for piece in first]
+    if not breaks:
+        events += [{**head, "choices": [piece]} for piece in second]
+        if (body.get("stream_options") or {}).get("include_usage"):
+            events.append({**head, "choices": [], "usage": answer["usage"]})
+    ends = "" if breaks else "data: [DONE]\n\n"
+    content = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events) + ends
+    return Response(content, media_type="text/event-stream")
+
+
+def _halves(value: Any) -> tuple[Any, Any]:
+    """Two pieces of a message: each of its texts cut in the middle, and what names a thing in the first alone."""
+    if isinstance(value, str):
+        return value[: len(value) // 2], value[len(value) // 2 :]
+    if isinstance(value, list):
+        numbered = [({"index": n, **one}, {"index": n, **other}) for n, (one, other) in enumerate(map(_halves, value))]
+        return [one for one, _other in numbered], [other for _one, other in numbered]
+    if isinstance(value, dict):
+        names = ("role", "id", "type", "name")
+        cut = {name: _halves(inner) for name, inner in value.items() if name not in names}
+        told = {name: inner for name, inner in value.items() if name in names}
+        return told | {name: one for name, (one, _) in cut.items()}, {name: other for name, (_, other) in cut.items()}
+    return value, None

@@ -1,15 +1,21 @@
-"""The server under contract: the embedded engine before a test upstream, or the one named by --server."""
+"""The server under contract: the embedded engine before a test upstream, or the one named by --server.
+
+Where that server asks its models at a port of this machine, `--upstream-port` puts the test upstream there, so that
+tests which must control the answers judge it too. Whether it dispatches batches as streams is then seen, not told.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from tests.engine_process import engine_with_upstream, wait_until
+from tests.engine_process import engine_with_upstream, priced, serve, wait_until
 from tests.upstream import CHAT_MODEL, EMBEDDING_MODEL, Upstream
 
 from doubleword.server.key import read_key
@@ -17,17 +23,23 @@ from doubleword.server.key import read_key
 WAIT_S = 30.0
 FOREIGN_WAIT_S = 3600.0
 CHAT = "/v1/chat/completions"
+PRICES = {CHAT_MODEL: {"24h": [40, 1.25], "1h": [80, 2.5]}}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that speaks the contract. `upstream` is what answers behind it, None where nobody controls that."""
+    """A server that speaks the contract. `upstream` is what answers behind it, None where nobody controls that.
+
+    `streamed` says that it asks for streams when it runs a batch; unknown without an upstream, and then false.
+    """
 
     base_url: str
     key: str
     chat_model: str
     embedding_model: str | None
     upstream: Upstream | None = None
+    streamed: bool = False
+    wait_s: float = WAIT_S
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         """One HTTP call with the key; `path` begins after /v1."""
@@ -75,7 +87,7 @@ class Server:
             batch = self.batch(batch_id)
             return batch if batch["status"] in (statuses or ("completed",)) else None
 
-        found: dict[str, Any] = wait_until(reached, f"status {statuses}", WAIT_S if self.upstream else FOREIGN_WAIT_S)
+        found: dict[str, Any] = wait_until(reached, f"status {statuses}", self.wait_s)
         return found
 
     def run(self, lines: list[dict[str, Any]], *statuses: str) -> dict[str, Any]:
@@ -97,25 +109,53 @@ class Server:
         return self.rows(f"/files/{batch['error_file_id']}/content")
 
 
+@contextmanager
+def embedded(folder: Path, streamed: bool) -> Iterator[Server]:
+    """The embedded engine, whose chat model has a price and whose embedding model has none."""
+    with engine_with_upstream(folder, settings=replace(priced(PRICES), streamed=streamed)) as engine:
+        yield Server(engine.base_url, engine.key, CHAT_MODEL, EMBEDDING_MODEL, engine.upstream, streamed)
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that this run judges."""
-    url = request.config.getoption("--server")
-    if url is None:
-        with engine_with_upstream(tmp_path_factory.mktemp("engine")) as engine:
-            yield Server(engine.base_url, engine.key, CHAT_MODEL, EMBEDDING_MODEL, engine.upstream)
+    option = request.config.getoption
+    if option("--server") is None:
+        with embedded(tmp_path_factory.mktemp("engine"), option("--streamed")) as engine:
+            yield engine
         return
-    base_url = url.rstrip("/")
-    named = request.config.getoption("--chat-model")
+    base_url, named = option("--server").rstrip("/"), option("--chat-model")
     if named is None:
         headers = {"Authorization": f"Bearer {read_key()}"}
         named = requests.get(f"{base_url}/models", headers=headers, timeout=60).json()["data"][0]["id"]
-    yield Server(base_url, read_key(), named, request.config.getoption("--embedding-model"))
+    judged = Server(base_url, read_key(), named, option("--embedding-model"), wait_s=FOREIGN_WAIT_S)
+    if option("--upstream-port") is None:
+        yield judged
+        return
+    told = Upstream()
+    with serve(told.app, option("--upstream-port")):
+        judged.run([judged.line("seen")])
+        yield replace(judged, upstream=told, streamed=bool(told.calls and told.calls[-1].get("stream")))
+        told.release()
+
+
+@pytest.fixture(scope="session")
+def streamed(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that asks for streams: the one that is judged, or an engine that is told to."""
+    if server.streamed:
+        yield server
+    elif request.config.getoption("--server"):
+        pytest.skip("needs a server that asks for streams, and --upstream-port to see that it does")
+    else:
+        with embedded(tmp_path_factory.mktemp("streamed"), True) as engine:
+            yield engine
 
 
 @pytest.fixture
 def upstream(server: Server) -> Upstream:
-    """What answers behind the engine; tests that must control it are for the engine alone."""
+    """What answers behind the server."""
     if server.upstream is None:
-        pytest.skip("needs to control what answers the requests, which only the embedded engine allows")
+        pytest.skip("needs to control what answers the requests: --upstream-port")
     return server.upstream

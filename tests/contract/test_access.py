@@ -37,6 +37,19 @@ def test_the_list_of_models_names_those_that_can_be_used(server: Server) -> None
     assert all(set(model) == {"id", "object", "created", "owned_by"} for model in reply["data"])
 
 
+def test_the_list_of_models_can_be_asked_for_those_that_answer_at_once_and_for_efforts(server: Server) -> None:
+    """Each model is in one of the two halves; anything but true and false is refused."""
+
+    def listed(query: str) -> list[str]:
+        return [model["id"] for model in server.call("GET", f"/models{query}").json()["data"]]
+
+    halves = [listed(f"?available_for_realtime={flag}") for flag in ("true", "false")]
+    assert sorted(halves[0] + halves[1]) == listed("?include_reasoning_capabilities=true") == listed("")
+    assert server.chat_model in halves[0]
+    reply = server.call("GET", "/models?available_for_realtime=maybe")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_query_parameter")
+
+
 def test_a_chat_is_answered_at_once(server: Server) -> None:
     """The realtime endpoint takes the body of a request line."""
     reply = server.call("POST", "/chat/completions", json=server.line("a")["body"])
@@ -67,7 +80,15 @@ def test_the_status_of_who_answers_is_passed_on(server: Server, upstream: Upstre
     assert (reply.status_code, reply.json()) == (422, {"error": {"message": "no"}})
 
 
-def test_an_unknown_path_is_404_and_a_wrong_verb_405(server: Server) -> None:
-    """Both without a body."""
+@pytest.mark.parametrize("path", ["/no-such-route", "/files/", "/models/{model}"])
+def test_the_proxy_takes_every_path_that_no_route_takes(server: Server, path: str) -> None:
+    """It then misses the name of a model: there is no 404 for a path, not even without a key."""
+    for headers in ({}, {"Authorization": None}):
+        reply = server.call("GET", path.format(model=server.chat_model), headers=dict(headers))
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "bad_request")
+        assert reply.json()["error"]["message"].startswith("Could not parse onwards model")
+
+
+def test_a_wrong_verb_is_405(server: Server) -> None:
+    """Without a body."""
     assert server.call("PUT", "/files").status_code == 405
-    assert server.call("GET", "/no-such-route").status_code == 404

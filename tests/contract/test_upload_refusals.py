@@ -22,15 +22,14 @@ def changed(server: Server, change: dict[str, Any]) -> str:
     ("change", "status", "text"),
     [
         ({"custom_id": "x" * 65}, 400, "Line 1: custom_id exceeds maximum length of 64 characters (got 65)"),
-        (
-            {"custom_id": "caf\u00e9"},
-            400,
-            "Line 1: custom_id contains invalid characters: must be valid ASCII without control characters",
-        ),
-        (
-            {"custom_id": "a\nb"},
-            400,
-            "Line 1: custom_id contains invalid characters: must be valid ASCII without control characters",
+        ({"custom_id": "\u00e9" * 33}, 400, "Line 1: custom_id exceeds maximum length of 64 characters (got 66)"),
+        *(
+            (
+                {"custom_id": f"a{control}b"},
+                400,
+                "Line 1: custom_id contains invalid characters: must be valid ASCII without control characters",
+            )
+            for control in ("\n", "\0", "\x7f")
         ),
         ({"method": "GET"}, 400, "Line 1: Unsupported HTTP method 'GET'. Only POST is currently supported."),
         ({"url": "/v1/chat"}, 400, f"Line 1: Unsupported URL path '/v1/chat'. Allowed paths are: {URLS}"),

@@ -15,6 +15,7 @@ from tests.engine.conftest import causes, chat_line, rows, start_batch, wait_for
 from tests.engine_process import ServerProcess, server_process
 
 from doubleword.engine.models.model import CHAT_MODEL, EMBEDDING_MODEL, BundledModels
+from doubleword.engine.models.streaming import answer_streamed
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,24 @@ def test_responses_and_completions_are_answered_at_once(engine: ServerProcess) -
     assert response["output"][0]["content"][0]["text"].strip()
     completion = engine.call("POST", "/completions", json={"model": CHAT_MODEL, "prompt": "Once", "max_tokens": 4})
     assert completion.json()["choices"][0]["text"]
+
+
+def test_every_choice_is_counted_and_streams_lose_what_they_lose() -> None:
+    """Of two choices, of two prompts; a seed gives the same two again. Streamed dispatch leaves no logprobs."""
+    models = BundledModels()
+    messages = [{"role": "user", "content": "Tell me a story."}]
+    chat = {"model": CHAT_MODEL, "messages": messages, "max_tokens": 4, "n": 2, "seed": 1, "logprobs": True}
+    one, other = (models.answer("/v1/chat/completions", chat).body for _ in range(2))
+    assert [choice["index"] for choice in one["choices"]] == [0, 1]
+    assert [choice["message"] for choice in one["choices"]] == [choice["message"] for choice in other["choices"]]
+    assert one["usage"]["completion_tokens"] == 8
+    assert one["usage"]["total_tokens"] == one["usage"]["prompt_tokens"] + 8
+    texts = {"model": CHAT_MODEL, "prompt": ["Once", "Twice upon a time"], "max_tokens": 4}
+    both = models.answer("/v1/completions", texts).body
+    assert (len(both["choices"]), both["usage"]["completion_tokens"]) == (2, 8)
+    streamed = answer_streamed(models, "/v1/chat/completions", chat).body
+    assert all("logprobs" in choice for choice in one["choices"])
+    assert not any("logprobs" in choice for choice in streamed["choices"])
 
 
 def test_the_weights_are_found_without_importing_their_package(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from tests.engine.conftest import causes, chat_line, look, rows, start_batch, wa
 from tests.engine_process import engine_with_upstream, serve, server_process, wait_until
 from tests.upstream import Upstream
 
+from doubleword.engine.settings import Limits, Settings
 from doubleword.engine.storage.batches import Refused
 from doubleword.engine.storage.contents import Contents, Page
 from doubleword.engine.storage.store import Store
-from doubleword.engine.upload import Limits, LineReader, UploadReader
+from doubleword.engine.upload import LineReader, UploadReader
 from doubleword.failure import Failure
 
 
@@ -184,7 +185,7 @@ def test_files_over_the_limits_are_refused(tmp_path: Path) -> None:
     """Requests, bytes and the size of one body, each in the server's words; nothing is stored."""
     limits = Limits(file_bytes=20_000, requests=3, body_bytes=1_000)
     good = json.dumps(chat_line("a"))
-    with engine_with_upstream(tmp_path, limits=limits) as engine:
+    with engine_with_upstream(tmp_path, settings=Settings(limits)) as engine:
 
         def send(content: str) -> tuple[int, str]:
             reply = engine.call("POST", "/files", files={"file": ("f.jsonl", content)}, data={"purpose": "batch"})

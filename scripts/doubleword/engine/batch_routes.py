@@ -16,30 +16,44 @@ from starlette.routing import Route
 
 from doubleword.engine.file_routes import stream
 from doubleword.engine.models.answer import Responder
-from doubleword.engine.storage.batches import STATUS_FILTERS, WINDOWS_S, Batches, Refused, Search
+from doubleword.engine.settings import Settings
+from doubleword.engine.storage.batches import BACKGROUND, STATUS_FILTERS, WINDOWS_S, Batches, Refused, Search
 from doubleword.engine.storage.contents import Contents
 from doubleword.engine.storage.files import Files
+from doubleword.engine.storage.ledger import Ledger
 from doubleword.engine.storage.store import Store, is_id
 from doubleword.engine.upload import URLS
 from doubleword.engine.web import content_page, json_object, list_limit, list_object, path_id, text_field, unfit
 
 
-def batch_routes(store: Store, responder: Responder, wake: Callable[[], None]) -> list[Route]:
+def batch_routes(store: Store, responder: Responder, settings: Settings, wake: Callable[[], None]) -> list[Route]:
     """The routes over `store`; `wake` is called when there may be new work."""
-    batches, contents, files = Batches(store), Contents(store), Files(store)
+    ledger = Ledger(store, settings.account)
+    batches, contents, files = Batches(store, ledger), Contents(store), Files(store, ledger)
+
+    def make(asked: tuple[str, str, str], metadata: dict[str, str]) -> dict[str, Any]:
+        if ledger.balance() < 0:
+            raise Refused(402, "Account balance too low. Please add credits to continue.")
+        gone = [model for model in files.models(asked[0]) if responder.model_kind(model) is None]
+        if gone:
+            raise Refused(400, f"The following model(s) are no longer available: {', '.join(gone)}")
+        if ledger.left_of_cap() <= 0:
+            raise Refused(402, "The API key used for this batch has reached its spending cap. Raise or remove the cap.")
+        return batches.create(*asked, metadata)
 
     async def create(request: Request) -> Response:
         body = await json_object(request)
-        asked = _checked(body)
-        shown = await run_in_threadpool(_create, batches, files, responder, asked, _metadata(body))
+        asked = _checked(body, settings.background)
+        shown = await run_in_threadpool(make, asked, _metadata(body))
         wake()
         return JSONResponse(shown, 201)
 
     def page(request: Request) -> Response:
-        return JSONResponse(list_object(*batches.page(_search(request), _wants_analytics(request))))
+        wants_analytics = "analytics" in request.query_params.get("include", "").split(",")
+        return JSONResponse(list_object(*batches.page(_search(request), wants_analytics)))
 
     def get(request: Request) -> Response:
-        return JSONResponse(batches.get(path_id(request, "batch"), _wants_analytics(request)))
+        return JSONResponse(batches.get(path_id(request, "batch")))
 
     def cancel(request: Request) -> Response:
         return JSONResponse(batches.cancel(path_id(request, "batch")))
@@ -85,26 +99,19 @@ def batch_routes(store: Store, responder: Responder, wake: Callable[[], None]) -
     ]
 
 
-def _checked(body: dict[str, Any]) -> tuple[str, str, str]:
+def _checked(body: dict[str, Any], background: bool) -> tuple[str, str, str]:
     """input_file_id, endpoint and window of a request to create a batch (batches.rs:523-950, checks 1 to 4)."""
     file_id, endpoint, window = (text_field(body, name) for name in ("input_file_id", "endpoint", "completion_window"))
     _metadata(body)
-    if window not in WINDOWS_S:
+    if window == BACKGROUND and not background:
+        raise Refused(403, "Insufficient permissions to Create background batches")
+    if window not in (*WINDOWS_S, BACKGROUND):
         raise Refused(400, f"Unsupported completion_window. Allowed values: {', '.join(WINDOWS_S)}")
     if endpoint not in URLS:
         raise Refused(400, f"Unsupported endpoint '{endpoint}'. Supported: {', '.join(URLS)}")
     if not is_id(file_id):
         raise Refused(400, "Invalid input_file_id format")
     return file_id.lower(), endpoint, window
-
-
-def _create(
-    batches: Batches, files: Files, responder: Responder, asked: tuple[str, str, str], metadata: dict[str, str]
-) -> dict[str, Any]:
-    gone = [model for model in files.models(asked[0]) if responder.model_kind(model) is None]
-    if gone:
-        raise Refused(400, f"The following model(s) are no longer available: {', '.join(gone)}")
-    return batches.create(*asked, metadata)
 
 
 def _metadata(body: dict[str, Any]) -> dict[str, str]:
@@ -142,7 +149,3 @@ def _moment(request: Request, name: str) -> float | None:
     except ValueError:
         raise Refused(400, f"Failed to deserialize query string: {name}: input contains invalid characters") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _wants_analytics(request: Request) -> bool:
-    return "analytics" in request.query_params.get("include", "").split(",")

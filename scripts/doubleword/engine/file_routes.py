@@ -15,17 +15,19 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from doubleword.engine.models.answer import Responder
+from doubleword.engine.settings import Limits, Settings
 from doubleword.engine.storage.batches import Refused
 from doubleword.engine.storage.contents import Content, Contents
 from doubleword.engine.storage.files import Files
+from doubleword.engine.storage.ledger import Ledger
 from doubleword.engine.storage.store import Store
-from doubleword.engine.upload import MULTIPART_OVERHEAD, Limits, LineReader, UploadReader, too_large
+from doubleword.engine.upload import MULTIPART_OVERHEAD, LineReader, UploadReader, too_large
 from doubleword.engine.web import content_page, list_limit, list_object, path_id
 
 
-def file_routes(store: Store, responder: Responder, limits: Limits) -> list[Route]:
+def file_routes(store: Store, responder: Responder, settings: Settings) -> list[Route]:
     """The routes over `store`; `responder` says which models a line may name."""
-    files, contents = Files(store), Contents(store)
+    files, contents = Files(store, Ledger(store, settings.account)), Contents(store)
 
     def page(request: Request) -> Response:
         query = request.query_params
@@ -52,10 +54,11 @@ def file_routes(store: Store, responder: Responder, limits: Limits) -> list[Rout
 
     def cost_estimate(request: Request) -> Response:
         file_id = path_id(request, "file")
-        return JSONResponse(_found(files.estimate(file_id), file_id))
+        window = request.query_params.get("completion_window", "24h")
+        return JSONResponse(_found(files.estimate(file_id, window), file_id))
 
     return [
-        Route("/v1/files", _upload(store, files, responder, limits), methods=["POST"]),
+        Route("/v1/files", _upload(store, files, responder, settings.limits), methods=["POST"]),
         Route("/v1/files", page),
         Route("/v1/files/{id}", get),
         Route("/v1/files/{id}", delete, methods=["DELETE"]),

@@ -23,6 +23,7 @@ from doubleword.engine.models.model import BundledModels
 from doubleword.engine.models.openmp import ensure_openmp
 from doubleword.engine.models.upstream import Upstream
 from doubleword.engine.models.worker import Worker
+from doubleword.engine.settings import REALTIME, Prices, Settings
 from doubleword.engine.storage.store import Store
 from doubleword.failure import Exit, Failure
 from doubleword.server.key import read_key
@@ -36,6 +37,7 @@ def serve(
     host: str,
     port: int,
     upstream: str | None,
+    settings: Settings,
     while_stdin_open: bool,
     listening: Callable[[dict[str, Any]], None],
 ) -> NoReturn:
@@ -50,8 +52,10 @@ def serve(
     if upstream is None:
         ensure_openmp(data.resolve())
     responder: Responder = BundledModels() if upstream is None else Upstream(upstream)
+    if upstream is None and not settings.account.prices.models:  # what runs on this machine costs nothing
+        settings.account.prices = Prices.of({"models": {name: {REALTIME: [0, 0]} for name in responder.models()}})
     store = Store(data)
-    app = build(store, responder, Worker(store, responder), key)
+    app = build(store, responder, settings, Worker(store, responder, settings), key)
     listener = listen(host, port)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=GRACE_S

@@ -11,7 +11,6 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +18,7 @@ import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from doubleword.engine.settings import Limits
 from doubleword.engine.storage.batches import Refused
 from doubleword.engine.storage.files import Line, Upload
 
@@ -34,15 +34,6 @@ REFUSED_PARAMETERS = {
     "/v1/responses": ((*REASONING, "reasoning_effort"), "; use 'reasoning.effort'"),
     "/v1/completions": ((*REASONING, "reasoning", "reasoning_effort"), ""),
 }
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one file may hold: as documented, and for a body as in the server's code; no route tells them."""
-
-    file_bytes: int = 200_000_000
-    requests: int = 50_000
-    body_bytes: int = 10 * 1024 * 1024
 
 
 class LineReader:
@@ -122,7 +113,8 @@ def check_line(text: str, number: int, limits: Limits, model_kind: Callable[[str
     size = len(custom_id.encode())
     if size > 64:
         raise Refused(400, f"Line {number}: custom_id exceeds maximum length of 64 characters (got {size})")
-    if not re.fullmatch(r"[\t\x20-\x7e]*", custom_id):
+    # Letters of any language pass, although the text says otherwise: HeaderValue::from_str takes their bytes.
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", custom_id):
         raise Refused(
             400,
             f"Line {number}: custom_id contains invalid characters: must be valid ASCII without control characters",

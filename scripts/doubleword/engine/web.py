@@ -60,19 +60,27 @@ def list_object(page: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
     return {"object": "list", "data": page, **ends, "has_more": has_more}
 
 
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """The request's body; None where it is longer than `limit` bytes."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
 async def json_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises `Refused` as axum rejects: 415, 413, 400, 422."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Refused(415, "Expected request with `Content-Type: application/json`")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > JSON_BODY_BYTES:
-            raise Refused(413, "Failed to buffer the request body: length limit exceeded")
-        parts.append(part)
+    content = await read_body(request, JSON_BODY_BYTES)
+    if content is None:
+        raise Refused(413, "Failed to buffer the request body: length limit exceeded")
     try:
-        body = orjson.loads(b"".join(parts))
+        body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise Refused(400, f"Failed to parse the request body as JSON: {error}") from None
     if not isinstance(body, dict):

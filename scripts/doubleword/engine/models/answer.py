@@ -14,10 +14,14 @@ from doubleword.engine.storage.store import dumps
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: `body` is a JSON value, or the text of what was not JSON."""
+    """An HTTP answer: `body` is a JSON value, or the text of what was not JSON.
+
+    `first_byte_ms` is how long it took to begin, None where it came in one piece.
+    """
 
     status: int
     body: Any
+    first_byte_ms: float | None = None
 
     @property
     def text(self) -> str:
@@ -43,6 +47,7 @@ class Responder(Protocol):
     """Answers requests; its methods may be called from several threads at once."""
 
     concurrency: int
+    streams: bool  # whether it answers `"stream": true` with a stream of events
 
     def model_kind(self, model: str) -> str | None:
         """CHAT or EMBEDDINGS; "" for a model whose kind is not known; None for an unknown model."""
@@ -54,6 +59,8 @@ class Responder(Protocol):
         """Answer the POST of `body` to `url`. Raises `NoAnswer`."""
 
 
-def refusal(status: int, message: str, code: str | None = None, kind: str = "invalid_request_error") -> Answer:
+def refusal(
+    status: int, message: str, code: str | None = None, kind: str = "invalid_request_error", param: str | None = None
+) -> Answer:
     """An error in the OpenAI envelope."""
-    return Answer(status, {"error": {"message": message, "type": kind, "param": None, "code": code}})
+    return Answer(status, {"error": {"message": message, "type": kind, "param": param, "code": code}})

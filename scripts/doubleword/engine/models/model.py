@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import itertools
 import os
 import secrets
 import struct
@@ -24,6 +25,7 @@ EMBEDDING_MODEL = "multilingual-e5-small"
 CONTEXT_TOKENS = 2048  # of each of the requests that run at once; what SmolLM2 was trained with
 CONCURRENCY = 4
 DIMENSIONS = 384
+MOST_CHOICES = 128  # as in OpenAI's API
 # Both engines compute with OpenMP, whose threads would otherwise spin while they wait. Beside other work on the
 # same cores that made chats six times slower; alone it costs nothing. Read when the first of them is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -33,6 +35,7 @@ class BundledModels:
     """Answers with the models that ship inside Python packages."""
 
     concurrency = CONCURRENCY
+    streams = False
 
     def __init__(self) -> None:
         self._chat = _ChatModel()
@@ -66,6 +69,12 @@ class _ChatModel:
     def answer(self, url: str, body: dict[str, Any]) -> Answer:
         if body.get("stream"):
             return refusal(400, "the embedded engine does not stream")
+        count, prompts = body.get("n"), body.get("prompt")
+        count = count if isinstance(count, int) and 1 < count <= MOST_CHOICES else 1
+        if isinstance(prompts, list) and len(prompts) > 1 and all(isinstance(one, str) for one in prompts):
+            return self._each(url, [{**body, "prompt": one} for one in prompts], count)
+        if count > 1:
+            return self._each(url, [body], count)
         try:
             server = self._loaded()
             chat = url == "/v1/chat/completions"
@@ -78,6 +87,27 @@ class _ChatModel:
             return _llama_refusal(reply["error"])
         reply = {key: value for key, value in reply.items() if key != "timings"}
         return Answer(200, {**reply, "model": body["model"]})
+
+    def _each(self, url: str, requests: list[dict[str, Any]], count: int) -> Answer:
+        """Ask for each of `count` choices by itself: the `usage` of llama.cpp counts the first of several alone."""
+        whole: dict[str, Any] = {}
+        for request, number in itertools.product(requests, range(count)):
+            seed = request.get("seed")
+            seeded = {"seed": seed + number} if isinstance(seed, int) else {}
+            answer = self.answer(url, {**request, "n": 1, **seeded})
+            if answer.status != 200:
+                return answer
+            used = answer.body["usage"]
+            whole = whole or {
+                **answer.body,
+                "choices": [],
+                "usage": {**used, "prompt_tokens": 0, "completion_tokens": 0},
+            }
+            whole["choices"] += [{**one, "index": len(whole["choices"])} for one in answer.body["choices"]]
+            whole["usage"]["prompt_tokens"] += used["prompt_tokens"] if number == 0 else 0
+            whole["usage"]["completion_tokens"] += used["completion_tokens"]
+        whole["usage"]["total_tokens"] = whole["usage"]["prompt_tokens"] + whole["usage"]["completion_tokens"]
+        return Answer(200, whole)
 
     def _loaded(self) -> Any:
         with self._guard:

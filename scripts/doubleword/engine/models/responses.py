@@ -6,24 +6,30 @@ express is refused with a 400 instead of being dropped in silence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from doubleword.engine.models.answer import Answer, Responder, refusal
+from doubleword.engine.models.streaming import answer_streamed
 
+CHAT = "/v1/chat/completions"
 SAME = ("model", "temperature", "top_p", "seed", "stop", "user", "parallel_tool_calls", "top_logprobs")
 REFUSED = ("previous_response_id", "conversation", "prompt")
 
 
-def answer_responses(responder: Responder, body: dict[str, Any]) -> Answer:
-    """The answer to a POST of `body` to /v1/responses. Raises `NoAnswer` as the responder does."""
+def answer_responses(responder: Responder, body: dict[str, Any], streamed: bool = False) -> Answer:
+    """The answer to a POST of `body` to /v1/responses. Raises `NoAnswer` as the responder does.
+
+    Where the chat is `streamed`, the server says of every response that it is completed.
+    """
     try:
         chat = _chat_request(body)
     except (ValueError, TypeError, KeyError) as problem:
         return refusal(400, str(problem))
-    answer = responder.answer("/v1/chat/completions", chat)
+    answer = answer_streamed(responder, CHAT, chat) if streamed else responder.answer(CHAT, chat)
     if answer.status >= 400 or not isinstance(answer.body, dict):
         return answer
-    return Answer(answer.status, _response(body, answer.body))
+    return replace(answer, body=_response(body, answer.body, tells_cuts=not streamed))
 
 
 def _chat_request(body: dict[str, Any]) -> dict[str, Any]:
@@ -100,10 +106,11 @@ def _content_part(part: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"the embedded engine does not read content of type {part['type']}")
 
 
-def _response(body: dict[str, Any], chat: dict[str, Any]) -> dict[str, Any]:
+def _response(body: dict[str, Any], chat: dict[str, Any], tells_cuts: bool) -> dict[str, Any]:
+    """The response of a chat. A refusal is lost, as on the server: its text is empty."""
     choice = (chat.get("choices") or [{}])[0]
     message = choice.get("message") or {}
-    cut = choice.get("finish_reason") == "length"
+    cut = tells_cuts and choice.get("finish_reason") == "length"
     status = "incomplete" if cut else "completed"
     output: list[dict[str, Any]] = []
     if message.get("content") or not message.get("tool_calls"):
@@ -122,6 +129,7 @@ def _response(body: dict[str, Any], chat: dict[str, Any]) -> dict[str, Any]:
         )
     usage = chat.get("usage") or {}
     details = usage.get("completion_tokens_details") or {}
+    prompt_details = usage.get("prompt_tokens_details") or {}
     return {
         "id": chat.get("id", "resp"),
         "object": "response",
@@ -139,7 +147,7 @@ def _response(body: dict[str, Any], chat: dict[str, Any]) -> dict[str, Any]:
         "tools": body.get("tools") or [],
         "usage": {
             "input_tokens": usage.get("prompt_tokens", 0),
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": prompt_details.get("cached_tokens", 0)},
             "output_tokens": usage.get("completion_tokens", 0),
             "output_tokens_details": {"reasoning_tokens": details.get("reasoning_tokens", 0)},
             "total_tokens": usage.get("total_tokens", 0),

@@ -39,6 +39,7 @@ class Upstream:
                 Exit.BAD_INPUT, "bad_url", f"{url} is not the URL of a server", "--upstream http://127.0.0.1:11434/v1"
             )
         self.concurrency = concurrency
+        self.streams = True
         self._root = url.rstrip("/").removesuffix("/v1")
         self._local = parts.hostname in ("localhost", "127.0.0.1", "::1")
         self._own = threading.local()
@@ -67,15 +68,18 @@ class Upstream:
                 headers={"Content-Type": "application/json"},
                 timeout=(CONNECT_S, READ_S),
                 allow_redirects=False,
+                stream=bool(body.get("stream")),
             )
+            content = _content(reply)
         except requests.Timeout as error:
             raise NoAnswer("Timeout", _cause(error)) from error
         except requests.RequestException as error:
             raise NoAnswer("NetworkError", _cause(error)) from error
+        first_byte_ms = reply.elapsed.total_seconds() * 1000
         try:
-            return Answer(reply.status_code, orjson.loads(reply.content))
+            return Answer(reply.status_code, orjson.loads(content), first_byte_ms)
         except orjson.JSONDecodeError:
-            return Answer(reply.status_code, reply.content.decode(errors="replace"))
+            return Answer(reply.status_code, content.decode(errors="replace"), first_byte_ms)
 
     def close(self) -> None:
         """Close the connections; what is still being asked then fails."""
@@ -101,6 +105,18 @@ class _Key(AuthBase):
         if key:
             request.headers["Authorization"] = f"Bearer {key}"
         return request
+
+
+def _content(reply: requests.Response) -> bytes:
+    """The reply's body. Of a stream that breaks, what had come until then: the server takes that for an answer."""
+    parts: list[bytes] = []
+    try:
+        for part in reply.iter_content(1 << 16):
+            parts.append(part)
+    except requests.RequestException:
+        if not any(b"data:" in part for part in parts):
+            raise
+    return b"".join(parts)
 
 
 def _cause(error: requests.RequestException) -> str:

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
-from doubleword.engine.models.answer import Answer, NoAnswer, Responder, refusal
-from doubleword.engine.models.responses import answer_responses
-from doubleword.engine.storage.queue import Again, Claim, Ended, Queue, Tokens
+from doubleword.engine.models.answer import NoAnswer, Responder
+from doubleword.engine.models.proxy import respond, used_tokens, with_id
+from doubleword.engine.settings import Settings
+from doubleword.engine.storage.ledger import Ledger
+from doubleword.engine.storage.queue import Again, Claim, Ended, Queue
 from doubleword.engine.storage.store import Store, dumps
 from doubleword.system import Disk
 
@@ -44,11 +45,18 @@ class Worker:
     """Runs in threads of its own between `start` and `stop`. `idle_s` is how often it looks for new work."""
 
     def __init__(
-        self, store: Store, responder: Responder, retries: Retries | None = None, idle_s: float = 0.25
+        self,
+        store: Store,
+        responder: Responder,
+        settings: Settings,
+        retries: Retries | None = None,
+        idle_s: float = 0.25,
     ) -> None:
         self._store = store
-        self._queue = Queue(store)
+        self._ledger = Ledger(store, settings.account)
+        self._queue = Queue(store, self._ledger)
         self._responder = responder
+        self._settings = settings
         self._retries = retries or Retries()
         self._idle_s = idle_s
         self._stopping = threading.Event()
@@ -131,9 +139,9 @@ class Worker:
             self._outcomes.put(outcome)
 
     def _run(self, claim: Claim) -> Ended | Again:
-        started = time.monotonic()
+        started, streamed = time.monotonic(), self._settings.streamed
         try:
-            answer = respond(self._responder, claim.url, orjson.loads(claim.body))
+            answer = respond(self._responder, self._ledger, claim.url, orjson.loads(claim.body), streamed)
         except NoAnswer as failure:
             final = {"type": failure.kind, "details": {"error": failure.error}}
             may_retry, status = failure.kind != "RequestBuilderError", None
@@ -144,8 +152,9 @@ class Worker:
             took_ms = (time.monotonic() - started) * 1000
             status = answer.status
             if status < 400:
-                body = with_id(claim.url, answer.body, claim.id)
-                return Ended(claim, True, status, dumps(body), took_ms, used_tokens(body))
+                body = with_id(claim.url, answer.body, claim.id, streamed)
+                first_byte_ms = took_ms if answer.first_byte_ms is None else answer.first_byte_ms
+                return Ended(claim, True, status, dumps(body), took_ms, first_byte_ms, used_tokens(body))
             may_retry = status >= 500 or status in RETRIED
             kind = "RetriableHttpStatus" if may_retry else "NonRetriableHttpStatus"
             final = {"type": kind, "details": {"status": status, "body": answer.raw}}
@@ -153,35 +162,3 @@ class Worker:
         if may_retry and claim.attempts < self._retries.most and again < claim.expires_at:
             return Again(claim, again)
         return Ended(claim, False, status, dumps(final), (time.monotonic() - started) * 1000)
-
-
-def respond(responder: Responder, url: str, body: dict[str, Any]) -> Answer:
-    """The answer to one request; /v1/responses is translated to a chat and back, as the server does."""
-    if url == "/v1/responses":
-        return answer_responses(responder, body)
-    if url == "/v1/messages":
-        return refusal(400, "the embedded engine does not answer /v1/messages")
-    return responder.answer(url, body)
-
-
-def with_id(url: str, body: Any, request_id: str) -> Any:
-    """`body` with the id that the server's proxy gives to chats and responses (onwards/src/response_id.rs)."""
-    named = isinstance(body, dict) and "id" in body and url in ("/v1/chat/completions", "/v1/responses")
-    return {**body, "id": f"resp_{request_id}"} if named else body
-
-
-def used_tokens(body: Any) -> Tokens:
-    """What the answer's `usage` says, in the words of either API."""
-    usage = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(usage, dict):
-        return Tokens()
-    details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    return Tokens(
-        _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        _count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
-    )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 1 << 53 else None

@@ -8,15 +8,18 @@ for two of its bugs: a batch cancelled before its rows exist ends as cancelled i
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from doubleword.engine.storage.ledger import Ledger
 from doubleword.engine.storage.store import Store, dumps, new_id
 
 WINDOWS_S = {"24h": 86400, "1h": 3600}
+BACKGROUND = "background"
 RESERVED = {"created_by_email", "context_name", "context_type", "request_source", "created_by", "dw_user_agent"}
 HIDDEN = {"dw_source_id", "dw_source_name", "dw_sync_id", "dw_external_key"}
 OWNER = "local@localhost"
@@ -30,8 +33,7 @@ STATUS_FILTERS = {
 }
 REPEND = (
     "UPDATE requests SET state = 'pending', attempts = 0, not_before = 0, finished = NULL, size = NULL, status = NULL,"
-    " outcome = NULL, duration_ms = NULL, prompt_tokens = NULL, completion_tokens = NULL, reasoning_tokens = NULL"
-    " WHERE batch_no = ? AND "
+    " outcome = NULL WHERE batch_no = ? AND "
 )
 
 
@@ -60,11 +62,12 @@ class Search:
 class Batches:
     """What the /batches routes do to the store. Methods that take an id raise `Refused` (404) for an unknown one."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
+        self._ledger = ledger
 
     def create(self, input_file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> dict[str, Any]:
-        """Record a batch in state `validating`; the worker gives it its rows.
+        """Record a batch in state `validating`; the worker gives it its rows. One in the background has no deadline.
 
         Both result files exist from the start, and stay empty where there is nothing to hold (pg.rs:437-520).
         """
@@ -92,7 +95,7 @@ class Batches:
                     results["batch_output"],
                     results["batch_error"],
                     now,
-                    now + WINDOWS_S[window],
+                    now + WINDOWS_S.get(window, math.inf),
                 ),
             ).lastrowid
             for purpose, file_id in results.items():
@@ -103,15 +106,15 @@ class Batches:
                 )
             return _batch_object(connection, _row(connection, batch_id), now)
 
-    def get(self, batch_id: str, analytics: bool = False) -> dict[str, Any]:
+    def get(self, batch_id: str) -> dict[str, Any]:
         """The batch object as it stands."""
         with self._store.reading() as connection:
-            return _shown(connection, _row(connection, batch_id), self._store.now(), analytics)
+            return _shown(connection, _row(connection, batch_id), self._store.now())
 
     def page(self, search: Search, analytics: bool = False) -> tuple[list[dict[str, Any]], bool]:
         """Up to `search.limit` batch objects, newest first, and whether there are more.
 
-        An unknown `after` is ignored, as the server ignores it.
+        An unknown `after` is ignored, as the server ignores it. `analytics` adds them to each.
         """
         values: dict[str, Any] = {"now": self._store.now(), "more": search.limit + 1}
         where = ["batches.deleted_at IS NULL"]
@@ -140,7 +143,9 @@ class Batches:
                 f" WHERE {' AND '.join(where)} ORDER BY batches.created_at DESC, batches.id DESC LIMIT :more",
                 values,
             ).fetchall()
-            page = [_shown(connection, row, values["now"], analytics) for row in rows[: search.limit]]
+            page = [_shown(connection, row, values["now"]) for row in rows[: search.limit]]
+            for shown in page if analytics else ():
+                shown["analytics"] = self._ledger.analytics(connection, shown["id"])
         return page, len(rows) > search.limit
 
     def cancel(self, batch_id: str) -> dict[str, Any]:
@@ -183,9 +188,9 @@ class Batches:
             connection.execute("UPDATE batches SET deleted_at = ? WHERE no = ?", (now, row["no"]))
 
     def analytics(self, batch_id: str) -> dict[str, Any]:
-        """Token totals of what completed so far (batches.rs); zeros before anything did."""
+        """Tokens and costs of what completed so far, see `Ledger`."""
         with self._store.reading() as connection:
-            return _analytics(connection, _row(connection, batch_id))
+            return self._ledger.analytics(connection, str(_row(connection, batch_id)["id"]))
 
     def _repend(self, connection: sqlite3.Connection, row: Any, condition: str, values: tuple[Any, ...]) -> int:
         changed = connection.execute(REPEND + condition, (row["no"], *values)).rowcount
@@ -213,6 +218,15 @@ def cancel_rows(connection: sqlite3.Connection, batch_no: int, now: float) -> No
         "UPDATE batches SET cancelling_at = ?, cancelled_at = iif(populated_at IS NULL, NULL, ?) WHERE no = ?",
         (now, now, batch_no),
     )
+
+
+def drop_lines(connection: sqlite3.Connection, file_no: int) -> None:
+    """Where the input file is deleted: remove its lines, but what batches must still tell of them."""
+    gone = "file_no = ? AND (SELECT deleted_at FROM files WHERE no = file_no) IS NOT NULL"
+    if connection.execute("SELECT 1 FROM batches WHERE file_no = ?", (file_no,)).fetchone():
+        connection.execute(f"UPDATE lines SET body = 'null' WHERE {gone}", (file_no,))  # noqa: S608
+    else:
+        connection.execute(f"DELETE FROM lines WHERE {gone}", (file_no,))  # noqa: S608
 
 
 def settle(connection: sqlite3.Connection, batch_no: int, now: float) -> None:
@@ -253,10 +267,12 @@ def _status(row: Any) -> str:
 def _batch_object(connection: sqlite3.Connection, row: Any, now: float) -> dict[str, Any]:
     """The batch object (dwctl api/models/batches.rs:118-186); what is null is left out."""
     counts = count_states(connection, row["no"])
+    input_file = connection.execute("SELECT models FROM files WHERE no = ?", (row["file_no"],)).fetchone()
+    models = orjson.loads(input_file["models"])
     metadata = {key: value for key, value in orjson.loads(row["metadata"]).items() if key not in HIDDEN}
     stamps = {
         "in_progress_at": row["populated_at"],
-        "expires_at": row["expires_at"],
+        "expires_at": row["expires_at"] if math.isfinite(row["expires_at"]) else None,
         "finalizing_at": row["completed_at"] or row["failed_at"],
         "completed_at": row["completed_at"],
         "failed_at": row["failed_at"],
@@ -270,6 +286,7 @@ def _batch_object(connection: sqlite3.Connection, row: Any, now: float) -> dict[
         "endpoint": row["endpoint"],
         "input_file_id": row["input_file_id"] or "",
         "completion_window": row["completion_window"],
+        "model": models[0] if len(models) == 1 else "mixed",
         "status": _status(row),
         "output_file_id": row["output_file_id"],
         "error_file_id": row["error_file_id"],
@@ -285,27 +302,7 @@ def _batch_object(connection: sqlite3.Connection, row: Any, now: float) -> dict[
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def _shown(connection: sqlite3.Connection, row: Any, now: float, analytics: bool = False) -> dict[str, Any]:
+def _shown(connection: sqlite3.Connection, row: Any, now: float) -> dict[str, Any]:
     shown = _batch_object(connection, row, now)
     shown["metadata"].update(context_name="Personal", context_type="personal")
-    if analytics:
-        shown["analytics"] = _analytics(connection, row)
     return shown
-
-
-def _analytics(connection: sqlite3.Connection, row: Any) -> dict[str, Any]:
-    total = connection.execute(
-        "SELECT count(*) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt,"
-        " coalesce(sum(completion_tokens), 0) AS completion, sum(reasoning_tokens) AS reasoning,"
-        " avg(duration_ms) AS duration FROM requests WHERE batch_no = ? AND state IN ('completed', 'failed')",
-        (row["no"],),
-    ).fetchone()
-    shown = {
-        "total_requests": total["requests"],
-        "total_prompt_tokens": total["prompt"],
-        "total_completion_tokens": total["completion"],
-        "total_reasoning_tokens": total["reasoning"],
-        "total_tokens": total["prompt"] + total["completion"],
-        "avg_duration_ms": total["duration"],
-    }
-    return {name: value for name, value in shown.items() if value is not None}

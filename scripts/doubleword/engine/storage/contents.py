@@ -62,35 +62,41 @@ class Contents:
         self._store = store
 
     def of_file(self, file_id: str, page: Page) -> Content | None:
-        """The content of a file, None where there is no such file."""
+        """The content of a file, None where there is no such file. Raises `Refused` (410) for deleted results."""
         with self._store.reading() as connection:
-            file = connection.execute("SELECT * FROM files WHERE id = ? AND deleted_at IS NULL", (file_id,)).fetchone()
-            if file is None:
+            file = connection.execute("SELECT * FROM files WHERE id = ?", (file_id,)).fetchone()
+            if file is None or (file["deleted_at"] is not None and file["batch_no"] is None):
                 return None
+            if file["deleted_at"] is not None:
+                raise Refused(410, f"File with ID {file_id} has been deleted")
             if file["batch_no"] is not None:
                 state = "completed" if file["purpose"] == "batch_output" else "failed"
                 return self._of_outcomes(connection, file["batch_no"], state, page)
         return self._of_input(file, page)
 
     def of_batch(self, batch_id: str, page: Page, status: str | None) -> Content:
-        """A batch's rows in the order of its input. Raises `Refused` (404; 500 where the input was deleted)."""
+        """A batch's rows in the order of its input; what was asked is null where the input was deleted.
+
+        Raises `Refused`: 404, and 410 where the output or error file of the rows was deleted (pull request 1741).
+        """
         with self._store.reading() as connection:
             batch = connection.execute(
                 "SELECT * FROM batches WHERE id = ? AND deleted_at IS NULL", (batch_id,)
             ).fetchone()
             if batch is None:
                 raise Refused(404, f"Batch with ID {batch_id} not found")
-            if batch["input_file_id"] is None:
-                raise Refused(500, "Internal server error")
             counts = count_states(connection, batch["no"])
         states = RESULT_STATES.get(status, (status,)) if status else tuple(counts)
+        for state, name in (("completed", "output"), ("failed", "error")):
+            if batch[f"{name}_file_id"] is None and (status is None or state in states):
+                raise Refused(410, f"The {name} file of batch {batch_id} has been deleted")
         unfinished = counts.get("pending", 0) + counts.get("processing", 0) > 0
         total = sum(counts.get(state, 0) for state in states)
 
         marks = ", ".join(f":state{n}" for n in range(len(states)))
         query = (
-            "SELECT requests.line_no AS place, requests.*, lines.model, lines.body FROM requests"  # noqa: S608
-            " JOIN lines ON lines.file_no = :file_no AND lines.line_no = requests.line_no"
+            "SELECT requests.line_no AS place, requests.*, lines.model, coalesce(lines.body, 'null') AS body"  # noqa: S608
+            " FROM requests LEFT JOIN lines ON lines.file_no = :file_no AND lines.line_no = requests.line_no"
             f" WHERE requests.batch_no = :batch_no AND requests.line_no > :after AND requests.state IN ({marks})"
             f" AND {MATCHES.replace('custom_id', 'requests.custom_id')} ORDER BY requests.line_no"
         )

@@ -1,18 +1,20 @@
 """Files: uploaded batch files, and the output and error files that stand for a batch's outcomes.
 
-Promises: an uploaded file is there whole or not at all; a deleted file takes its lines with it and cancels
-the batches that still read them. What the server does is described where it is done, by its source file.
+Promises: an uploaded file is there whole or not at all; a deleted file takes what its lines asked with it and
+cancels the batches that still read them. What the server does is described where it is done, by its source file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from doubleword.engine.storage.batches import cancel_rows
+from doubleword.engine.storage.batches import cancel_rows, drop_lines
+from doubleword.engine.storage.ledger import Ledger
 from doubleword.engine.storage.store import Store, dumps, new_id
 
 DEFAULT_LIFETIME_S = 30 * 86400
@@ -46,8 +48,9 @@ class Upload:
 class Files:
     """What the /files routes do to the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
+        self._ledger = ledger
 
     def add(self, upload: Upload) -> dict[str, Any]:
         """Store the upload in one transaction; return its file object."""
@@ -120,33 +123,20 @@ class Files:
             row = connection.execute("SELECT models FROM files WHERE id = ?", (file_id,)).fetchone()
         return list(orjson.loads(row["models"])) if row else []
 
-    def estimate(self, file_id: str) -> dict[str, Any] | None:
-        """The cost estimate (files.rs:1957-2140): tokens by the server's rule of four bytes each, no prices."""
+    def estimate(self, file_id: str, window: str) -> dict[str, Any] | None:
+        """The cost estimate of an input file in a completion window, None where there is no such file."""
         with self._store.reading() as connection:
             file = connection.execute("SELECT no FROM files WHERE id = ? AND deleted_at IS NULL", (file_id,)).fetchone()
             if file is None:
                 return None
-            rows = connection.execute(
-                "SELECT model, count(*) AS requests, sum(length(CAST(body AS BLOB)) / 4) AS tokens,"
-                " sum(url = '/v1/embeddings') AS embeddings FROM lines WHERE file_no = ? GROUP BY model",
-                (file["no"],),
-            ).fetchall()
-        models = [
-            {
-                "model": row["model"],
-                "request_count": row["requests"],
-                "estimated_input_tokens": row["tokens"],
-                "estimated_output_tokens": row["requests"] if row["embeddings"] else row["tokens"] * 11 // 10,
-                "estimated_cost": "0",
-            }
-            for row in rows
-        ]
+            models = self._ledger.estimate(connection, file["no"], window)
+        costs = [Decimal(model["estimated_cost"]) for model in models if model["estimated_cost"] != "0"]
         return {
             "file_id": file_id,
             "total_requests": sum(model["request_count"] for model in models),
             "total_estimated_input_tokens": sum(model["estimated_input_tokens"] for model in models),
             "total_estimated_output_tokens": sum(model["estimated_output_tokens"] for model in models),
-            "total_estimated_cost": "0",
+            "total_estimated_cost": f"{sum(costs):f}" if costs else "0",
             "models": models,
         }
 
@@ -173,7 +163,7 @@ class Files:
             for batch in live:
                 cancel_rows(connection, batch["no"], now)
             connection.execute("UPDATE batches SET input_file_id = NULL WHERE file_no = ?", (row["no"],))
-            connection.execute("DELETE FROM lines WHERE file_no = ?", (row["no"],))
+            drop_lines(connection, row["no"])
         return True
 
 

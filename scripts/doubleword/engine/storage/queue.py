@@ -1,7 +1,7 @@
 """The queue of requests: rows for a new batch, pending requests out, outcomes in.
 
 Promises: a request whose outcome was recorded is never run again; one that was being run when the process
-died is; its outcome and the end of its batch become visible in the same transaction.
+died is; its outcome, what it cost and the end of its batch become visible in the same transaction.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from doubleword.engine.storage.batches import settle
+from doubleword.engine.storage.batches import drop_lines, settle
+from doubleword.engine.storage.ledger import Ledger, Tokens, Used
 from doubleword.engine.storage.store import Store
 
 PURGE_AFTER_S = 600
+NO_TOKENS = Tokens()
 OPEN_BATCHES = (
     "SELECT no FROM batches WHERE populated_at IS NOT NULL AND completed_at IS NULL AND failed_at IS NULL"
     " AND cancelling_at IS NULL AND deleted_at IS NULL ORDER BY no"
@@ -29,6 +31,9 @@ class Claim:
     no: int
     id: str
     batch_no: int
+    batch_id: str
+    window: str
+    model: str
     url: str
     body: str
     attempts: int
@@ -36,24 +41,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """What an answer says it used; None where it does not say."""
-
-    prompt: int | None = None
-    completion: int | None = None
-    reasoning: int | None = None
-
-
-@dataclass(frozen=True)
 class Ended:
-    """A request's final outcome: the answer's HTTP `status` and JSON text, or the failure's JSON text."""
+    """A request's final outcome: the answer's HTTP `status` and JSON text, or the failure's JSON text.
+
+    `first_byte_ms` is how long the answer took to begin, `duration_ms` to end.
+    """
 
     claim: Claim
     succeeded: bool
     status: int | None
     text: str
     duration_ms: float
-    tokens: Tokens = Tokens()
+    first_byte_ms: float = 0.0
+    tokens: Tokens = NO_TOKENS
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Again:
 class Queue:
     """What the worker does to the store. Only the holder of the worker lock may call it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
+        self._ledger = ledger
 
     def recover(self) -> None:
         """Return to the queue what a worker that is gone had taken."""
@@ -114,21 +115,32 @@ class Queue:
                     return []
         with self._store.writing() as connection:
             for outcome in outcomes:
-                _write(connection, outcome)
+                if _write(connection, outcome) and isinstance(outcome, Ended):
+                    self._charge(connection, outcome, now)
             for batch_no in {outcome.claim.batch_no for outcome in outcomes if isinstance(outcome, Ended)}:
                 settle(connection, batch_no, now)
             return [_take(connection, number) for number in _choose(connection, now, most)]
+
+    def _charge(self, connection: sqlite3.Connection, ended: Ended, now: float) -> None:
+        """Enter what is paid for: answers of status 2xx and no others."""
+        if ended.status is not None and 200 <= ended.status < 300:
+            claim = ended.claim
+            used = Used(
+                now, claim.batch_id, claim.model, claim.window, ended.tokens, ended.duration_ms, ended.first_byte_ms
+            )
+            self._ledger.charge(connection, used)
 
     def purge(self) -> None:
         """Remove the rows of batches that were deleted ten minutes ago or more, as the server's purge job does."""
         before = self._store.now() - PURGE_AFTER_S
         with self._store.reading() as connection:
-            gone = connection.execute("SELECT no FROM batches WHERE deleted_at < ?", (before,)).fetchall()
+            gone = connection.execute("SELECT no, file_no FROM batches WHERE deleted_at < ?", (before,)).fetchall()
         for row in gone:
             with self._store.writing() as connection:
                 connection.execute("DELETE FROM requests WHERE batch_no = ?", (row["no"],))
                 connection.execute("DELETE FROM files WHERE batch_no = ?", (row["no"],))
                 connection.execute("DELETE FROM batches WHERE no = ?", (row["no"],))
+                drop_lines(connection, row["file_no"])
 
 
 def _choose(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
@@ -148,39 +160,37 @@ def _choose(connection: sqlite3.Connection, now: float, most: int) -> list[int]:
 def _take(connection: sqlite3.Connection, number: int) -> Claim:
     connection.execute("UPDATE requests SET state = 'processing' WHERE no = ?", (number,))
     row = connection.execute(
-        "SELECT requests.no, requests.id, requests.batch_no, lines.url, lines.body, requests.attempts,"
-        " batches.expires_at FROM requests JOIN batches ON batches.no = requests.batch_no"
+        "SELECT requests.no, requests.id, requests.batch_no, batches.id, batches.completion_window, lines.model,"
+        " lines.url, lines.body, requests.attempts, batches.expires_at FROM requests"
+        " JOIN batches ON batches.no = requests.batch_no"
         " JOIN lines ON lines.file_no = batches.file_no AND lines.line_no = requests.line_no WHERE requests.no = ?",
         (number,),
     ).fetchone()
     return Claim(*row)
 
 
-def _write(connection: sqlite3.Connection, outcome: Ended | Again) -> None:
+def _write(connection: sqlite3.Connection, outcome: Ended | Again) -> bool:
+    """Write it; False where the request had ended before."""
     if isinstance(outcome, Again):
-        connection.execute(
+        again = connection.execute(
             "UPDATE requests SET state = 'pending', attempts = attempts + 1, not_before = ?"
             " WHERE no = ? AND state = 'processing'",
             (outcome.not_before, outcome.claim.no),
         )
-        return
+        return again.rowcount == 1
     connection.execute("UPDATE completions SET last = last + 1")
-    connection.execute(
+    ended = connection.execute(
         "UPDATE requests SET state = ?, finished = (SELECT last FROM completions), size = ?, attempts = attempts + 1,"
-        " status = ?, outcome = ?, duration_ms = ?, prompt_tokens = ?, completion_tokens = ?, reasoning_tokens = ?"
-        " WHERE no = ? AND state IN ('pending', 'processing', 'cancelled')",
+        " status = ?, outcome = ? WHERE no = ? AND state IN ('pending', 'processing', 'cancelled')",
         (
             "completed" if outcome.succeeded else "failed",
             len(outcome.text),
             outcome.status,
             outcome.text,
-            outcome.duration_ms,
-            outcome.tokens.prompt,
-            outcome.tokens.completion,
-            outcome.tokens.reasoning,
             outcome.claim.no,
         ),
     )
+    return ended.rowcount == 1
 
 
 def _numbers(connection: sqlite3.Connection, query: str, values: Sequence[Any] = ()) -> list[int]:

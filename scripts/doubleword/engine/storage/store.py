@@ -42,14 +42,24 @@ CREATE TABLE batches (
 CREATE TABLE requests (
     no INTEGER PRIMARY KEY, id TEXT NOT NULL, batch_no INTEGER NOT NULL, line_no INTEGER NOT NULL,
     custom_id TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    not_before REAL NOT NULL DEFAULT 0, finished INTEGER, size INTEGER, duration_ms REAL,
-    prompt_tokens INTEGER, completion_tokens INTEGER, reasoning_tokens INTEGER, status INTEGER, outcome TEXT
+    not_before REAL NOT NULL DEFAULT 0, finished INTEGER, size INTEGER, status INTEGER, outcome TEXT
 );
 -- The third column is the order of completion. For pending rows it is null, and the row number follows.
 CREATE INDEX requests_by_state ON requests (batch_no, state, finished, size);
 CREATE UNIQUE INDEX requests_by_line ON requests (batch_no, line_no);
 CREATE TABLE completions (last INTEGER NOT NULL);
 INSERT INTO completions VALUES (0);
+"""
+# Made wherever it is missing: a folder of an engine that kept no ledger is used as it is.
+LEDGER = """
+CREATE TABLE IF NOT EXISTS ledger (
+    no INTEGER PRIMARY KEY, at REAL NOT NULL, batch_id TEXT, model TEXT NOT NULL, completion_window TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, reasoning_tokens INTEGER,
+    cached_tokens INTEGER NOT NULL, duration_ms REAL NOT NULL, first_byte_ms REAL NOT NULL,
+    cost_usd TEXT, list_cost_usd TEXT
+);
+CREATE INDEX IF NOT EXISTS ledger_by_batch ON ledger (batch_id);
+CREATE INDEX IF NOT EXISTS ledger_by_model ON ledger (model)
 """
 
 
@@ -137,6 +147,8 @@ class Store:
                 for statement in SCHEMA.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={VERSION}")
+            for statement in LEDGER.split(";"):
+                connection.execute(statement)
 
 
 def new_id() -> str:
