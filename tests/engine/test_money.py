@@ -14,8 +14,16 @@ from typing import Any
 import pytest
 from tests.door import SCRIPTS, run_door
 from tests.engine.conftest import causes, chat_line, look, rows, start_batch, wait_for
-from tests.engine_process import RunningEngine, engine_with_upstream, priced, wait_until
-from tests.upstream import CHAT_MODEL
+from tests.engine_process import (
+    RunningEngine,
+    ServerProcess,
+    engine_with_upstream,
+    priced,
+    serve,
+    server_process,
+    wait_until,
+)
+from tests.upstream import ANSWER_ID, CHAT_MODEL, Upstream
 
 from doubleword.engine.settings import read_prices
 from doubleword.engine.storage.store import Store
@@ -25,7 +33,7 @@ TOO_LOW = "Account balance too low. Please add credits to continue."
 NOTHING = {"total_requests": 0, "total_prompt_tokens": 0, "total_completion_tokens": 0, "total_tokens": 0}
 
 
-def analytics(engine: RunningEngine, batch_id: str) -> dict[str, Any]:
+def analytics(engine: RunningEngine | ServerProcess, batch_id: str) -> dict[str, Any]:
     """The analytics of a batch as they stand."""
     shown: dict[str, Any] = engine.call("GET", f"/batches/{batch_id}/analytics").json()
     return shown
@@ -216,6 +224,23 @@ def test_the_bundled_table_of_prices_can_be_named() -> None:
     assert found is not None
     assert (found.input_usd, found.output_usd, found.cached_usd) == (Decimal("0.03"), Decimal("0.3"), Decimal("0.03"))
     assert prices.find("Qwen/Qwen3-14B-FP8", "9h") is None
+
+
+def test_the_flags_of_the_script_reach_the_engine(tmp_path: Path) -> None:
+    """Prices, streams, and batches in the background, in one process."""
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"models": PRICES}))
+    upstream = Upstream()
+    with (
+        serve(upstream.app) as url,
+        server_process(
+            tmp_path / "d", "--upstream", url, "--prices", str(path), "--streamed", "--background"
+        ) as engine,
+    ):
+        batch = wait_for(engine, start_batch(engine, [chat_line("a")], completion_window="background"))
+        (row,) = rows(engine, batch["output_file_id"])
+        assert row["response"]["body"]["id"] == ANSWER_ID
+        assert analytics(engine, batch["id"])["total_cost"] == "0.000250000000000"
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,18 @@ def batch_routes(store: Store, responder: Responder, settings: Settings, wake: C
 
     async def create(request: Request) -> Response:
         body = await json_object(request)
-        asked = _checked(body, settings.background)
-        shown = await run_in_threadpool(make, asked, _metadata(body))
+        shown = await run_in_threadpool(make, _checked(body, settings.background), _metadata(body))
         wake()
         return JSONResponse(shown, 201)
 
+    return [
+        Route("/v1/batches", create, methods=["POST"]),
+        *_reading(batches, contents),
+        *_changing(batches, wake),
+    ]
+
+
+def _reading(batches: Batches, contents: Contents) -> list[Route]:
     def page(request: Request) -> Response:
         wants_analytics = "analytics" in request.query_params.get("include", "").split(",")
         return JSONResponse(list_object(*batches.page(_search(request), wants_analytics)))
@@ -55,6 +62,22 @@ def batch_routes(store: Store, responder: Responder, settings: Settings, wake: C
     def get(request: Request) -> Response:
         return JSONResponse(batches.get(path_id(request, "batch")))
 
+    def results(request: Request) -> Response:
+        status = request.query_params.get("status") or None
+        return stream(contents.of_batch(path_id(request, "batch"), content_page(request), status))
+
+    def analytics(request: Request) -> Response:
+        return JSONResponse(batches.analytics(path_id(request, "batch")))
+
+    return [
+        Route("/v1/batches", page),
+        Route("/v1/batches/{id}", get),
+        Route("/v1/batches/{id}/results", results),
+        Route("/v1/batches/{id}/analytics", analytics),
+    ]
+
+
+def _changing(batches: Batches, wake: Callable[[], None]) -> list[Route]:
     def cancel(request: Request) -> Response:
         return JSONResponse(batches.cancel(path_id(request, "batch")))
 
@@ -79,23 +102,11 @@ def batch_routes(store: Store, responder: Responder, settings: Settings, wake: C
         batches.delete(path_id(request, "batch"))
         return Response(status_code=204)
 
-    def results(request: Request) -> Response:
-        status = request.query_params.get("status") or None
-        return stream(contents.of_batch(path_id(request, "batch"), content_page(request), status))
-
-    def analytics(request: Request) -> Response:
-        return JSONResponse(batches.analytics(path_id(request, "batch")))
-
     return [
-        Route("/v1/batches", create, methods=["POST"]),
-        Route("/v1/batches", page),
-        Route("/v1/batches/{id}", get),
         Route("/v1/batches/{id}", delete, methods=["DELETE"]),
         Route("/v1/batches/{id}/cancel", cancel, methods=["POST"]),
         Route("/v1/batches/{id}/retry", retry, methods=["POST"]),
         Route("/v1/batches/{id}/retry-requests", retry_requests, methods=["POST"]),
-        Route("/v1/batches/{id}/results", results),
-        Route("/v1/batches/{id}/analytics", analytics),
     ]
 
 
