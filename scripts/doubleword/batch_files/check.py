@@ -7,13 +7,12 @@ custom_ids may be the same, again to see.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from doubleword.batch_files.reading import blocks
 from doubleword.batch_files.seen_ids import SeenIds
@@ -98,16 +97,17 @@ class _FileCheck:
         self._models: dict[str, None] = {}
 
     def run(self, disk: Disk, progress: Callable[[int], None] | None) -> BatchFile:
-        digest, hashing = hashlib.sha256(), Future[None]()
-        hashing.set_result(None)
-        # hashlib lets go of the interpreter, so a block is hashed while its lines are checked.
-        with ThreadPoolExecutor(1) as beside, opened(self.path, disk) as file:
+        import hashlib
+
+        digest = hashlib.sha256()
+        before = self._found.requests
+        with opened(self.path, disk) as file:
             for block, lines in blocks(file):
-                hashing.result()
                 if self._hashed:
-                    hashing = beside.submit(digest.update, block)
+                    digest.update(block)
                 self._check(lines)
                 self._bytes += len(block)
+                self._found.requests = before + self._requests
                 if progress is not None:
                     progress(self._found.requests)
         self._check_limits()
@@ -115,38 +115,46 @@ class _FileCheck:
         return BatchFile(self.path, self._requests, self._bytes, sha256, self._endpoint, tuple(self._models))
 
     def _check(self, lines: list[bytes]) -> None:
-        accepts, used_at = self._checker.accepts, self._ids.used_at
-        for raw in lines:
+        """Check the next lines of the file, together as long as nothing is wrong with them."""
+        requests = list(map(self._checker.accepts, lines))  # white space around JSON is no part of it
+        if None not in requests and self._ids.is_first:
+            found = cast("list[dict[str, Any]]", requests)
+            if {one["url"] for one in found} <= {self._endpoint}:
+                self._ids.note([one["custom_id"] for one in found])
+                self._models.update(dict.fromkeys(one["body"]["model"] for one in found))
+                self._requests += len(lines)
+                self._line += len(lines)
+                return
+        for raw, request in zip(lines, requests, strict=True):
             self._line += 1
             line = raw.strip(BLANK)
-            if not line:
-                continue  # the server passes over blank lines, and counts its lines without them
-            self._requests += 1
-            self._found.requests += 1
-            if self._requests == MAX_REQUESTS + 1:
-                said = f"is request {MAX_REQUESTS + 1:,} of its file, which may hold {MAX_REQUESTS:,}"
-                self._refuse(None, Problem("", said))
-            request = accepts(line)
-            if request is None:
-                self._explain(line)
-                continue
-            custom_id, url = request["custom_id"], request["url"]
-            if url != self._endpoint:
-                if self._endpoint:
-                    said = f"is {url}, but the first request of the file goes to {self._endpoint}; one endpoint a file"
-                    self._refuse(custom_id, Problem("url", said))
-                else:
-                    self._endpoint = url
-            first = used_at(custom_id, (self._line, self.path))
-            if first is not None:
-                said = f"is used before, on line {first[0]} of {plain(first[1].name, 60)}"
-                self._refuse(custom_id, Problem("custom_id", said))
-            else:
-                self._models[request["body"]["model"]] = None
+            if line:  # the server passes over blank lines, and counts its lines without them
+                self._requests += 1
+                self._check_one(line, request)
+
+    def _check_one(self, line: bytes, request: dict[str, Any] | None) -> None:
+        if request is None:
+            self._explain(line)
+            return
+        custom_id, url = request["custom_id"], request["url"]
+        if self._endpoint and url != self._endpoint:
+            said = f"is {url}, but the first request of the file goes to {self._endpoint}; one endpoint a file"
+            self._refuse(custom_id, Problem("url", said))
+        self._endpoint = self._endpoint or url
+        self._models[request["body"]["model"]] = None
+        if self._ids.is_first:
+            self._ids.note([custom_id])
+        elif (first := self._ids.used_at(custom_id, (self._line, self.path))) is not None:
+            said = f"is used before, on line {first[0]} of {plain(first[1].name, 60)}"
+            self._refuse(custom_id, Problem("custom_id", said))
 
     def _check_limits(self) -> None:
         if not self._requests:
-            self._refuse(None, Problem("", "the file holds no request"), line=1)
+            self._line = 1
+            self._refuse(None, Problem("", "the file holds no request"))
+        if self._requests > MAX_REQUESTS:
+            said = f"the file holds {self._requests:,} requests, and may hold {MAX_REQUESTS:,}; split it"
+            self._refuse(None, Problem("", said))
         if self._bytes > MAX_BYTES:
             said = f"the file has {self._bytes:,} bytes, and may have {MAX_BYTES:,}; create_batch_file.py splits it"
             self._refuse(None, Problem("", said))
@@ -161,10 +169,10 @@ class _FileCheck:
             first = Problem(first.path, f"{first.message} (and {others} more in this line)")
         self._refuse(_custom_id_of(line), first)
 
-    def _refuse(self, custom_id: str | None, problem: Problem, line: int | None = None) -> None:
+    def _refuse(self, custom_id: str | None, problem: Problem) -> None:
         self._found.error_count += 1
         if len(self._found.errors) < SHOWN_ERRORS:
-            error = LineError(str(self.path), line or self._line, custom_id, problem.path, problem.message)
+            error = LineError(str(self.path), self._line, custom_id, problem.path, problem.message)
             self._found.errors.append(error)
 
 

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure
+from doubleword.json_codec import Encoder
 from doubleword.limits import MAX_LINE_BYTES
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
@@ -26,7 +27,7 @@ from doubleword.request_lines.line import cautions, to_line
 from doubleword.system import Disk
 from doubleword.tables.relation import Settings
 from doubleword.tables.rows import BadRow, Row
-from doubleword.tables.sources.source import opened_table
+from doubleword.tables.sources.source import Table, opened_table
 
 SHOWN_ROWS = 20
 EXAMPLE_TEXTS = (
@@ -103,8 +104,7 @@ def making(args: argparse.Namespace, disk: Disk, folder: Path | None = None) -> 
         yield Making(args, table, form, disk, checker)
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """A request, the line that holds it, the row it was made of, and the id that its own was repaired of, if any."""
 
     row: Row
@@ -126,6 +126,7 @@ class Making:
     made: int = 0
 
     def __post_init__(self) -> None:
+        self._encode = Encoder().encode
         self._hashes = hashes_of(self.table.files, self.disk)
         self._begin(None)
 
@@ -133,26 +134,60 @@ class Making:
         self.made = self._rows = self._skips = 0
         self._skipped: list[str] = []
         self._cautions: dict[str, None] = {}
+        self.repaired: list[tuple[str, str]] = []
         self._url = ""
-        self._seen = SeenIds[Row](suspects)
+        self._seen = SeenIds[Row | tuple[Any, ...]](suspects)
+
+    def lines(self) -> Iterator[list[bytes]]:
+        """The lines of all requests, many at once; as `requests` otherwise. `repaired` has ids that were repaired."""
+        quick = self.form.quick(self.table.names)
+        if quick is None or self.args.limit is not None or not isinstance(self.table, Table):
+            yield from ([made.line] for made in self.requests())
+            return
+        encode, accepts = self._encode, self.checker.accepts_value
+        for block in self.table.blocks():
+            lines = []
+            for bare in block:
+                request = quick(bare) if self.made else None  # of the first one more is looked at
+                if request is not None and accepts(request) and len(line := encode(request)) <= MAX_LINE_BYTES:
+                    self._require_new(bare, request)
+                    self.made += 1
+                    lines.append(line)
+                elif (row := self.table.row(bare)) is not None and (made := self._attempt(row)) is not None:
+                    lines.append(made.line)
+            self._rows = max(self._rows, block[-1][0])
+            yield lines
+        yield [made.line for row in self.table.rejected() if (made := self._attempt(row)) is not None]
+        self._require_some()
 
     def requests(self) -> Iterator[Made]:
-        """Each row's request. Ids that may be the same are told by `is_doubtful` at the end, for `again`.
+        """Each row's request. Whether to call it again, `is_doubtful` tells at the end.
 
         Raises Failure (exit 2) for a bad row unless rows are skipped, and for a table without a valid one.
         """
         for row in self.table.rows(self.args.limit):
-            self._rows = max(self._rows, row.number)
-            try:
-                made = self._make(row)
-            except BadRow as bad:
-                self._skip(bad)
-                continue
-            self.made += 1
-            self.models[made.request["body"]["model"]] = None
-            if self.made == 1 or self.form.kind == REQUESTS:
-                self._cautions.update(dict.fromkeys(cautions(made.request["body"])))
-            yield made
+            made = self._attempt(row)
+            if made is not None:
+                yield made
+        self._require_some()
+
+    def _attempt(self, row: Row) -> Made | None:
+        """The request of `row`; None where a bad row is left out."""
+        self._rows = max(self._rows, row.number)
+        try:
+            made = self._make(row)
+        except BadRow as bad:
+            self._skip(bad)
+            return None
+        self.made += 1
+        self.models[made.request["body"]["model"]] = None
+        if made.original_id is not None:
+            self.repaired.append((made.request["custom_id"], made.original_id))
+        if self.made == 1 or self.form.kind == REQUESTS:
+            self._cautions.update(dict.fromkeys(cautions(made.request["body"])))
+        return made
+
+    def _require_some(self) -> None:
         if not self.made:
             message = "the table has no rows"
             if self._skips:
@@ -224,19 +259,24 @@ class Making:
             return BadRow(row, said, hint="mend the row, add --repair-ids to make such ids fit")
         return BadRow(row, said)
 
-    def _require_new(self, row: Row, request: dict[str, Any]) -> None:
+    def _require_new(self, row: Row | tuple[Any, ...], request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]
         if self.form.id is not None:
-            earlier = self._seen.used_at(custom_id, row)
-            if earlier is not None:
-                said = f"the custom_id {custom_id} is used before, in {earlier.shown}"
+            if self._seen.is_first:
+                self._seen.note([custom_id])
+            elif (earlier := self._seen.used_at(custom_id, row)) is not None:
+                first = earlier.shown if isinstance(earlier, Row) else f"row {earlier[0]}"
+                said = f"the custom_id {custom_id} is used before, in {first}"
                 hint = "make --id of columns that differ in every row, or leave it out"
-                raise BadRow(row, said, "duplicate_custom_id", hint)
+                raise BadRow(self._row(row), said, "duplicate_custom_id", hint)
         if self.form.kind == REQUESTS:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
                 said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
-                raise BadRow(row, said)
+                raise BadRow(self._row(row), said)
+
+    def _row(self, row: Row | tuple[Any, ...]) -> Row:
+        return row if isinstance(row, Row) else Row(row[0], self.table.names, row[1:])
 
 
 def custom_ids_of(form: RequestForm, table: Rows, limit: int | None) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,10 @@ def digest_of(url: str, body: dict[str, Any]) -> str:
 
     What the server drops from a body (dwctl files.rs, pg.rs) is left out, so that its copy counts as the same.
     """
-    import msgspec
+    from doubleword import json_codec
 
     kept = {name: value for name, value in body.items() if name not in DROPPED}
-    return hashlib.blake2b(msgspec.json.encode([url, kept], order="sorted"), digest_size=16).hexdigest()
+    return hashlib.blake2b(json_codec.encode([url, kept], order="sorted"), digest_size=16).hexdigest()
 
 
 def reading_settings(record: Record | None, source: Path) -> Settings:
@@ -45,6 +45,30 @@ def reading_settings(record: Record | None, source: Path) -> Settings:
         return Settings()
     same = any(Path(one).suffix == source.suffix for one in record.inputs)
     return record.settings if same else replace(Settings(), where=record.settings.where)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which row each request was made of: SQL of `custom_id` and `number`, or None where ids say the number; `rows` is
+    how many rows there are then.
+    """
+
+    numbers: str | None
+    rows: int | None = None
+
+    def same(self, number: str, custom_id: str) -> str:
+        """SQL that tells whether a custom_id is that of the row of a `number`, where ids say it."""
+        return f"printf({text(templates.DEFAULT_ID)}, {number}) = {custom_id}"
+
+    def join(self, source: str, custom_id: str) -> str:
+        """SQL that joins `source`, a relation of that name with a `number`, to a relation with `custom_id`."""
+        if self.numbers is None:
+            return f"LEFT JOIN {source} ON {self.same('source.number', custom_id)}"
+        numbers = f"{self.numbers} AS numbers"
+        return (
+            f"LEFT JOIN {numbers} ON {custom_id} = numbers.custom_id"
+            f" LEFT JOIN {source} ON source.number = numbers.number"
+        )
 
 
 class Matching:
@@ -68,26 +92,21 @@ class Matching:
         self._files = files
         self._disk = disk
         self._target = target
-        self.warnings: list[str] = []
 
-    def sql(self) -> str:
-        """SQL of `custom_id` and `number`: which row the request of that id was made of.
-
-        Raises Failure (exit 2) where that cannot be told of every request, or rows were added that nobody asked.
-        """
+    def match(self) -> Match:
+        """Raises Failure (exit 2) where a request has no row any more, or rows were added that nobody asked."""
         record = self._record
         if record is None:
             if self._id is None:
                 message = "it is not known which row each request was made of"
                 raise _mismatch(message, 'say how custom_ids were made, such as --id "{sku}"; or leave --join out')
-            return self._by_ids(self._id)
+            return Match(self._by_ids(self._id))
         own_id = self._id is None or self._id == record.form.id
         if own_id and record.hashes and record.hashes == hashes_of(self._table.files, self._disk):
             if record.form.id is None:
-                pattern = text(templates.DEFAULT_ID)
-                return f"(SELECT printf({pattern}, number) AS custom_id, number FROM {self._table.relation(raw=False)})"
-            return self._staged((row.number, self._id_of(row)) for row in self._table.rows(record.limit))
-        return self._by_requests(record)
+                return Match(None, record.rows)
+            return Match(self._staged((row.number, self._id_of(row)) for row in self._table.rows(record.limit)))
+        return Match(self._by_requests(record))
 
     def _by_ids(self, template: str) -> str:
         """By keys alone, where nothing else is known; rows that nobody asked are told, as they may be meant."""

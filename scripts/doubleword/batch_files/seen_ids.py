@@ -6,11 +6,11 @@ id; only where two look alike is there need for a second one, which is told of t
 
 from __future__ import annotations
 
+import itertools
+import operator
 from array import array
+from collections.abc import Iterable
 from typing import Generic, TypeVar
-
-BUCKETS = 64
-_BITS = (1 << 64) - 1
 
 Place = TypeVar("Place")
 
@@ -19,30 +19,24 @@ class SeenIds(Generic[Place]):
     """The ids of one reading. `suspects` are what the reading before called `repeated`, None in the first one."""
 
     def __init__(self, suspects: frozenset[int] | None = None) -> None:
-        self._suspects = suspects
-        self._hashes = [array("Q") for _ in range(BUCKETS)]
+        self.is_first = suspects is None
+        self._suspects = suspects or frozenset()
+        self._hashes = array("q")
         self._first: dict[str, Place] = {}
 
+    def note(self, custom_ids: Iterable[str]) -> None:
+        """Take note of ids in a first reading."""
+        self._hashes.extend(map(hash, custom_ids))
+
     def used_at(self, custom_id: str, place: Place) -> Place | None:
-        """Take note of an id at `place`; where it was used before, in a second reading, None where it was not."""
-        number = hash(custom_id) & _BITS
-        if self._suspects is None:
-            self._hashes[number % BUCKETS].append(number)
-            return None
-        if number not in self._suspects:
+        """Where an id was used before, in a second reading; None where it was not, and `place` is its first."""
+        if hash(custom_id) not in self._suspects:
             return None
         first = self._first.setdefault(custom_id, place)
         return first if first is not place else None
 
     def repeated(self) -> frozenset[int]:
         """The hashes that more than one id of a first reading has; empty after a second one."""
-        found: set[int] = set()
-        for hashes in self._hashes:
-            unlike = set(hashes)
-            if len(unlike) < len(hashes):
-                for number in hashes:
-                    if number in unlike:
-                        unlike.remove(number)
-                    else:
-                        found.add(number)
-        return frozenset(found)
+        hashes = sorted(self._hashes)
+        alike = map(operator.eq, hashes, itertools.islice(hashes, 1, None))
+        return frozenset(itertools.compress(hashes, alike))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,16 +70,21 @@ class Writer:
             raise
         return self
 
-    def write(self, line: bytes) -> None:
-        """Append `line`, a checked request without its line end."""
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Append `lines`, checked requests without their line ends."""
         requests, size = self._parts[-1]
-        if requests >= MAX_REQUESTS or size + len(line) + 1 > MAX_BYTES:
+        more = sum(map(len, lines)) + len(lines)
+        if requests + len(lines) > MAX_REQUESTS or size + more > MAX_BYTES:
+            if len(lines) > 1:
+                for line in lines:
+                    self.write([line])
+                return
             self._end_file()
             self._next_file()
             requests, size = 0, 0
         assert self._file is not None, "writing belongs inside the with block"
-        self._file.write(line + b"\n")
-        self._parts[-1] = (requests + 1, size + len(line) + 1)
+        self._file.write(b"\n".join([*lines, b""]))
+        self._parts[-1] = (requests + len(lines), size + more)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

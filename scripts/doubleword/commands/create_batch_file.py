@@ -39,11 +39,11 @@ def create(args: argparse.Namespace, system: System) -> dict[str, Any]:
         doubtful = True
         while doubtful:
             with contextlib.suppress(_Doubtful), Writer(output, system.disk, args.force) as writer:
-                for one in made.requests():
-                    writer.write(one.line)
-                    if one.original_id is not None:
-                        writer.repaired.note([(one.request["custom_id"], one.original_id)])
-                    if made.made % PROGRESS_ROWS == 0:
+                for lines in made.lines():
+                    writer.write(lines)
+                    writer.repaired.note(made.repaired)
+                    made.repaired.clear()
+                    if made.made >= PROGRESS_ROWS:
                         progress.show(f"{made.made:,} requests made")
                 doubtful = made.is_doubtful()
                 if doubtful:

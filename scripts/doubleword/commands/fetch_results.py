@@ -29,7 +29,7 @@ from doubleword.results.judgement import INVALID
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector, error_line
-from doubleword.results.result import Result
+from doubleword.results.result import Good, Result
 from doubleword.results.structured import Schemas, properties_of, read_schema
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
@@ -224,7 +224,10 @@ class Delivery:
     ) -> WholeFile | None:
         """Give every result its place; the file of those that failed or are missing, where there are some."""
         errors: WholeFile | None = None
-        for result in collector.collect(asked):
+        for result in collector.collect(asked) if history is not None else collector.collect_runs(asked):
+            if isinstance(result, Good):
+                output.add_good(result)
+                continue
             output.add(result)
             if history is not None:
                 self._remember(history, collector, result)

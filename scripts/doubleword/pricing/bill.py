@@ -46,6 +46,8 @@ class Usage:
 
     def count(self, model: str, prompt: int, completion: int) -> None:
         """Count the tokens of one answer by `model`, or of many."""
+        if not (model or prompt or completion):
+            return
         name = model if model in self.models or len(self.models) < MODELS else ""
         sums = self.models.setdefault(name, [0, 0])
         sums[0] += prompt

@@ -89,14 +89,14 @@ def estimate(paths: Sequence[Path], window: str, disk: Disk, prices: Prices) -> 
 
 def estimates(paths: Sequence[Path], disk: Disk, prices: Prices) -> dict[str, Estimate]:
     """`estimate` for each of `WINDOWS`, from one reading of the files."""
-    import msgspec
+    from doubleword import json_codec
 
     total = Total(prices)
     for path in paths:
         for number, line in numbered_lines(path, disk):
             try:
                 total.add(request_of(line))
-            except (KeyError, TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+            except (KeyError, TypeError, ValueError, RecursionError, json_codec.MsgspecError):
                 message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
                 hint = "python3 validate_batch_file.py says what is wrong with it"
                 raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None

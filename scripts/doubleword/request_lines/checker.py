@@ -23,22 +23,13 @@ _SCHEMA = Path(__file__).with_name("request_line.schema.json")
 class Checker:
     """Judges request lines; one instance serves any number of them, but only one thread.
 
-    With `reference` the reference alone judges.
+    With `reference` the reference alone judges. `accepts` gives the request in a line (without its line end), or None
+    where the line is refused.
     """
 
     def __init__(self, reference: bool = False) -> None:
-        self._read: Callable[[bytes], Any] = read if reference else _fast_reader()
         self._is_valid: Callable[[Any], bool] = _is_valid if reference else _fast_validator()
-
-    def accepts(self, line: bytes) -> dict[str, Any] | None:
-        """The request in `line` (without its line end), or None where the line is refused."""
-        if len(line) > MAX_LINE_BYTES:
-            return None
-        try:
-            value = self._read(line)
-        except ValueError:
-            return None
-        return value if self._is_valid(value) else None
+        self.accepts: Callable[[bytes], dict[str, Any] | None] = _accepts if reference else _fast(self._is_valid)
 
     def accepts_value(self, request: Any) -> bool:
         """Whether `request`, read or built already, stands as a request line."""
@@ -59,30 +50,62 @@ class Checker:
         return list(dict.fromkeys(problems))
 
 
-def _fast_reader() -> Callable[[bytes], Any]:
-    """`read` by msgspec, which keeps the last of two equal keys, and nests deeper than the server.
+def _accepts(line: bytes) -> dict[str, Any] | None:
+    """By the reference alone."""
+    if len(line) > MAX_LINE_BYTES:
+        return None
+    try:
+        value = read(line)
+    except ValueError:
+        return None
+    return value if _is_valid(value) else None
+
+
+def _fast(is_valid: Callable[[Any], bool]) -> Callable[[bytes], dict[str, Any] | None]:
+    """As `_accepts`, by msgspec, which keeps the last of two equal keys, and nests deeper than the server.
 
     A key that was dropped shows in the colons: the line has at least one for each key, and one for each in a text. What
     stays in doubt is left to the reference.
     """
-    import msgspec
+    from doubleword.json_codec import Decoder, MsgspecError
 
-    decode = msgspec.json.Decoder().decode
+    decode, refused = Decoder().decode, (MsgspecError, ValueError, RecursionError)
 
-    def fast(line: bytes) -> Any:
+    def accepts(line: bytes) -> dict[str, Any] | None:
         try:
-            value = decode(line)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return read(line)  # which refuses it too, with a better sentence
-        colons = line.count(b":")
-        if type(value) is dict and (keys := _keys(value, MAX_DEPTH - 1)) >= 0:
-            if keys == colons:
-                return value
-            if b"\\u003" not in line and keys + _colons(value) == colons:  # a colon may be written as \u003a
-                return value
-        return read(line)
+            value: dict[str, Any] = decode(line)
+        except refused:
+            return None
+        if not is_valid(value) or len(line) > MAX_LINE_BYTES:
+            return None
+        colons, keys = line.count(b":"), _keys_of_texts(value["body"])
+        if keys == colons:
+            return value
+        keys = _keys(value, MAX_DEPTH - 1)
+        # A colon may be written as \u003a.
+        if keys == colons or (keys >= 0 and b"\\u003" not in line and keys + _colons(value) == colons):
+            return value
+        return _accepts(line)
 
-    return fast
+    return accepts
+
+
+def _keys_of_texts(body: dict[str, Any]) -> int:
+    """The keys of a valid request whose `body` holds texts, small numbers and messages of texts; -1 of any other."""
+    count = 4 + len(body)
+    for one in body.values():
+        kind = type(one)
+        if kind is list:
+            for item in one:
+                if type(item) is not dict:
+                    return -1
+                count += len(item)
+                for inner in item.values():
+                    if type(inner) is not str:
+                        return -1
+        elif kind is not str and kind is not float and not (kind is int and -1e9 < one < 1e9):
+            return -1
+    return count
 
 
 def _keys(value: Any, levels: int) -> int:

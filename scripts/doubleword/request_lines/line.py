@@ -88,9 +88,9 @@ def to_line(request: Mapping[str, Any]) -> bytes:
 
 @functools.cache
 def _encoder() -> Callable[[Any], bytes]:
-    import msgspec
+    from doubleword import json_codec
 
-    return msgspec.json.Encoder().encode
+    return json_codec.Encoder().encode
 
 
 def _holds_no_number(value: Any) -> bool:

@@ -7,9 +7,11 @@ the original alone.
 from __future__ import annotations
 
 import functools
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines.line import MAX_ID, is_id
@@ -72,6 +74,28 @@ def fill(template: str, row: Row, defaults: Mapping[str, str] = NO_DEFAULTS) -> 
                 text = defaults[place]
             filled.append(text)
     return "".join(filled)
+
+
+def filler(template: str, names: tuple[str, ...]) -> Callable[[Sequence[Any]], str | None] | None:
+    """`fill` for bare rows, a number and cells under `names`; None where the template names none of them, or others.
+
+    The function answers None for a row that has to be looked at, which `fill` does.
+    """
+    bound = [one for one in _bound(template, names) if one[1] is not None]
+    if not bound or any(at < 0 for _, _, at in bound):
+        return None
+    text = "".join(f"{one[0].replace('%', '%%')}{'' if one[1] is None else '%s'}" for one in _bound(template, names))
+    pick = operator.itemgetter(*(1 + at for _, _, at in bound)) if len(bound) > 1 else None
+    only = 1 + bound[0][2]
+
+    def fill_one(bare: Sequence[Any]) -> str | None:
+        picked = (bare[only],) if pick is None else pick(bare)
+        for cell in picked:
+            if not cell or cell.isspace():
+                return None
+        return text % picked
+
+    return fill_one
 
 
 def places(template: str) -> list[str]:

@@ -18,13 +18,14 @@ from doubleword.batch_files.record import Record
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
 from doubleword.results.reading import Pack
-from doubleword.results.result import Result
+from doubleword.results.result import Good, Result
 from doubleword.results.table_rows import ResultRows, added_names, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
+from doubleword.tables.formulas import may_run
 from doubleword.tables.outputs.columns import OutputColumn, selected, selection
 from doubleword.tables.outputs.matrix import Matrix
-from doubleword.tables.outputs.writers import Dialect, write_csv, write_parquet, write_workbook
+from doubleword.tables.outputs.writers import Dialect, Rows, write_csv, write_parquet, write_workbook
 from doubleword.tables.sources.source import Table
 from doubleword.tables.staged import Staged
 
@@ -32,6 +33,7 @@ SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "xlsx": ".x
 TABLES = ("csv", "parquet", "xlsx")
 # Requests whose ids nobody knows any more, which no row can have.
 UNKNOWN = "(unknown request %"
+LOST = "no row of the table asks what was asked by the request "
 
 
 class Output(Protocol):
@@ -43,6 +45,9 @@ class Output(Protocol):
 
     def add(self, result: Result) -> None:
         """Append one request's result."""
+
+    def add_good(self, good: Good) -> None:
+        """Append good answers, as `add` does each."""
 
     def finish(self, file: WholeFile) -> list[str]:
         """Write to `file` what is left, once all results came; returns what the user should know."""
@@ -61,6 +66,10 @@ class Lines:
         if result.kind == "succeeded" and result.line is not None:
             self._file.write(result.line + b"\n")
 
+    def add_good(self, good: Good) -> None:
+        """Append the lines of good answers."""
+        self._file.write(b"\n".join([*good.kept, b""]))
+
     def finish(self, _file: WholeFile) -> list[str]:
         """Nothing is left."""
         return []
@@ -77,6 +86,11 @@ class Vectors:
     def add(self, result: Result) -> None:
         """Append one vector, NaN where there is none."""
         self._matrix.add(result.custom_id, vector_of(result))
+
+    def add_good(self, good: Good) -> None:
+        """Append the vectors of good answers."""
+        for result in good.results():
+            self.add(result)
 
     def finish(self, _file: WholeFile) -> list[str]:
         """Write what waits."""
@@ -125,7 +139,6 @@ class TableOutput:
         self._work = work
         self._held = contextlib.ExitStack()
         self._table: Table | None = None
-        self._numbers = ""
         self.warnings: list[str] = []
 
     def __enter__(self) -> TableOutput:
@@ -140,7 +153,7 @@ class TableOutput:
             self._staged = held.enter_context(Staged(self._target))
             several = self._wanted.format != "parquet"
             self._rows = ResultRows(self._staged, self._endpoints, self._properties, several)
-            self.pack: Pack | None = self._rows.pack
+            self.pack: Pack | None = self._rows
             self._held = held.pop_all()
         return self
 
@@ -153,25 +166,37 @@ class TableOutput:
         """Append one request's row."""
         self._rows.add(result)
 
+    def add_good(self, good: Good) -> None:
+        """Append the rows of good answers."""
+        self._rows.add_good(good)
+
     def finish(self, file: WholeFile) -> list[str]:
         """Write the table."""
         self._staged.finish()
         columns = [*self._source_columns(), *self._rows.columns(self._names)]
         chosen = selected(self._pairs, columns)
-        rows = self._joined()
+        rows = Rows(*self._joined(), self._may_run(), _refused)
         if self._wanted.format == "csv":
-            return self.warnings + write_csv(self._target, rows, "results.place", chosen, file, self._dialect())
+            return self.warnings + write_csv(self._target, rows, chosen, file, self._dialect())
         write = write_parquet if self._wanted.format == "parquet" else write_workbook
         inexact = [plain(one, 60) for one in self._rows.inexact()] if self._wanted.format == "parquet" else []
         said = [f"numbers of {', '.join(inexact)} have more digits than a number type holds; they are texts"]
-        return self.warnings + write(self._target, rows, "results.place", chosen, file) + (said if inexact else [])
+        return self.warnings + write(self._target, rows, chosen, file) + (said if inexact else [])
+
+    def _may_run(self) -> bool:
+        """Whether a spreadsheet may take some cell for a formula, told by a swift look."""
+        if self._rows.may_run or self._table is None:
+            return self._rows.may_run
+        tests = [f"bool_or({may_run(column.text)})" for column in self._source_columns()]
+        (found,) = self._target.run(f"SELECT {', '.join(tests)} FROM {self._table.relation(raw=False)} AS source")
+        return any(found)
 
     def _open_source(self, source: Source) -> None:
         settings = reading_settings(source.record, Path(source.given[0]))
         self._table = Table(source.given, settings, self._disk, self._target)
         matching = Matching(self._table, source.record, self._wanted.id, source.files, self._disk, self._target)
-        self._numbers = matching.sql()
-        self.warnings += self._table.warnings + matching.warnings
+        self._match = matching.match()
+        self.warnings += self._table.warnings
 
     def _source_columns(self) -> list[OutputColumn]:
         if self._table is None:
@@ -194,25 +219,22 @@ class TableOutput:
         template = self._wanted.id or (record.form.id if record is not None else None)
         return template is not None and f"{{{name}}}" in template
 
-    def _joined(self) -> str:
-        """SQL of all rows, after FROM: results in their order, each beside the row that it was asked of."""
+    def _joined(self) -> tuple[str, str | None]:
+        """SQL of all rows, after FROM, each beside the row that it was asked of, and SQL of their order; an error where
+        there is no such row.
+        """
         results = f"{self._rows.sql} AS results"
         if self._table is None:
-            return results
-        numbers = f"{self._numbers} AS numbers"
-        lost = self._target.run(
-            f"SELECT results.custom_id FROM {results} LEFT JOIN {numbers} ON results.custom_id = numbers.custom_id"
-            f" WHERE numbers.number IS NULL AND results.custom_id NOT LIKE '{UNKNOWN}' ORDER BY results.place LIMIT 3"
-        )
-        if lost:
-            named = ", ".join(plain(one[0], 64) for one in lost)
-            message = f"the table has no row for the request {named}"
-            raise Failure(Exit.BAD_INPUT, "join_mismatch", message, HINT)
+            return results, "results.place"
         source = f"{self._table.relation(raw=self._wanted.format == 'parquet')} AS source"
-        return (
-            f"{results} LEFT JOIN {numbers} ON results.custom_id = numbers.custom_id"
-            f" LEFT JOIN {source} ON source.number = numbers.number"
-        )
+        lost = f"error('{LOST}' || results.custom_id)"
+        if self._match.numbers is None and self._match.rows == self._staged.rows:
+            # Every row was asked, and both stand in the order of the rows: no table has to be held to be sorted.
+            in_step = f"CASE WHEN {self._match.same('source.number', 'results.custom_id')} THEN true ELSE {lost} END"
+            return f"{results} POSITIONAL JOIN {source} WHERE {in_step}", None
+        has_row = f"source.number IS NOT NULL OR results.custom_id LIKE '{UNKNOWN}'"
+        order = f"CASE WHEN {has_row} THEN results.place ELSE {lost} END"
+        return f"{results} {self._match.join(source, 'results.custom_id')}", order
 
     def _dialect(self) -> Dialect:
         """How CSV is written: as the user says, else as the source is."""
@@ -221,3 +243,10 @@ class TableOutput:
             mark = self._table.byte_order_mark or own.byte_order_mark
             own = replace(own, delimiter=self._table.delimiter or own.delimiter, byte_order_mark=mark)
         return replace(own, delimiter=self._wanted.delimiter) if self._wanted.delimiter else own
+
+
+def _refused(said: str) -> Failure:
+    """The Failure for what DuckDB has against a table that is written: nothing but a request without a row."""
+    hint = HINT if LOST in said else "choose another --format"
+    code = "join_mismatch" if LOST in said else "bad_table"
+    return Failure(Exit.BAD_INPUT, code, said, hint)

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
@@ -22,7 +22,7 @@ from doubleword.results import lines as result_lines
 from doubleword.results.result import Result
 from doubleword.results.spool import Spool
 from doubleword.results.structured import Expected
-from doubleword.results.usual import usual
+from doubleword.results.usual import UsualLine, usual
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
@@ -55,17 +55,32 @@ class Asked:
     batches: tuple[Batch, ...]
 
 
-class Row(NamedTuple):
-    """One row of a result file: how good it is, why not better, and its place in the spool."""
+class Flawed(NamedTuple):
+    """A row of a result file that is not a good answer: how good it is, why not better, and its place in the spool."""
 
     rank: int
     cause: str | None
     flaws: tuple[str, ...]
-    start: int
-    length: int
+    place: int
 
 
-Pack = Callable[[Result], bytes]
+# A row. Of a good answer, as nearly all are, it is only the place in the spool.
+Row = Flawed | int
+
+
+def rank_of(row: Row) -> int:
+    """The better of two rows for a request has the higher rank."""
+    return GOOD if isinstance(row, int) else row.rank
+
+
+class Pack(Protocol):
+    """What keeps less of an answer than its line: as many bytes as its table needs when the answer's turn comes."""
+
+    def pack(self, result: Result, /) -> bytes:
+        """What is kept of any answer."""
+
+    def pack_usual(self, answer: UsualLine, /) -> bytes:
+        """The same of a usual one."""
 
 
 @dataclass
@@ -162,7 +177,7 @@ class Reader:
                 reading.past.setdefault(custom_id, []).append((batch.id, row))
             known = reading.rows.get(custom_id)
             # A later attempt's word counts, but never against a better answer.
-            if known is None or row.rank >= known.rank:
+            if known is None or rank_of(row) >= rank_of(known):
                 reading.rows[custom_id] = row
         return batch.terminal and whole
 
@@ -177,10 +192,10 @@ class Reader:
         while True:
             before = len(seen)
             try:
-                for line in lines_of(self._api.content(file_id, before), self._progress):
-                    if not line.ended and not line.cut and result_lines.parse(line.raw) is None:
+                for lines in lines_of(self._api.content(file_id, before), self._progress):
+                    if not lines.ended and not lines.cut and result_lines.parse(lines.raws[-1]) is None:
                         raise ApiError(None, "the body ended inside a line")
-                    into.keep(line, shown, seen)
+                    into.keep(lines, shown, seen)
                 break
             except ApiError as error:
                 if error.status == 404:
@@ -203,26 +218,35 @@ class _Into:
         self._endpoint = endpoint
         self._expected = expected
         self._pack = pack
+        self._pack_usual = pack.pack_usual if pack is not None else None
         self._repeated = repeated
-        self._usual = usual(endpoint) if expected.nothing else None
+        self._usual = usual(endpoint) if expected.nothing and not repeated else None
 
-    def keep(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        """Judge a line and keep it, if it is new and no better one is there."""
-        raw = line.raw
-        found = self._usual(raw) if self._usual is not None and not line.cut else None
-        if found is None:
-            self._keep_judged(line, shown, seen)
+    def keep(self, lines: Lines, shown: _Shown, seen: set[tuple[str, str]]) -> None:
+        """Judge lines, and keep each that is new and has no better one."""
+        if self._usual is None or lines.cut:
+            for raw in filter(None, map(bytes.strip, lines.raws)):
+                self._keep_judged(raw, lines.cut, shown, seen)
             return
-        identity = (found.id, found.custom_id)
-        if found.id and identity in seen:
-            return
-        seen.add(identity)
-        shown.usage.count(found.model, found.prompt_tokens, found.completion_tokens)
-        result = Result(found.custom_id, "succeeded", raw, None, self._endpoint, usual=found)
-        self._keep(result, GOOD, shown)
+        usual, pack, add, rows = self._usual, self._pack_usual, self._spool.add, shown.rows
+        model, prompt, completion = "", 0, 0
+        for raw in lines.raws:
+            found = usual(raw)
+            if found is None or found.custom_id in rows or not found.id:
+                if raw := raw.strip():
+                    self._keep_judged(raw, False, shown, seen)
+                continue
+            seen.add((found.id, found.custom_id))
+            body = found.response.body
+            if body.model != model:
+                shown.usage.count(model, prompt, completion)
+                model, prompt, completion = body.model, 0, 0
+            prompt += body.usage.prompt_tokens
+            completion += body.usage.completion_tokens
+            rows[found.custom_id] = add(pack(found) if pack is not None else raw.strip())
+        shown.usage.count(model, prompt, completion)
 
-    def _keep_judged(self, line: Line, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        raw = line.raw
+    def _keep_judged(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         judged = result_lines.judge(raw, self._endpoint)
         if judged is None:
             known = ("", hashlib.sha256(raw).hexdigest())
@@ -233,7 +257,7 @@ class _Into:
         if judged.id and identity in seen:
             return
         seen.add(identity)
-        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if line.cut else judged.cause
+        cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
         flaws: tuple[str, ...] = ()
         if judged.body is not None:
             shown.usage.add(judged.body)
@@ -249,12 +273,13 @@ class _Into:
     def _keep(self, result: Result, rank: int, shown: _Shown) -> None:
         custom_id = result.custom_id
         earlier = shown.rows.get(custom_id)
-        if earlier is not None and rank < earlier.rank and custom_id not in self._repeated:
+        if earlier is not None and rank < rank_of(earlier) and custom_id not in self._repeated:
             return
         kept = result.line or b""
         if self._pack is not None and rank >= FLAWED:
-            kept = self._pack(result)
-        row = Row(rank, result.cause, result.flaws, self._spool.add(kept), len(kept))
+            kept = self._pack.pack(result)
+        place = self._spool.add(kept)
+        row = place if rank == GOOD else Flawed(rank, result.cause, result.flaws, place)
         if custom_id in self._repeated:
             shown.several.setdefault(custom_id, []).append(row)
         shown.rows[custom_id] = row
@@ -269,18 +294,18 @@ def _rank(cause: str | None, flaws: tuple[str, ...]) -> int:
     return FLAWED if flaws else GOOD
 
 
-class Line(NamedTuple):
-    """A line that is not blank, without its line feed; `cut` when only its beginning was kept.
+class Lines(NamedTuple):
+    """Lines without their line feeds, some of them blank; `cut` when only the beginning of one was kept.
 
     `ended` is False for a last line that no newline ends.
     """
 
-    raw: bytes
+    raws: list[bytes]
     cut: bool = False
     ended: bool = True
 
 
-def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line]:
+def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Lines]:
     """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
     rest: list[bytes] = []
     length = 0
@@ -295,13 +320,14 @@ def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Line
         if length > ENDLESS_LINE:
             raise ApiError(200, "a result line has no end", lasting=True)
         if others:
+            first, cut = b"".join(rest), length > LONGEST_LINE
+            if cut:
+                yield Lines([first], cut)
             *lines, tail = others
-            if whole := b"".join(rest).strip():
-                yield Line(whole, length > LONGEST_LINE)
-            yield from map(Line, filter(None, map(bytes.strip, lines)))
+            yield Lines(lines if cut else [first, *lines])
             rest, length = [tail], len(tail)
     if last := b"".join(rest).strip():
-        yield Line(last, length > LONGEST_LINE, ended=False)
+        yield Lines([last], length > LONGEST_LINE, ended=False)
 
 
 def _rows_missing(batch: Batch, shown: int) -> Failure:

@@ -8,25 +8,30 @@ failure.
 from __future__ import annotations
 
 import collections
+import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
 from doubleword.results import judgement
 from doubleword.results import lines as result_lines
-from doubleword.results.reading import FLAWED, Asked, Pack, Reader, Reading, Row, lines_of
-from doubleword.results.result import Result
-from doubleword.results.spool import Spool
+from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row, lines_of
+from doubleword.results.result import Good, Result
+from doubleword.results.spool import LENGTH, Spool
 from doubleword.results.structured import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System
+
+# Answers are handed out many at once.
+RUN_BYTES = 1 << 20
 
 
 class Entry(NamedTuple):
@@ -118,16 +123,43 @@ class Collector:
 
     def collect(self, every: Sequence[Asked]) -> Iterator[Result]:
         """One result for each request of each batch file, in their order; each is counted in `tally`."""
+        for found in self.collect_runs(every):
+            if isinstance(found, Good):
+                yield from found.results()
+            else:
+                yield found
+
+    def collect_runs(self, every: Sequence[Asked]) -> Iterator[Result | Good]:
+        """As `collect`, with good answers that follow each other taken together."""
         for asked in every:
             ids = None if asked.path is not None else self._ids_on_server(asked)
             repeated = frozenset(one for one, count in Counter(ids or ()).items() if count > 1)
             reading = self._reading = self._reader.read(asked, self._schemas.expected(asked.path), repeated)
-            for custom_id, row in self._in_order(asked, reading, ids):
-                result = self._result(custom_id, row, reading, asked)
-                self.tally.add(result)
-                yield result
+            for custom_ids, rows in self._in_order(asked, reading, ids):
+                for start, end in _runs(rows):
+                    results = self._good if isinstance(rows[start], int) else self._others
+                    yield from results(custom_ids[start:end], rows[start:end], reading, asked)
             self.unreadable += reading.unreadable
             self.usage.include(reading.usage)
+
+    def _good(
+        self, custom_ids: Sequence[str], places: Sequence[Any], _reading: Reading, asked: Asked
+    ) -> Iterator[Good]:
+        """Good answers, no more at once than fit into `RUN_BYTES`."""
+        size = sum(map(LENGTH.__and__, places))
+        at_once = max(1, len(places) * RUN_BYTES // max(size, 1))
+        for start in range(0, len(places), at_once):
+            kept = self._spool.read_all(places[start : start + at_once])
+            self.tally.succeeded += len(kept)
+            yield Good(custom_ids[start : start + at_once], kept, asked.endpoint, self._packed)
+
+    def _others(
+        self, custom_ids: Sequence[str], rows: Sequence[Row | None], reading: Reading, asked: Asked
+    ) -> Iterator[Result]:
+        for custom_id, row in zip(custom_ids, rows, strict=True):
+            result = self._result(custom_id, row, reading, asked)
+            self.tally.add(result)
+            yield result
 
     def history(self, result: Result) -> list[Entry]:
         """What each batch said of the request that `result` ends, oldest first; asked while `collect` stands at it."""
@@ -136,23 +168,22 @@ class Collector:
             return [Entry("", result)]
         return [Entry(batch, self._of_row(result.custom_id, row, result.endpoint)) for batch, row in past]
 
-    def _in_order(self, asked: Asked, reading: Reading, ids: Sequence[str] | None) -> Iterator[tuple[str, Row | None]]:
-        """Each request with its row; what is left in the end answers none of them."""
+    def _in_order(
+        self, asked: Asked, reading: Reading, ids: Sequence[str] | None
+    ) -> Iterator[tuple[Sequence[str], list[Row | None]]]:
+        """Requests with their rows, many at once; what is left in the end answers none of them."""
         rows, several = reading.rows, {name: collections.deque(many) for name, many in reading.several.items()}
-        unasked = set(rows)
-        for custom_id in self._ids(asked, reading, ids):
-            unasked.discard(custom_id)
-            if custom_id in several:
-                yield custom_id, several[custom_id].popleft() if several[custom_id] else None
-            else:
-                yield custom_id, rows.get(custom_id)
+        take = functools.partial(_taken, rows, several) if several else functools.partial(_popped, rows)
+        for custom_ids in self._ids(asked, reading, ids):
+            yield custom_ids, list(map(take, custom_ids))
         if several:
             named = plain(", ".join(list(several)[:3]), 120)
             said = f"{len(several)} custom_ids stand in more than one request, such as {named}; every answer is given"
             self.warnings.append(f"{said}, but which of them answers which request cannot be told")
-        if unasked and asked.path is not None:
-            named = plain(next(one for one in rows if one in unasked), 64)
-            said = f"{len(unasked)} rows answer no request of this job, such as {named}; they are left out"
+        strangers = rows.keys() - several.keys()
+        if strangers and asked.path is not None:
+            named = plain(next(one for one in rows if one in strangers), 64)
+            said = f"{len(strangers)} rows answer no request of this job, such as {named}; they are left out"
             self.warnings.append(said)
 
     def _result(self, custom_id: str, row: Row | None, reading: Reading, asked: Asked) -> Result:
@@ -165,27 +196,28 @@ class Collector:
         return Result(custom_id, "missing", None, cause, asked.endpoint)
 
     def _of_row(self, custom_id: str, row: Row, endpoint: str) -> Result:
-        kept = self._spool.read(row.start, row.length)
-        kind = "succeeded" if row.rank >= FLAWED else "failed"
+        rank, cause, flaws, place = (GOOD, None, (), row) if isinstance(row, int) else row
+        (kept,) = self._spool.read_all([place])
+        kind = "succeeded" if rank >= FLAWED else "failed"
         if kind == "succeeded" and self._packed:
-            return Result(custom_id, kind, None, row.cause, endpoint, row.flaws, packed=kept)
-        return Result(custom_id, kind, kept, row.cause, endpoint, row.flaws)
+            return Result(custom_id, kind, None, cause, endpoint, flaws, packed=kept)
+        return Result(custom_id, kind, kept, cause, endpoint, flaws)
 
     # Whose answers
 
-    def _ids(self, asked: Asked, reading: Reading, ids: Sequence[str] | None) -> Iterator[str]:
+    def _ids(self, asked: Asked, reading: Reading, ids: Sequence[str] | None) -> Iterator[Sequence[str]]:
         """custom_ids in input order: from the local file, else the server's copy, else in the order of the answers."""
         if asked.path is not None:
-            yield from batch_files.custom_ids(asked.path, self._system.disk)
+            yield from batch_files.custom_id_blocks(asked.path, self._system.disk)
             return
         if ids is not None:
-            yield from ids
+            yield ids
             return
         said = "the input file is gone, so missing requests cannot be named and rows stand as they came"
         self.warnings.append(said)
         came = list(reading.rows)
-        yield from came
-        yield from (f"(unknown request {number + 1})" for number in range(len(came), asked.requests or 0))
+        yield came
+        yield [f"(unknown request {number + 1})" for number in range(len(came), asked.requests or 0)]
 
     def _ids_on_server(self, asked: Asked) -> list[str] | None:
         """The ids in the server's copy of the first batch's input file; None when it is gone or not whole."""
@@ -194,7 +226,8 @@ class Collector:
             return None
 
         def attempt() -> list[str]:
-            ids = [_id_of(line.raw) for line in lines_of(self._api.content(file_id), lambda _: None)]
+            every = lines_of(self._api.content(file_id), lambda _: None)
+            ids = [_id_of(raw) for lines in every for raw in lines.raws if raw.strip()]
             if asked.requests and len(ids) < asked.requests:
                 raise ApiError(200, "the input file came short", garbled=True)
             return ids
@@ -206,6 +239,29 @@ class Collector:
                 return None
             raise error.failure("reading the input file") from error  # it is there, and can be read another time
         return ids
+
+
+def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:
+    """Where runs of good answers, and of others, begin and end."""
+    if set(map(type, rows)) == {int}:
+        yield 0, len(rows)
+        return
+    start = 0
+    for _, run in itertools.groupby(rows, lambda row: isinstance(row, int)):
+        end = start + sum(1 for _ in run)
+        yield start, end
+        start = end
+
+
+def _popped(rows: dict[str, Row], custom_id: str) -> Row | None:
+    return rows.pop(custom_id, None)
+
+
+def _taken(rows: dict[str, Row], several: dict[str, collections.deque[Row]], custom_id: str) -> Row | None:
+    """The next of several rows of an id, or its only one."""
+    if custom_id in several:
+        return several[custom_id].popleft() if several[custom_id] else None
+    return rows.pop(custom_id, None)
 
 
 def _id_of(raw: bytes) -> str:

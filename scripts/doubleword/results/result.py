@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from doubleword.results import judgement
-from doubleword.results.usual import Usual
 
 
 class Result(NamedTuple):
     """One request's end. `line` is the server's own line, without newline; None when there is none.
 
     `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come). An
-    answer may have `flaws` (`judgement.FLAWS`); one that is invalid has failed, and its `cause` says why. `body`, or
-    `usual`, is the answer where it was just read. `packed` takes the place of the line where that is not needed any
-    more.
+    answer may have `flaws` (`judgement.FLAWS`); one that is invalid has failed, and its `cause` says why. `body` is
+    the answer where it was just read. `packed` takes the place of the line where that is not needed any more.
     """
 
     custom_id: str
@@ -24,10 +23,24 @@ class Result(NamedTuple):
     endpoint: str
     flaws: tuple[str, ...] = ()
     body: dict[str, Any] | None = None
-    usual: Usual | None = None
     packed: bytes | None = None
 
     @property
     def status(self) -> str:
         """`kind`, but invalid for an answer that failed only because it is not what was asked for."""
         return judgement.INVALID if judgement.INVALID in self.flaws else self.kind
+
+
+class Good(NamedTuple):
+    """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it."""
+
+    custom_ids: Sequence[str]
+    kept: Sequence[bytes]
+    endpoint: str
+    packed: bool
+
+    def results(self) -> Iterator[Result]:
+        """The result of each."""
+        for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
+            line, packed = (None, kept) if self.packed else (kept, None)
+            yield Result(custom_id, "succeeded", line, None, self.endpoint, packed=packed)

@@ -7,10 +7,17 @@ process, also of a kill.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from doubleword.system import Disk
+
+BLOCK = 1 << 20
+SMALL = 1 << 24  # so much is read at once
+# A place is where something starts and, in 32 bits, its length.
+LENGTH_BITS = 32
+LENGTH = (1 << LENGTH_BITS) - 1
 
 
 class Spool:
@@ -20,7 +27,9 @@ class Spool:
         self._path = path
         self._disk = disk
         self._file: BinaryIO | None = None
-        self._end = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = self._end = 0
+        self._whole = b""
 
     def __enter__(self) -> Spool:
         # Of a run that was killed another process may still write there: it keeps the file, and loses the name.
@@ -41,21 +50,38 @@ class Spool:
         """Forget everything."""
         assert self._file is not None, "a spool is used inside its with block"
         self._file.seek(0)
-        self._end = 0
+        self._pending.clear()
+        self._pending_bytes = self._end = 0
+        self._whole = b""
 
     def add(self, kept: bytes) -> int:
-        """Keep bytes, and say where they start. Nothing is read before `settle`."""
-        assert self._file is not None, "a spool is used inside its with block"
-        self._file.write(kept)
-        start, self._end = self._end, self._end + len(kept)
-        return start
+        """Keep bytes, and say in which place, a number. Nothing is read before `settle`."""
+        size = len(kept)
+        self._pending.append(kept)
+        self._pending_bytes += size
+        place = self._end << LENGTH_BITS | size
+        self._end += size
+        if self._pending_bytes > BLOCK:
+            self._write()
+        return place
 
     def settle(self) -> None:
-        """Write what is pending, so that it can be read."""
+        """Write what is pending, so that all can be read; a little is held in memory from then on."""
+        self._write()
         assert self._file is not None, "a spool is used inside its with block"
         self._file.flush()
+        self._whole = self._disk.read_at(self._file, 0, self._end) if self._end <= SMALL else b""
 
-    def read(self, start: int, length: int) -> bytes:
-        """The `length` bytes that were kept at `start`."""
+    def read_all(self, places: Sequence[int]) -> list[bytes]:
+        """What was kept in each of `places`."""
+        whole, file = self._whole, self._file
+        if whole:
+            return [whole[(start := place >> LENGTH_BITS) : start + (place & LENGTH)] for place in places]
+        assert file is not None, "a spool is used inside its with block"
+        return [self._disk.read_at(file, place >> LENGTH_BITS, place & LENGTH) for place in places]
+
+    def _write(self) -> None:
         assert self._file is not None, "a spool is used inside its with block"
-        return self._disk.read_at(self._file, start, length)
+        self._file.write(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, encode
 from doubleword.request_lines.line import EMBEDDINGS
 from doubleword.results import lines as result_lines
-from doubleword.results.result import Result
+from doubleword.results.result import Good, Result
+from doubleword.results.usual import UsualLine
+from doubleword.tables.formulas import STARTS
 from doubleword.tables.outputs.columns import OutputColumn, free_name
 from doubleword.tables.sources.json_files import Object, as_cell, read
 from doubleword.tables.staged import Kind, Staged
@@ -36,6 +39,17 @@ def added_names(source: Sequence[str], endpoints: set[str], properties: Sequence
     return {name: found[name] for name in order}
 
 
+class _UsualRow(Struct):
+    """A usual answer, as it is staged."""
+
+    custom_id: str
+    answer: str
+    prompt_tokens: int
+    completion_tokens: int
+    status: str = "succeeded"
+    finish_reason: str = "stop"
+
+
 class ResultRows:
     """Results, staged row by row under what their columns are."""
 
@@ -45,14 +59,31 @@ class ResultRows:
         self._several = several
         self._declared = properties
         self._kinds = {name: Kind() for name in properties}
+        self.may_run = False  # whether a spreadsheet may take some cell for a formula
 
     def pack(self, result: Result) -> bytes:
         """A result's row, for `add` when its turn comes."""
         return self._staged.line(self._cells(result))
 
+    def pack_usual(self, answer: UsualLine) -> bytes:
+        """The same of a usual answer."""
+        body = answer.response.body
+        tokens, text = body.usage, body.choices[0].message.content
+        if text[0] in STARTS:
+            self.may_run = True
+        return encode(_UsualRow(answer.custom_id, text, tokens.prompt_tokens, tokens.completion_tokens))
+
     def add(self, result: Result) -> None:
         """Append a result's row."""
-        self._staged.add_line(self.pack(result) if result.packed is None else result.packed)
+        self._staged.add_lines([self.pack(result) if result.packed is None else result.packed])
+
+    def add_good(self, good: Good) -> None:
+        """Append the rows of good answers."""
+        if good.packed:
+            self._staged.add_lines(good.kept)
+        else:
+            for result in good.results():
+                self.add(result)
 
     @property
     def sql(self) -> str:
@@ -85,13 +116,6 @@ class ResultRows:
 
     def _cells(self, result: Result) -> dict[str, str | int | None]:
         cells: dict[str, str | int | None] = {CUSTOM_ID: result.custom_id, "status": result.status}
-        if result.usual is not None:
-            cells[ANSWER], cells["finish_reason"] = result.usual.text, "stop"
-            cells["prompt_tokens"], cells["completion_tokens"] = (
-                result.usual.prompt_tokens,
-                result.usual.completion_tokens,
-            )
-            return cells
         cells["error"] = result.cause
         body = _answer_of(result)
         if body is None:
@@ -109,6 +133,7 @@ class ResultRows:
                     value if isinstance(value, (str, bool, dict, list)) or value is None else bytes(value)
                 )
                 cells[f"property:{name}"] = as_cell(value)
+        self.may_run |= any(type(cell) is str and cell[:1] in STARTS for name, cell in cells.items() if cell)
         return cells
 
 

@@ -7,30 +7,12 @@ flaw, with its tokens. A line that the typed reader refuses, or that is anything
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from msgspec import MsgspecError, Struct
-from msgspec.json import Decoder
-
+from doubleword.json_codec import Decoder, MsgspecError, Struct
 from doubleword.request_lines.line import CHAT
 
 MOST_TOKENS = 1 << 53
-
-
-class Usual(NamedTuple):
-    """A usual answer: the request's id on the server and in the batch file, the text, tokens, the model named."""
-
-    id: str
-    custom_id: str
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    model: str
-
-
-def usual(endpoint: str) -> Callable[[bytes], Usual | None] | None:
-    """What tells a usual answer of `endpoint` from others; None where there is no such shorter way."""
-    return _of_chat if endpoint == CHAT else None
 
 
 class _Message(Struct):
@@ -62,30 +44,44 @@ class _Response(Struct):
     body: _Body
 
 
-class _Line(Struct):
+class UsualLine(Struct):
+    """A line of an output file that holds an answer to a chat; `id` is the request's on the server."""
+
     id: str
     custom_id: str
     response: _Response
     error: Any = None
 
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return self.response.body.choices[0].message.content
 
-_decode = Decoder(_Line).decode
+
+_decode = Decoder(UsualLine).decode
 
 
-def _of_chat(raw: bytes) -> Usual | None:
+def usual(endpoint: str) -> Callable[[bytes], UsualLine | None] | None:
+    """What tells a usual answer of `endpoint` from others; None where there is no such shorter way."""
+    return _of_chat if endpoint == CHAT else None
+
+
+def _of_chat(raw: bytes) -> UsualLine | None:
     try:
         line = _decode(raw)
     except (MsgspecError, ValueError, RecursionError):
         return None
-    body = line.response.body
-    if len(body.choices) != 1 or line.error or body.error or line.response.status_code >= 400:
+    response = line.response
+    body = response.body
+    if len(body.choices) != 1 or line.error or body.error or response.status_code >= 400:
         return None
     choice, tokens = body.choices[0], body.usage
-    message, text = choice.message, choice.message.content
+    message = choice.message
+    text = message.content
     if choice.finish_reason != "stop" or not text or text.isspace():
         return None
     if message.refusal or message.tool_calls or message.function_call:
         return None
     if not (0 <= tokens.prompt_tokens < MOST_TOKENS and 0 <= tokens.completion_tokens < MOST_TOKENS):
         return None
-    return Usual(line.id, line.custom_id, text, tokens.prompt_tokens, tokens.completion_tokens, body.model)
+    return line

@@ -76,6 +76,23 @@ class Database:
         except self._error as error:
             raise self._told(error, refused) from error
 
+    def copy(self, query: str, path: Path, options: str, refused: Refusal) -> None:
+        """Write what `query` gives to a file.
+
+        To sort long rows may need more memory than usual; then it is tried once more, slower and with all that DuckDB
+        takes by itself.
+        """
+        import duckdb
+
+        sql = f"COPY ({query}) TO {text(str(path))} ({options})"
+        try:
+            self._connection.execute(sql)
+        except duckdb.OutOfMemoryException:
+            self._connection.execute("SET threads = 1; RESET memory_limit")
+            self.run(sql, refused)
+        except duckdb.Error as error:
+            raise self._told(error, refused) from error
+
     def columns(self, query: str, refused: Refusal | None = None) -> list[tuple[str, str]]:
         """The names and DuckDB's types of what `query` gives."""
         return [(str(row[0]), str(row[1])) for row in self.run(f"DESCRIBE {query}", refused)]

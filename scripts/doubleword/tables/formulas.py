@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+STARTS = frozenset("=@+-\t\r\n\uff1d\uff0b\uff0d\uff20")
 _STARTS = "[=@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _SIGNED = "[+-]"
 # After a sign: figures with whatever stands between them, a currency, a unit or a percent sign. Nothing to be run.
@@ -27,6 +28,11 @@ def is_run(sql: str) -> str:
     """SQL that tells whether a spreadsheet would run the text `sql`."""
     starts, signed, amount = (one.replace("'", "''") for one in (f"^{_STARTS}", f"^{_SIGNED}", _AMOUNT))
     return (
-        f"(regexp_matches({sql}, '{starts}') OR"
-        f" (regexp_matches({sql}, '{signed}') AND NOT regexp_full_match({sql}, '{amount}')))"
+        f"({may_run(sql)} AND (regexp_matches({sql}, '{starts}') OR"
+        f" (regexp_matches({sql}, '{signed}') AND NOT regexp_full_match({sql}, '{amount}'))))"
     )
+
+
+def may_run(sql: str) -> str:
+    """SQL that tells whether the text `sql` begins as a formula may; a swift look before `is_run`."""
+    return f"left({sql}, 1) IN ({', '.join(f'chr({ord(one)})' for one in sorted(STARTS))})"

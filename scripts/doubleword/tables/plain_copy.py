@@ -6,19 +6,19 @@ database; bytes that are not in the encoding stay as they are, so that whoever r
 
 from __future__ import annotations
 
-import gzip
 import io
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.system import Disk
-from doubleword.tables.database import Database
 from doubleword.text_encoding import MARK_BYTES, encoding_of
+
+if TYPE_CHECKING:
+    from doubleword.tables.database import Database
 
 STDIN = "-"
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -82,6 +82,8 @@ def unpacked(path: Path, disk: Disk, target: Database) -> Path:
 @contextmanager
 def _reader(start: bytes, file: BinaryIO) -> Iterator[BinaryIO]:
     if start.startswith(GZIP):
+        import gzip
+
         with gzip.open(file) as reader:
             yield cast(BinaryIO, reader)
         return
@@ -92,6 +94,8 @@ def _reader(start: bytes, file: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _copied(reader: BinaryIO, path: Path, target: Database) -> Path:
+    import shutil
+
     copy = target.new_path("unpacked")
     try:
         with copy.open("wb") as file:

@@ -6,7 +6,7 @@ arrives as a question mark; of a column's values it is known whether a type hold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -25,11 +25,11 @@ class Staged:
     """Rows written one after the other; used as a context manager, and read by `sql` once they are finished."""
 
     def __init__(self, target: Database) -> None:
-        import msgspec
+        from doubleword import json_codec
 
         self.path = target.new_path("staged")
         self.rows = 0
-        self._encode = msgspec.json.encode
+        self._encode = json_codec.encode
         self._longest = 0
         self._file: BinaryIO | None = None
         self._pending: list[bytes] = []
@@ -54,21 +54,22 @@ class Staged:
 
     def add(self, values: Mapping[str, str | int | None]) -> None:
         """Append a row of named values; names that are left out are null."""
-        self.add_line(self.line(values))
+        self.add_lines([self.line(values)])
 
     def line(self, values: Mapping[str, str | int | None]) -> bytes:
-        """The line that `add` would append, for `add_line` another time."""
+        """The line that `add` would append, for `add_lines` another time."""
         try:
             return self._encode(values)
         except UnicodeEncodeError:
             return self._encode({key: as_unicode(one) if isinstance(one, str) else one for key, one in values.items()})
 
-    def add_line(self, line: bytes) -> None:
-        """Append a row as `line` made it."""
-        self._pending.append(line)
-        self._pending_bytes += len(line)
-        self._longest = max(self._longest, len(line))
-        self.rows += 1
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        """Append rows as `line` made them."""
+        self._pending += lines
+        sizes = list(map(len, lines))
+        self._pending_bytes += sum(sizes)
+        self._longest = max(self._longest, *sizes, 0)
+        self.rows += len(lines)
         if self._pending_bytes > BLOCK:
             self._flush()
 

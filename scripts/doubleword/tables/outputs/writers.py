@@ -14,7 +14,7 @@ from pathlib import Path
 from doubleword.failure import Exit, Failure
 from doubleword.output_file import BLOCK, WholeFile
 from doubleword.tables import formulas
-from doubleword.tables.database import Database, name, text
+from doubleword.tables.database import Database, Refusal, name, text
 from doubleword.tables.outputs.columns import OutputColumn
 
 SHEET_ROWS = 1_048_576
@@ -32,57 +32,70 @@ class Dialect:
     raw_cells: bool = False
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What is written: SQL after FROM, by which SQL it is ordered (None where it stands in order), whether some cell
+    may be taken for a formula, and the failure to be raised for what DuckDB has against it.
+    """
+
+    sql: str
+    order: str | None
+    may_run: bool
+    refused: Refusal
+
+    @property
+    def in_order(self) -> str:
+        """The clause that orders them."""
+        return f" ORDER BY {self.order}" if self.order is not None else ""
+
+
 def write_csv(
-    target: Database, rows: str, order: str, columns: Sequence[OutputColumn], file: WholeFile, dialect: Dialect
+    target: Database, rows: Rows, columns: Sequence[OutputColumn], file: WholeFile, dialect: Dialect
 ) -> list[str]:
-    """Write `rows`, SQL after FROM, in their `order`; returns what the user should know of changed cells."""
-    guarded = [column for column in columns if not (column.key or dialect.raw_cells)]
+    """Write `rows`; returns what the user should know of changed cells."""
     # No reader of CSV takes a NUL; an empty text is written as nothing, like null.
-    cells = {column.name: f"nullif(replace({column.text}, chr(0), ''), '')" for column in columns}
-    shown = [
-        f"CASE WHEN {formulas.is_run(cells[one.name])} THEN '''' || {cells[one.name]} ELSE {cells[one.name]} END"
-        if one in guarded
-        else cells[one.name]
-        for one in columns
-    ]
-    aliased = ", ".join(f'{sql} AS "{at}"' for at, sql in enumerate(shown))
+    cells = ", ".join(f"nullif(replace({one.text}, chr(0), ''), '') AS \"{at}\"" for at, one in enumerate(columns))
+    inner = f"(SELECT {cells}, {rows.order or 'NULL'} AS place FROM {rows.sql})"
+    guarded = [at for at, one in enumerate(columns) if rows.may_run and not (one.key or dialect.raw_cells)]
+    run = {at: formulas.is_run(name(str(at))) for at in guarded}
+    shown = ", ".join(
+        f"CASE WHEN {run[at]} THEN '''' || {name(str(at))} ELSE {name(str(at))} END" if at in run else name(str(at))
+        for at in range(len(columns))
+    )
     body = target.new_path("csv")
     options = f"FORMAT csv, HEADER false, DELIMITER {text(dialect.delimiter)}"
-    target.run(f"COPY (SELECT {aliased} FROM {rows} ORDER BY {order}) TO {text(str(body))} ({options})")
+    order = " ORDER BY place" if rows.order is not None else ""
+    target.copy(f"SELECT {shown} FROM {inner}{order}", body, options, rows.refused)
     header = io.StringIO()
     # A lone CR is quoted only where CR belongs to the line's end.
     csv.writer(header, delimiter=dialect.delimiter, lineterminator="\r\n").writerow([one.name for one in columns])
     mark = "\ufeff" if dialect.byte_order_mark else ""
     file.write(f"{mark}{header.getvalue()[:-2]}\n".encode("utf-8", "replace"))
     _copy(body, file)
-    counts = ", ".join(f"count(*) FILTER ({formulas.is_run(cells[one.name])})" for one in guarded)
-    changed = sum(target.run(f"SELECT {counts} FROM {rows}")[0]) if guarded else 0
+    counts = ", ".join(f"count(*) FILTER ({one})" for one in run.values())
+    changed = sum(target.run(f"SELECT {counts} FROM {inner}")[0]) if guarded else 0
     if not changed:
         return []
     return [f"{changed:,} cells that a spreadsheet would run got a ' in front; --raw-cells leaves them alone"]
 
 
-def write_parquet(
-    target: Database, rows: str, order: str, columns: Sequence[OutputColumn], file: WholeFile
-) -> list[str]:
+def write_parquet(target: Database, rows: Rows, columns: Sequence[OutputColumn], file: WholeFile) -> list[str]:
     """As `write_csv`, each column in its own type."""
     body = target.new_path("parquet")
     values = ", ".join(f"{column.value} AS {name(column.name)}" for column in columns)
-    target.run(f"COPY (SELECT {values} FROM {rows} ORDER BY {order}) TO {text(str(body))} (FORMAT parquet)")
+    target.copy(f"SELECT {values} FROM {rows.sql}{rows.in_order}", body, "FORMAT parquet", rows.refused)
     _copy(body, file)
     return []
 
 
-def write_workbook(
-    target: Database, rows: str, order: str, columns: Sequence[OutputColumn], file: WholeFile
-) -> list[str]:
+def write_workbook(target: Database, rows: Rows, columns: Sequence[OutputColumn], file: WholeFile) -> list[str]:
     """As `write_csv`, as one sheet: numbers as numbers, texts as texts whatever they begin with, the header frozen.
 
     Raises Failure (exit 2) for more rows than a sheet has.
     """
     import xlsxwriter
 
-    ((count,),) = target.run(f"SELECT count(*) FROM {rows}")
+    ((count,),) = target.run(f"SELECT count(*) FROM {rows.sql}")
     if count >= SHEET_ROWS:
         raise too_many_rows(count)
     numbers = _numbers(target, rows, columns)
@@ -95,7 +108,7 @@ def write_workbook(
         for at, column in enumerate(columns):
             sheet.write_string(0, at, column.name[:CELL_CHARACTERS], bold)
         number = 0
-        for block in target.blocks(f"SELECT {texts} FROM {rows} ORDER BY {order}"):
+        for block in target.blocks(f"SELECT {texts} FROM {rows.sql}{rows.in_order}", rows.refused):
             for row in block:
                 number += 1
                 for at, cell in enumerate(row):
@@ -117,13 +130,13 @@ def too_many_rows(count: int) -> Failure:
     return Failure(Exit.BAD_INPUT, "too_many_rows", message, "choose CSV or Parquet")
 
 
-def _numbers(target: Database, rows: str, columns: Sequence[OutputColumn]) -> set[int]:
+def _numbers(target: Database, rows: Rows, columns: Sequence[OutputColumn]) -> set[int]:
     """Which columns hold numbers alone, all of them such as a sheet shows unchanged; 007 and +49 are texts."""
     tests = ", ".join(
         f"bool_and(regexp_full_match({column.text}, '{SHEET_NUMBER}')) FILTER (nullif({column.text}, '') IS NOT NULL)"
         for column in columns
     )
-    (found,) = target.run(f"SELECT {tests} FROM {rows}")
+    (found,) = target.run(f"SELECT {tests} FROM {rows.sql}")
     return {at for at, is_number in enumerate(found) if is_number and not columns[at].key}
 
 

@@ -101,10 +101,10 @@ def read(own: str) -> Any:
 
 @functools.cache
 def _decoder() -> json.JSONDecoder:
-    import msgspec
+    from doubleword import json_codec
 
-    def number(digits: str) -> msgspec.Raw:
-        return msgspec.Raw(digits.encode())
+    def number(digits: str) -> json_codec.Raw:
+        return json_codec.Raw(digits.encode())
 
     def made(pairs: list[tuple[str, Any]]) -> Object:
         value = Object(pairs)
@@ -120,9 +120,9 @@ def as_cell(value: Any) -> str | None:
     """A value as its cell: a text as it is, others as their JSON."""
     if value is None or isinstance(value, str):
         return value
-    import msgspec
+    from doubleword import json_codec
 
-    return msgspec.json.encode(value).decode()
+    return json_codec.encode(value).decode()
 
 
 class _Rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.system import Disk
@@ -62,30 +63,50 @@ class Table:
         self.byte_order_mark = any(one.byte_order_mark for one in relations)
         self.blank = 0
         self._relations_read = relations
+        self._has_more = any(one.own != "NULL" or one.problem != "NULL" for one in relations)
         self._sql = f"(SELECT row_number() OVER () AS number, * FROM ({' UNION ALL '.join(self._selects(relations))}))"
         if settings.where is not None:
             self._sql = where.filtered(self._sql, self.columns, settings.where, target)
 
     # Reading
 
-    def rows(self, limit: int | None = None) -> Iterator[Row]:
-        """At most `limit` rows in order, and after all others those that DuckDB could not read."""
+    def blocks(self, limit: int | None = None) -> Iterator[list[tuple[Any, ...]]]:
+        """At most `limit` rows in order, many at once and bare: the number and the cells, and for a row of JSON that
+        was kept whole that JSON and its problem. `row` says what one is.
+        """
         cells = "".join(f", {column.text}" for column in self.columns)
+        more = ", own, problem" if self._has_more else ""
         most = "" if limit is None else f" LIMIT {limit}"
-        self.blank = given = lines = 0
-        for block in self._target.blocks(f"SELECT number, own, problem{cells} FROM {self._sql}{most}", self._refused):
-            for number, own, problem, *values in block:
-                given += 1
-                if limit is not None:
-                    lines += 1 + sum(value.count("\n") for value in values if value is not None)
-                if problem is None and _is_blank(values):
-                    self.blank += 1
-                else:
-                    yield Row(number, self.names, values, own, problem)
-        yield from self._rejected(None if limit is None or given < limit else lines)
+        yield from self._target.blocks(f"SELECT number{cells}{more} FROM {self._sql}{most}", self._refused)
 
-    def _rejected(self, lines: int | None) -> Iterator[Row]:
-        """What could not be read: all of it, or of a single file only what stands among the first `lines` lines."""
+    def row(self, bare: tuple[Any, ...]) -> Row | None:
+        """The row that was bare in a block; None where there is nothing in it, which is counted in `blank`."""
+        if self._has_more:
+            number, *cells, own, problem = bare
+        else:
+            number, *cells = bare
+            own = problem = None
+        if problem is None and not any(cell and not cell.isspace() for cell in cells):
+            self.blank += 1
+            return None
+        return Row(number, self.names, cells, own, problem)
+
+    def rows(self, limit: int | None = None) -> Iterator[Row]:
+        """As `blocks`, row by row, and after all others those that DuckDB could not read."""
+        self.blank = 0
+        given = lines = 0
+        for block in self.blocks(limit):
+            given += len(block)
+            for bare in block:
+                if limit is not None:
+                    lines += 1 + sum(cell.count("\n") for cell in bare[1:] if cell is not None)
+                row = self.row(bare)
+                if row is not None:
+                    yield row
+        yield from self.rejected(None if limit is None or given < limit else lines)
+
+    def rejected(self, lines: int | None = None) -> Iterator[Row]:
+        """What the last reading left out: all of it, or of a single file only what is among the first `lines` lines."""
         empty = [None] * len(self.names)
         for one in self._relations_read:
             if lines is not None:  # what is wrong is known only where all was read
@@ -212,10 +233,6 @@ def _with_folders(one: Relation, part: Part, names: Sequence[str]) -> Relation:
             null = value is None or value == "__HIVE_DEFAULT_PARTITION__"
             one.columns.append(Column(column, "CAST(NULL AS VARCHAR)" if null else text(value or "")))
     return one
-
-
-def _is_blank(cells: Sequence[str | None]) -> bool:
-    return not any(cell and not cell.isspace() for cell in cells)
 
 
 def _bad(message: str, hint: str) -> Failure:

@@ -1,0 +1,21 @@
+"""msgspec, which reads and writes JSON, loaded as fast as it can be.
+
+It looks for `typing_extensions` and does without where there is none; loading that takes longer than everything else
+that a short command loads.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_ABSENT = "typing_extensions" not in sys.modules
+if _ABSENT:
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+try:
+    from msgspec import MsgspecError, Raw, Struct
+    from msgspec.json import Decoder, Encoder, decode, encode
+finally:
+    if _ABSENT:
+        del sys.modules["typing_extensions"]
+
+__all__ = ["Decoder", "Encoder", "MsgspecError", "Raw", "Struct", "decode", "encode"]
