@@ -54,4 +54,4 @@ def desk(tmp_path: Path, gate: Gate, clock: Clocked) -> Desk:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read times out after half a second instead of sixty; sockets know no other clock."""
-    monkeypatch.setattr("doubleword.server.api.READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("doubleword.server.sending.READ_TIMEOUT_S", 0.5)

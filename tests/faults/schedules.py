@@ -210,7 +210,7 @@ class _Trial:
         for fault in schedule.faults:
             gate.on(fault.route, KINDS[fault.route][fault.kind], fault.nth, fault.times)
 
-        with mock.patch("doubleword.server.api.READ_TIMEOUT_S", READ_TIMEOUT_S):
+        with mock.patch("doubleword.server.sending.READ_TIMEOUT_S", READ_TIMEOUT_S):
             for _ in range(schedule.rounds):
                 self._through()
         gate.calm()

@@ -476,7 +476,7 @@ def test_a_body_that_swells_when_unpacked_is_cut(
     desk: Desk, gate: Gate, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     """A few kilobytes of gzip that would be 64 MB of JSON: an error in bounded memory, then the next attempt."""
-    monkeypatch.setattr("doubleword.server.api.JSON_LIMIT", 1 << 20)
+    monkeypatch.setattr("doubleword.server.sending.JSON_LIMIT", 1 << 20)
     body = gzip.compress(b'{"a": "' + b"x" * (64 << 20) + b'"}')
     bomb = Reply(200, (("Content-Encoding", "gzip"), ("Content-Type", "application/json")), body)
     desk.batch_file("a.jsonl", ["one"])

@@ -175,7 +175,7 @@ def test_an_answer_nested_100000_deep_is_an_error(api: Api) -> None:
 @responses.activate
 def test_an_endless_answer_is_cut(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body over the limit is an error, not a full memory."""
-    monkeypatch.setattr("doubleword.server.api.JSON_LIMIT", 1000)
+    monkeypatch.setattr("doubleword.server.sending.JSON_LIMIT", 1000)
     api.patience_s = 0
     responses.get(f"{BASE}/batches/b1", body=b'{"a": "' + b"x" * 10_000 + b'"}')
     with pytest.raises(ApiError, match="longer than"):

@@ -143,7 +143,7 @@ def _ask(api: Api, custom_id: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = api.realtime(url, body)
     except ApiError as error:
-        if error.status in (401, 402, 403):
+        if error.status in (401, 402, 403) or not error.sent:
             raise error.failure("asking the model") from error
         return {**row, "error": plain(error.sentence)}
     line = json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": answer}}).encode()

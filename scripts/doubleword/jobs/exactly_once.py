@@ -259,7 +259,7 @@ class Submission:
     def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:
         """The server surely did nothing: wait and let the caller ask again, or raise when that cannot help."""
         self._finish(one, back_to)
-        if not error.may_pass or one.tries >= TRIES:
+        if not error.worth_waiting or one.tries >= TRIES:
             raise error.failure(doing) from error
         self._system.sleep(self._api.pause(one.tries, error))
 

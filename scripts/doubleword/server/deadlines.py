@@ -7,38 +7,34 @@ one that broke. A read's timeout alone does not promise that: it begins anew wit
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
 from urllib3.response import HTTPResponse
 
 
 def make_impatient(manager: PoolManager) -> None:
-    """Let `manager` make such connections only."""
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    """Let `manager` make such connections only, each of the kind that it made before (plain, TLS, SOCKS)."""
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _impatient(pool) for scheme, pool in pools.items()}
 
 
-class _Connection(HTTPConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        with _limited(self):
-            return super().getresponse()
+@functools.cache
+def _impatient(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    kind: Any = pool.ConnectionCls
 
+    class Connection(kind):  # type: ignore[misc]
+        def getresponse(self) -> HTTPResponse:
+            with _limited(self):
+                answer: HTTPResponse = super().getresponse()
+                return answer
 
-class _SecureConnection(HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        with _limited(self):
-            return super().getresponse()
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """What went wrong between client and server, in one sentence, with what to do about it.
 
 Promises: whatever the server sends (plain text, three shapes of JSON, a gateway's HTML, nothing) becomes one
-harmless sentence; an error says whether the server may have acted all the same, and whether it may pass.
-Error shapes: dwctl `errors.rs`, axum's rejections (plain text), the proxy's OpenAI envelope.
+harmless sentence; an error says whether the server may have acted all the same, whether it may pass, and
+whether what was asked for is gone for good. What the network and its settings do: `route`.
+Error shapes: dwctl `errors.rs`, axum's rejections (plain text), the proxy's OpenAI envelope (onwards
+`errors.rs`, dwctl `error_enrichment.rs`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from doubleword.failure import Exit, Failure, plain
 
@@ -18,14 +20,27 @@ from doubleword.failure import Exit, Failure, plain
 REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 410, 411, 413, 415, 422, 429, 431})
 # 429s that no short wait ends (dwctl batches.rs, the two checks before a batch is made).
 LASTING = ("Unverified accounts can submit", "Insufficient capacity")
+# The proxy takes every path that the API does not know, and finds no model in it (onwards handlers.rs).
+UNKNOWN_PATH = "Could not parse onwards model"
+REGIONS = "a key belongs to one region: api.doubleword.ai or api.us.doubleword.ai (--base-url)"
+NO_EXPLANATION = "no explanation was given"
+
+
+class Advice(NamedTuple):
+    """How a script ends for an error: its exit code, the word for programs, and what helps."""
+
+    exit_code: Exit
+    code: str
+    hint: str
 
 
 class ApiError(Exception):
     """A call without the answer it asked for.
 
-    `status` is None when no answer arrived, `retry_after` seconds. `sent` is False when the request surely
-    never reached the server; `garbled` means a 2xx answer that could not be understood; `lasting` that no
-    second try can help.
+    `status` is None when no answer arrived, `retry_after` seconds, `code` the server's own word for it (`forbidden`,
+    `spend_cap_exceeded`), empty where it gave none. `sent` is False when the request surely never reached the server;
+    `garbled` means a 2xx answer that could not be understood; `lasting` that no second try can help; `at_once` that
+    waiting for it is not worth a user's time; `page` that a gateway's HTML answered. `advice` replaces the usual one.
     """
 
     def __init__(
@@ -34,17 +49,25 @@ class ApiError(Exception):
         sentence: str,
         *,
         retry_after: float | None = None,
+        code: str = "",
         sent: bool = True,
         garbled: bool = False,
         lasting: bool = False,
+        at_once: bool = False,
+        page: bool = False,
+        advice: Advice | None = None,
     ) -> None:
         super().__init__(sentence)
         self.status = status
         self.sentence = sentence
         self.retry_after = retry_after
+        self.code = code
         self.sent = sent
         self.garbled = garbled
         self.lasting = lasting
+        self.at_once = at_once
+        self.page = page
+        self.advice = advice
 
     @property
     def may_have_happened(self) -> bool:
@@ -60,108 +83,131 @@ class ApiError(Exception):
             return not self.sentence.startswith(LASTING)
         return self.status is None or self.garbled or self.status in (408, 409, 425) or self.status >= 500
 
+    @property
+    def worth_waiting(self) -> bool:
+        """Whether to wait for that: not where nothing listens on this very machine."""
+        return self.may_pass and not self.at_once
+
+    @property
+    def gone(self) -> bool:
+        """Of a call for one file or batch: whether the server has it no more, now and later.
+
+        404 and 410 (dwctl files.rs, batches.rs), and the 400 that says that no file can have such an id. A 404 page
+        of a gateway says nothing about the file. Just after a creation a 404 may be a replica's lag.
+        """
+        if self.status == 400:
+            return self.sentence.lower().startswith("invalid file id")
+        return self.status == 410 or (self.status == 404 and not self.page)
+
+    @property
+    def unknown_call(self) -> bool:
+        """Of a call that not every server has: whether this one has it not. A 404 may be about its object as well."""
+        return self.status in (404, 405) or (self.status == 400 and self.sentence.startswith(UNKNOWN_PATH))
+
     def failure(self, doing: str) -> Failure:
         """The script's failure: `doing` says what was attempted, the hint what helps."""
         answered = f"HTTP {self.status}: " if self.status and not self.garbled else ""
-        exit_code, code, hint = self._advice()
+        exit_code, code, hint = self.advice or self._usual_advice()
         return Failure(exit_code, code, f"{doing}: {answered}{self.sentence}", hint)
 
-    def _advice(self) -> tuple[Exit, str, str]:
+    def _usual_advice(self) -> Advice:
         if self.lasting:
-            return (
-                Exit.BAD_INPUT,
-                "bad_server",
-                "check --base-url or DOUBLEWORD_BASE_URL, and the system's certificates",
-            )
-        if self.status == 401:
-            return Exit.NO_KEY, "key_refused", "set DOUBLEWORD_API_KEY to a valid inference key, then run this again"
-        if self.status == 403:
-            hint = "the key may not do this, or not use this model; list_models.py shows the models it may use"
-            return Exit.NO_KEY, "forbidden", hint
+            return Advice(Exit.BAD_INPUT, "bad_server", "check --base-url or DOUBLEWORD_BASE_URL")
+        if self.status in (401, 403):
+            return self._advice_on_the_key()
         if self.status == 402:
-            hint = "top up the account (or raise the key's spending cap), then run the same command again"
-            return Exit.REFUSED, "payment_required", hint
+            hint = "top up the account, then run the same command again"
+            if self.code == "spend_cap_exceeded" or "spending cap" in self.sentence:
+                hint = (
+                    "raise or remove the key's spending cap, or wait until it resets; then run the same command again"
+                )
+            return Advice(Exit.REFUSED, "payment_required", hint)
         if self.status == 404:
-            return (
-                Exit.NOT_FOUND,
-                "not_found",
-                "check the id and the server (--base-url); list_batches.py shows batches",
+            hint = "check the id and the server (--base-url); list_batches.py shows batches"
+            return Advice(Exit.NOT_FOUND, "not_found", hint)
+        if self.status == 410:
+            return Advice(
+                Exit.NOT_FOUND, "gone", "it was deleted and does not come back; list_batches.py shows batches"
             )
         if self.status == 413:
-            return Exit.BAD_INPUT, "too_large", "split the requests into smaller files; create_batch_file.py does that"
+            hint = "split the requests into smaller files; create_batch_file.py does that"
+            return Advice(Exit.BAD_INPUT, "too_large", hint)
         if self.status == 429 and self.sentence.startswith(LASTING[0]):
-            return Exit.REFUSED, "account_limit", "verify the account, or send fewer requests in this window"
+            return Advice(Exit.REFUSED, "account_limit", "verify the account, or send fewer requests in this window")
         if self.status == 429 and self.sentence.startswith(LASTING[1]):
-            return Exit.UNREACHABLE, "no_capacity", "run the same command later, or use --window 24h"
+            return Advice(Exit.UNREACHABLE, "no_capacity", "run the same command later, or use --window 24h")
+        if self.unknown_call:
+            hint = "this server has no such call; check --base-url or DOUBLEWORD_BASE_URL, which ends in /v1"
+            return Advice(Exit.BAD_INPUT, "rejected", hint)
         if self.status in REFUSALS and self.status != 429:
-            return Exit.BAD_INPUT, "rejected", "mend what the server names, then run the same command again"
-        return Exit.UNREACHABLE, "server_unreachable", "run the same command again later; nothing is done twice"
+            return Advice(Exit.BAD_INPUT, "rejected", "mend what the server names, then run the same command again")
+        return Advice(Exit.UNREACHABLE, "server_unreachable", "run the same command again later; nothing is done twice")
+
+    def _advice_on_the_key(self) -> Advice:
+        """Of 401 and 403. The proxy answers an unknown key with 403 (onwards), files and batches with 401 (dwctl)."""
+        if self.status == 401:
+            hint = (
+                f"set DOUBLEWORD_API_KEY to a valid inference key, not a platform key, then run this again; {REGIONS}"
+            )
+            return Advice(Exit.NO_KEY, "key_refused", hint)
+        hint = "the key may not do this, or not use this model; list_models.py shows the models it may use"
+        if "'platform'" in self.sentence:
+            hint = "set DOUBLEWORD_API_KEY to an inference key; a platform key only manages the account"
+        elif "blocked by a routing rule" in self.sentence:
+            hint = "the key may not use this model in this way; where real-time is blocked, a batch (submit.py) may do"
+        elif self.code == "forbidden" or self.sentence.lower().strip(". ") in ("forbidden", NO_EXPLANATION):
+            hint = "the key is unknown here, or may not use this model: check DOUBLEWORD_API_KEY, then list_models.py"
+            hint += f"; {REGIONS}"
+        return Advice(Exit.NO_KEY, "forbidden", hint)
 
 
 def error_from_answer(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     """The error that a non-2xx answer tells of, whatever shape its body has."""
     text = body.decode("utf-8", "replace")
     asked: list[float] = []
-    sentence = ""
+    sentence, code, page = "", "", False
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
-        sentence = _message(value)
+        sentence, code = _message(value)
         seconds = value.get("retry_after_seconds")
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < 1e6:
             asked.append(float(seconds))
     elif re.match(r"\s*<", text):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         named = f" ({plain(title.group(1), 80)})" if title else ""
-        sentence = f"a gateway answered with an HTML page{named}"
+        sentence, page = f"a gateway answered with an HTML page{named}", True
     else:
         sentence = plain(text)
     header = _seconds(headers.get("Retry-After", ""), headers.get("Date", ""))
     if header is not None:
         asked.append(header)
     # Header and body disagree on this server (errors.rs: 60 against 30); the longer wait is the safe one.
-    return ApiError(status, sentence or "no explanation was given", retry_after=max(asked, default=None))
+    return ApiError(status, sentence or NO_EXPLANATION, retry_after=max(asked, default=None), code=code, page=page)
 
 
-def error_from_exception(error: BaseException) -> ApiError:
-    """The error for a call that ended without a whole answer."""
-    if isinstance(error, ApiError):
-        return error
+def error_from_exception(error: BaseException, server: str = "the server") -> ApiError:
+    """The error for a call that was under way, and ended without a whole answer."""
     import ssl
 
     import requests
-    from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
-    from urllib3.util.ssl_match_hostname import CertificateError
+    from urllib3.exceptions import HTTPError
 
-    inner = _innermost(error)
+    inner = innermost(error)
     if isinstance(inner, ApiError):
         return inner
-    # Only what surely ended before the request was sent; a proxy or TLS may also fail while the answer is awaited.
-    unsent = (
-        isinstance(error, requests.exceptions.ConnectTimeout)
-        or isinstance(inner, (NewConnectionError, NameResolutionError, ConnectionRefusedError))
-        or str(inner).startswith("Tunnel connection failed")
-    )
-    if isinstance(inner, (ssl.SSLCertVerificationError, CertificateError)):
-        return ApiError(None, "the server's certificate cannot be verified", sent=False, lasting=True)
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-        return ApiError(None, "the server's address is not a valid URL", sent=False, lasting=True)
-    if isinstance(inner, NameResolutionError) or "NameResolution" in repr(inner):
-        sentence = "the server's name cannot be resolved"
-    elif unsent:
-        sentence = "no connection to the server"
-    elif isinstance(error, (requests.exceptions.Timeout, TimeoutError)) or "timed out" in str(error).lower():
-        sentence = "the server did not answer in time"
-    elif isinstance(error, (requests.RequestException, HTTPError, OSError)):
-        sentence = "the connection broke before the answer was whole"
-    else:
-        sentence = f"the answer could not be read ({type(error).__name__})"
-    return ApiError(None, sentence, sent=not unsent)
+    if isinstance(error, (requests.exceptions.Timeout, TimeoutError)) or "timed out" in str(error).lower():
+        return ApiError(None, f"{server} did not answer in time")
+    if isinstance(inner, ssl.SSLError):
+        return ApiError(None, f"the encrypted connection to {server} failed ({plain(inner.reason or inner, 60)})")
+    if isinstance(error, (requests.RequestException, HTTPError, OSError)):
+        return ApiError(None, f"the connection to {server} broke before the answer was whole")
+    return ApiError(None, f"the answer could not be read ({type(error).__name__})")
 
 
-def _innermost(error: BaseException) -> BaseException:
+def innermost(error: BaseException) -> BaseException:
     """The cause at the bottom: requests wraps urllib3, which wraps the socket's own error."""
     for _ in range(8):
         reason = getattr(error, "reason", None)
@@ -173,14 +219,16 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _message(value: dict[str, Any]) -> str:
-    """`{"error": {"message"}}` (OpenAI, the proxy), `{"error": "word", "message"}` or `{"message"}` (dwctl)."""
+def _message(value: dict[str, Any]) -> tuple[str, str]:
+    """Sentence and code word of `{"error": {"message", "code"}}` (OpenAI, the proxy), `{"error": "word", "message"}`
+    or `{"message"}` (dwctl), `{"detail"}` (servers made with FastAPI); empty where there is none.
+    """
     error = value.get("error")
-    if isinstance(error, dict) and error.get("message"):
-        return plain(error["message"])
-    if value.get("message"):
-        return plain(value["message"])
-    return plain(error) if isinstance(error, str) else ""
+    inner = error if isinstance(error, dict) else {"code": error}
+    code = inner.get("code")
+    word = plain(code, 60) if isinstance(code, str) else ""
+    told = inner.get("message") or value.get("message") or value.get("detail")
+    return (plain(told) if told else plain(error) if isinstance(error, str) else ""), word
 
 
 def _seconds(header: str, date: str) -> float | None:

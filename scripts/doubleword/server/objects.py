@@ -1,4 +1,7 @@
-"""What the server answers with: file objects and batch objects, read tolerantly into typed values.
+"""What the server answers with, read tolerantly into typed values: files, batches, and what they cost.
+
+Promises: what is absent or of another kind than documented is None or empty, never a crash; an object that is none at
+all is an ApiError. Amounts are exact decimals.
 
 Facts: control-layer `dwctl/src/api/models/files.rs` and `batches.rs` (absent fields are omitted, ids are bare
 UUIDs); OpenAI's documented batch object, where absent fields are null and ids carry prefixes.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from doubleword.failure import plain
@@ -32,11 +36,73 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
+class BatchError:
+    """Why a batch failed as a whole: OpenAI's `code` (`token_limit_exceeded`) and `message`; what is absent is empty.
+
+    `line` counts the lines of the input file from 1, None where the error is about none of them.
+    """
+
+    code: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})" if self.message and self.code else self.message or self.code
+
+
+@dataclass(frozen=True)
+class Analytics:
+    """What the server counted and billed of a batch so far (dwctl api/models/batches.rs, `BatchAnalytics`).
+
+    `requests` are those with usage on record; failed ones are not among them. It follows the batch by seconds: the
+    amounts are whole once it has reached the completed requests, and zero for ever for a model without a price.
+    `cost_usd` is what was billed, after discounts for cached input, `list_cost_usd` without them; None where absent.
+    """
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int | None
+    total_tokens: int
+    cost_usd: Decimal | None
+    list_cost_usd: Decimal | None
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """One model's part of a `CostEstimate`, in requests, tokens and USD."""
+
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What the server expects a file to cost at its live tariff (dwctl files.rs, `get_file_cost_estimate`), in USD.
+
+    Tokens are rough: input is the body's bytes / 4, output what the model answered lately, or 1.1 times the input.
+    Prices are exact; a model without one costs 0 here, and an unknown window has the realtime price. The order of
+    `models` means nothing.
+    """
+
+    file_id: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    models: tuple[ModelCost, ...]
+
+
+@dataclass(frozen=True)
 class Batch:
     """A batch object; times in seconds since the epoch, absent ones None.
 
     `ended_at` is the latest end of any kind. `completed` and `failed` are the server's counts: cancelled requests
-    are in neither (dwctl batches.rs).
+    are in neither (dwctl batches.rs). `model` is the one of all requests, `mixed` for several, empty where the server
+    does not say (dwctl before 11.1.0, OpenAI). `analytics` come with the list alone, where they were asked for.
     """
 
     id: str
@@ -53,7 +119,9 @@ class Batch:
     completed: int
     failed: int
     metadata: dict[str, str] = field(default_factory=dict)
-    errors: tuple[str, ...] = ()
+    errors: tuple[BatchError, ...] = ()
+    model: str = ""
+    analytics: Analytics | None = None
 
     @property
     def terminal(self) -> bool:
@@ -89,8 +157,7 @@ def batch(value: dict[str, Any]) -> Batch:
     counts = value.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     metadata = value.get("metadata")
-    errors = value.get("errors")
-    listed = errors.get("data") if isinstance(errors, dict) else None
+    counted = value.get("analytics")
     return Batch(
         id=identifier,
         status=plain(status, 40),
@@ -106,10 +173,63 @@ def batch(value: dict[str, Any]) -> Batch:
         completed=_whole(counts.get("completed")) or 0,
         failed=_whole(counts.get("failed")) or 0,
         metadata={str(name): str(item) for name, item in metadata.items()} if isinstance(metadata, dict) else {},
-        errors=tuple(plain(one.get("message"), 200) for one in listed if isinstance(one, dict))
-        if isinstance(listed, list)
-        else (),
+        errors=_errors(value.get("errors")),
+        model=plain(value.get("model") or "", 120),
+        analytics=analytics(counted) if isinstance(counted, dict) and "total_requests" in counted else None,
     )
+
+
+def analytics(value: dict[str, Any]) -> Analytics:
+    """The analytics of a batch; raises ApiError for anything else."""
+    requests = _whole(value.get("total_requests"))
+    if requests is None:
+        raise ApiError(200, "the answer is not the analytics of a batch", garbled=True)
+    return Analytics(
+        requests=requests,
+        prompt_tokens=_whole(value.get("total_prompt_tokens")) or 0,
+        completion_tokens=_whole(value.get("total_completion_tokens")) or 0,
+        reasoning_tokens=_whole(value.get("total_reasoning_tokens")),
+        total_tokens=_whole(value.get("total_tokens")) or 0,
+        cost_usd=_amount(value.get("total_cost")),
+        list_cost_usd=_amount(value.get("total_list_cost")),
+    )
+
+
+def cost_estimate(value: dict[str, Any]) -> CostEstimate:
+    """The cost estimate of a file; raises ApiError for anything else."""
+    requests = _whole(value.get("total_requests"))
+    if requests is None:
+        raise ApiError(200, "the answer is not a cost estimate", garbled=True)
+    models = value.get("models")
+    return CostEstimate(
+        file_id=str(value.get("file_id") or ""),
+        requests=requests,
+        input_tokens=_whole(value.get("total_estimated_input_tokens")) or 0,
+        output_tokens=_whole(value.get("total_estimated_output_tokens")) or 0,
+        cost_usd=_amount(value.get("total_estimated_cost")),
+        models=tuple(
+            ModelCost(
+                model=plain(one.get("model") or "", 120),
+                requests=_whole(one.get("request_count")) or 0,
+                input_tokens=_whole(one.get("estimated_input_tokens")) or 0,
+                output_tokens=_whole(one.get("estimated_output_tokens")) or 0,
+                cost_usd=_amount(one.get("estimated_cost")),
+            )
+            for one in (models if isinstance(models, list) else ())
+            if isinstance(one, dict)
+        ),
+    )
+
+
+def _errors(errors: Any) -> tuple[BatchError, ...]:
+    """`{"data": [{"code", "message", "line"}, …]}`; fusillade postgres.rs stores `{"message"}` alone."""
+    listed = errors.get("data", [errors]) if isinstance(errors, dict) else None
+    found = [
+        BatchError(plain(one.get("code") or "", 80), plain(one.get("message") or "", 200), _whole(one.get("line")))
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict)
+    ]
+    return tuple(one for one in found if str(one))
 
 
 def _id(value: dict[str, Any]) -> str:
@@ -124,3 +244,14 @@ def _text(value: Any) -> str | None:
 
 def _whole(value: Any) -> int | None:
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 else None
+
+
+def _amount(value: Any) -> Decimal | None:
+    """An amount of USD, which the server sends as a text to keep its digits; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
