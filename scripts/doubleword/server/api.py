@@ -34,8 +34,8 @@ Answer = TypeVar("Answer")
 class Api(Sender):
     """One server and one key. Every method raises ApiError where there is no answer.
 
-    Ids are taken as webhooks send them too, `file_<uuid>` and `batch_<uuid>`, which the server refuses with 400: then
-    the bare UUID is tried.
+    Ids of what is read or deleted are taken as webhooks send them too, `file_<uuid>` and `batch_<uuid>`, which the
+    server refuses with 400: then the bare UUID is tried.
     """
 
     def __init__(self, base_url: str, key: str, system: System, patience_s: float = 120.0) -> None:
@@ -184,10 +184,14 @@ def _by_id(identifier: str, call: Callable[[str], Answer]) -> Answer:
     try:
         return call(_segment(identifier))
     except ApiError as error:
-        bare = bare_id(identifier)
+        bare, first = bare_id(identifier), error
         if error.status not in (400, 404) or bare == identifier:
             raise
+    try:
         return call(_segment(bare))
+    except ApiError as error:
+        # Where the server knows the form of the first id, what it says of that is what counts.
+        raise first if first.status == 404 and error.status in (400, 404) else error from None
 
 
 def _where_known(
