@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -84,6 +85,60 @@ def test_names_that_never_resolve_are_said_to(desk: Desk, served: Canned, monkey
     monkeypatch.setattr(socket, "getaddrinfo", failing)
     result = desk.run("poll", "a.job.json")
     assert result.code == 5 and "name cannot be resolved" in result.json["error"]["message"]
+
+
+def elsewhere(desk: Desk, base_url: str) -> None:
+    """The job is of another server, to which all further runs go."""
+    path = desk.folder / "a.job.json"
+    path.write_text(path.read_text().replace(desk.base_url, base_url))
+    desk.base_url = base_url
+
+
+@pytest.mark.parametrize("name", ["submit", "poll", "fetch_results", "retry_failed", "cancel"])
+def test_a_server_on_this_machine_that_does_not_run_is_told_at_once(
+    desk: Desk, served: Canned, clock: Clocked, name: str
+) -> None:
+    """After one short retry: the URL, the reason, and where to look; whichever script asks."""
+    elsewhere(desk, "http://127.0.0.1:9/v1")
+    desk.batch_file("b.jsonl", ["one"])
+    clock.slept.clear()
+    result = desk.run(name, *(["b.jsonl"] if name == "submit" else ["a.job.json", "--yes"][: 1 + (name == "cancel")]))
+    error = result.json["error"]
+    assert (result.code, error["code"], sum(clock.slept)) == (5, "server_unreachable", 0.5)
+    assert "no connection to http://127.0.0.1:9: connection refused" in error["message"]
+    assert "DOUBLEWORD_BASE_URL" in error["hint"]
+
+
+@pytest.mark.parametrize("name", ["submit", "poll", "fetch_results", "retry_failed", "cancel"])
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "pip install pysocks"),
+        ("HTTPS_PROXY", "http://user:pa55@proxy:port", "not the URL of a proxy"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/corp.pem", "/nowhere/corp.pem"),
+    ],
+)
+def test_settings_that_cannot_work_are_told_at_once_by_every_script(
+    desk: Desk,
+    served: Canned,
+    clock: Clocked,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    variable: str,
+    value: str,
+    told: str,
+) -> None:
+    """The variable, the cause and no waiting; a submit that sent nothing leaves no job behind."""
+    monkeypatch.setitem(sys.modules, "socks", None)
+    elsewhere(desk, "https://server.test/v1")
+    desk.env = {variable: value}
+    desk.batch_file("b.jsonl", ["one"])
+    clock.slept.clear()
+    result = desk.run(name, *(["b.jsonl"] if name == "submit" else ["a.job.json", "--yes"][: 1 + (name == "cancel")]))
+    assert (result.code, clock.slept) == (2, [])
+    assert variable in result.json["error"]["message"] and told in result.json["error"]["message"]
+    assert "pa55" not in str(result.json) and result.json["error"]["hint"]
+    assert "b.job.json" not in desk.names()
 
 
 @pytest.mark.parametrize("wait_s", [0, 3, 60])

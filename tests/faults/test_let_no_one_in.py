@@ -245,6 +245,10 @@ def test_no_line_of_the_skill_switches_verification_off() -> None:
     """The word that would do it stands nowhere in the code."""
     for path in SCRIPTS.rglob("*.py"):
         assert not re.search(r"verify\s*=|CERT_NONE|check_hostname|_create_unverified", path.read_text()), path
+        # What `tests/server/test_route.py` proves never to be false.
+        assert re.findall(r"[\"']verify[\"'].*", path.read_text()) == (
+            ['"verify": self.bundle.path if self.bundle else True,'] if path.name == "route.py" else []
+        ), path
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="lists processes through /proc")

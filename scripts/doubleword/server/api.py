@@ -11,7 +11,7 @@ Facts about the API are those of the open-source server (control-layer, dwctl; h
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -50,7 +50,7 @@ class Api(Sender):
 
     def file(self, file_id: str) -> RemoteFile:
         """GET /files/{id}."""
-        return _by_id(file_id, lambda segment: api_objects.remote_file(self.get(f"/files/{segment}")))
+        return _by_id(file_id, lambda one: api_objects.remote_file(self.get(f"/files/{one}")))
 
     def files(self, search: str) -> Iterator[RemoteFile]:
         """GET /files page by page; `search` is a part of the name, which OpenAI ignores (dwctl files.rs)."""
@@ -64,7 +64,7 @@ class Api(Sender):
         that skips must still expect lines it has seen.
         """
         query = f"?{urlencode({'skip': skip, 'offset': skip})}" if skip else ""
-        response = _by_id(file_id, lambda segment: self.once("GET", f"/files/{segment}/content{query}"))
+        response = _by_id(file_id, lambda one: self.once("GET", f"/files/{one}/content{query}"))
         return Content(response, self._system.monotonic)
 
     def cost_estimate(self, file_id: str, window: str) -> CostEstimate | None:
@@ -114,7 +114,7 @@ class Api(Sender):
         ends = self._system.monotonic() + LAG_S
         while True:
             try:
-                return _by_id(batch_id, lambda segment: api_objects.batch(self.get(f"/batches/{segment}")))
+                return _by_id(batch_id, lambda one: api_objects.batch(self.get(f"/batches/{one}")), (400, 404))
             except ApiError as error:
                 left = min(ends, self.until or ends) - self._system.monotonic()
                 if not known or error.status != 404 or left <= 0:
@@ -179,19 +179,18 @@ def checked_base_url(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
-def _by_id(identifier: str, call: Callable[[str], Answer]) -> Answer:
-    """`call` with the id as a path segment, and again with a webhook's id made bare, where the first is unknown."""
+def _by_id(identifier: str, call: Callable[[str], Answer], unknown: Container[int | None] = (400,)) -> Answer:
+    """`call` with the id as a path segment, and again with a webhook's id made bare, where the first is `unknown`.
+
+    A 404 is not for files: it may be about one that is gone, on a server whose own ids have such a form.
+    """
     try:
         return call(_segment(identifier))
     except ApiError as error:
-        bare, first = bare_id(identifier), error
-        if error.status not in (400, 404) or bare == identifier:
+        bare = bare_id(identifier)
+        if error.status not in unknown or bare == identifier:
             raise
-    try:
         return call(_segment(bare))
-    except ApiError as error:
-        # Where the server knows the form of the first id, what it says of that is what counts.
-        raise first if first.status == 404 and error.status in (400, 404) else error from None
 
 
 def _where_known(
