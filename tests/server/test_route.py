@@ -203,8 +203,8 @@ def test_a_proxy_is_that_of_the_environment(
 @pytest.mark.parametrize(
     ("proxy", "user", "sentence", "step", "waits"),
     [
-        (b"407 Proxy Authentication Required", "", "asks for the user and the password (407)", "USER:PASSWORD", False),
-        (b"407 pa55", "user:pa55@", "does not take the user and the password (407)", "HTTPS_PROXY", False),
+        (b"407 Proxy Authentication Required", "", "asks for a user and password (407)", "USER:PASS@", False),
+        (b"407 pa55", "user:pa55@", "does not take its user and password (407)", "HTTPS_PROXY", False),
         (b"403 Forbidden", "", "does not connect to https://server.test (403)", "NO_PROXY", False),
         (b"503 Service Unavailable", "", "does not connect to https://server.test (503)", "NO_PROXY", True),
     ],

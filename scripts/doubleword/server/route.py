@@ -143,10 +143,8 @@ class Route:
         refusal = re.match(r"Tunnel connection failed: (\d{3})", str(inner))
         if refusal and refusal.group(1) == "407":
             known = proxy.parts is not None and proxy.parts.auth
-            sentence = f"{proxy} {'does not take' if known else 'asks for'} the user and the password (407)"
-            hint = (
-                f"put them into {proxy.setting} as http://USER:PASSWORD@HOST:PORT, signs such as @ and / as %40 and %2F"
-            )
+            sentence = f"{proxy} {'does not take its' if known else 'asks for a'} user and password (407)"
+            hint = f"put them into {proxy.setting} as http://USER:PASS@HOST:PORT, signs such as @ and / as %40 and %2F"
             return ApiError(None, sentence, sent=False, lasting=True, advice=_unreachable(hint))
         if refusal:
             sentence = f"{proxy} does not connect to {self.server} ({refusal.group(1)})"
@@ -228,9 +226,8 @@ def _proxy_for(url: str) -> Proxy | None:
     proxy = None if is_loopback(parts.hostname or "") else select_proxy(url, get_environ_proxies(url))
     if not proxy:
         return None
-    same = sorted(name for name, value in os.environ.items() if value == proxy)
-    names = [name for kind in (parts.scheme, "all") for name in same if name.lower() == f"{kind}_proxy"]
-    return Proxy(proxy, next(iter(names), "the system's settings"))
+    names = [name for kind in (parts.scheme, "all") for name in (f"{kind}_proxy".upper(), f"{kind}_proxy")]
+    return Proxy(proxy, next((name for name in names if os.environ.get(name) == proxy), "the system's settings"))
 
 
 def _require_usable_proxy(proxy: Proxy) -> None:
@@ -238,7 +235,7 @@ def _require_usable_proxy(proxy: Proxy) -> None:
 
     if proxy.parts is None:
         sentence = f"{proxy.setting} is not the URL of a proxy"
-        hint = "its form is http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, signs such as @ and / as %40 and %2F"
+        hint = "its form is http://HOST:PORT or http://USER:PASS@HOST:PORT, signs such as @ and / as %40 and %2F"
         raise ApiError(None, sentence, sent=False, lasting=True, advice=Advice(Exit.BAD_INPUT, "bad_proxy", hint))
     if proxy.parts.scheme in SOCKS and importlib.util.find_spec("socks") is None:
         sentence = f"a SOCKS proxy, from {proxy.setting}, needs a package: pip install pysocks"
