@@ -102,6 +102,10 @@ class Disk:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
+    def real(self, path: Path, _folder: Path) -> Path:
+        """Where libraries that open files by themselves find `path`; `_folder` takes a copy where they could not."""
+        return path
+
     def is_folder(self, path: Path) -> bool:
         """Whether `path` is a folder."""
         return path.is_dir()

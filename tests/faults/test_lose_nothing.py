@@ -18,8 +18,8 @@ from tests.faults.gate import Act, Exchange, Gate, Reply
 from tests.faults.rooms import Desk, finished
 
 from doubleword.results.reading import Asked as AskedRows
-from doubleword.results.reading import Result
 from doubleword.results.reconciliation import Collector
+from doubleword.results.result import Result
 from doubleword.server.api import Api
 
 TEXTS = ["one", "two", "three", "four"]

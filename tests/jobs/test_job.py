@@ -22,7 +22,7 @@ def make(folder: Path) -> JobFile:
     one = Intended("key-1", 0, FILE, state="created", since=None, file_id="f", batch_id="b")
     one.retries.append(Retry(2.5, "asked", {"completed": 1, "failed": 2, "ended_at": None}))
     answer: dict[str, Any] = {"complete": True}
-    written = Written("out.csv", None, "csv", "a.csv", "11" * 32, None, answer)
+    written = Written("out.csv", None, "11" * 32, None, answer, shape={"format": "csv", "join": ["a.csv"]})
     job = Job("job-1", 1.5, "https://server.test/v1", None, "24h", {"team": "x"}, [FILE], [one], [written])
     return JobFile(folder / "a.job.json", job, Disk())
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import duckdb
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.moods import MOODS, Mood
 from tests.simulation.network import BASE_URL, KEY, Network
@@ -27,6 +28,7 @@ from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedSystem, World
 
 from doubleword.batch_files import check as file_check
+from doubleword.batch_files import making
 from doubleword.commands import cancel as cancelling
 from doubleword.commands import create_batch_file as creation
 from doubleword.commands import fetch_results as delivery
@@ -49,6 +51,7 @@ HOW: tuple[dict[str, Any], ...] = (
     {"only": "failed,missing,invalid"},
 )
 CHECKER = Checker()  # its schema takes longer to compile than a whole simulated job takes to run
+DATABASE = duckdb.connect()  # as does a database of its own for each table
 
 
 @dataclass
@@ -243,6 +246,9 @@ class Life:
                 "join": None,
                 "id": None,
                 "raw_cells": False,
+                "columns": None,
+                "delimiter": None,
+                "bom": False,
                 "history": None,
                 "response_schema": None,
                 "partial": False,
@@ -261,7 +267,7 @@ class Life:
             "run": {
                 **CREATION,
                 "output": str(self.output),
-                "input": str(self.table),
+                "input": [str(self.table)],
                 "prompt": "Answer {question}",
                 "model": "some-model",
                 "id": "{id}",
@@ -271,6 +277,8 @@ class Life:
                 "max_cost": None,
                 "dry_run": False,
                 "wait": 0.0,
+                "columns": None,
+                "bom": False,
             },
         }
         return argparse.Namespace(**{**defaults[command], **options}, base_url=BASE_URL, local=False)
@@ -444,7 +452,8 @@ def inside() -> Iterator[None]:
         with (
             mock.patch.dict(os.environ, {"DOUBLEWORD_API_KEY": KEY}),
             mock.patch.object(file_check, "Checker", lambda: CHECKER),
-            mock.patch.object(creation, "Checker", lambda: CHECKER),
+            mock.patch.object(making, "Checker", lambda: CHECKER),
+            mock.patch.object(duckdb, "connect", lambda **_: DATABASE.cursor()),
             mock.patch.object(sys, "argv", ["scripts/some.py"]),  # hints name it
         ):
             yield

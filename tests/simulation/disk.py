@@ -7,7 +7,8 @@ import errno
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -99,9 +100,17 @@ class SimulatedDisk(Disk):
         return file.read(length)
 
     @contextlib.contextmanager
-    def beside(self, work: Callable[[], Any]) -> Iterator[None]:
-        """There is one process in a simulated world."""
-        yield None
+    def work_folder(self, path: Path | None) -> Iterator[Path]:
+        """A real one, for the library that makes tables; what it does there is no step of the process."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+    def real(self, path: Path, folder: Path) -> Path:
+        """A copy, since nothing but the simulation knows these files."""
+        copy = folder / f"{len(list(folder.iterdir()))}-{path.name}"
+        with self.open(path) as file:
+            copy.write_bytes(file.read())
+        return copy
 
     def sync(self, file: BinaryIO) -> None:
         file.flush()

@@ -158,7 +158,7 @@ class Matching:
         using = f"{by}, place"
         found = self._target.new_name("matched")
         self._target.run(
-            f"CREATE TABLE {found} AS SELECT asked.custom_id AS custom_id, made.number AS number,"
+            f"CREATE TEMP TABLE {found} AS SELECT asked.custom_id AS custom_id, made.number AS number,"
             f" coalesce(asked.custom_id, made.custom_id) AS shown FROM ({left}) AS asked"
             f" FULL JOIN ({right}) AS made USING ({using})"
         )

@@ -74,7 +74,7 @@ def unpacked(path: Path, disk: Disk, target: Database) -> Path:
         start = file.read(4)
         file.seek(0)
         if not start.startswith((GZIP, ZSTANDARD)):
-            return path
+            return disk.real(path, target.folder)
         with _reader(start, file) as reader:
             return _copied(reader, path, target)
 

@@ -68,7 +68,8 @@ def write_csv(
     target.copy(f"SELECT {shown} FROM {inner}{order}", body, options, rows.refused)
     header = io.StringIO()
     # A lone CR is quoted only where CR belongs to the line's end.
-    csv.writer(header, delimiter=dialect.delimiter, lineterminator="\r\n").writerow([one.name for one in columns])
+    names = [one.name if one.key or dialect.raw_cells else formulas.without_formula(one.name) for one in columns]
+    csv.writer(header, delimiter=dialect.delimiter, lineterminator="\r\n").writerow(names)
     mark = "\ufeff" if dialect.byte_order_mark else ""
     file.write(f"{mark}{header.getvalue()[:-2]}\n".encode("utf-8", "replace"))
     _copy(body, file)

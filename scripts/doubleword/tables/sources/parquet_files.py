@@ -49,7 +49,7 @@ def query(path: Path, disk: Disk, target: Database) -> Relation:
         raise refused("it has to be one SELECT")
     # Its rows are kept, so that they stand in one order and under one number, however often they are read.
     kept = target.new_name("query")
-    target.run(f"CREATE TABLE {kept} AS {sql}", refused)
+    target.run(f"CREATE TEMP TABLE {kept} AS {sql}", refused)
     return _of(kept, target, refused)
 
 

@@ -141,7 +141,8 @@ class Table:
         if kinds == {"parquet"}:
             hive = parts.names_of(found)
             shown = settings.shown(Path(given))
-            return [parquet_files.relation([part.path for part in found], bool(hive), shown, target)]
+            paths = [disk.real(part.path, target.folder) for part in found]
+            return [parquet_files.relation(paths, bool(hive), shown, target)]
         return [_with_folders(self._of(part), part, parts.names_of(found)) for part in found]
 
     def _kind(self, path: Path) -> str:
@@ -176,7 +177,9 @@ class Table:
         if kind == "sql":
             return parquet_files.query(path, disk, target)
         if kind == "parquet":
-            return parquet_files.relation([path], bool(part.hive), settings.shown(path), target)
+            return parquet_files.relation(
+                [disk.real(path, target.folder)], bool(part.hive), settings.shown(path), target
+            )
         plain_file = unpacked(path, disk, target)
         if kind == "workbook":
             return workbooks.relation(plain_file, settings.shown(path), settings, target)
