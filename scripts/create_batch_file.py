@@ -4,6 +4,9 @@
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
 #     "msgspec>=0.19,<1",
+#     "duckdb>=1.4,<3",
+#     "python-calamine>=0.4,<1",
+#     "zstandard>=0.23,<1",
 # ]
 # ///
 """Make a batch file from a table: one request for each row, all of them checked."""

@@ -5,6 +5,10 @@
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
 #     "msgspec>=0.19,<1",
+#     "duckdb>=1.4,<3",
+#     "python-calamine>=0.4,<1",
+#     "zstandard>=0.23,<1",
+#     "XlsxWriter>=3.2,<4",
 # ]
 # ///
 """Fetch the results of a job or of batches: every request accounted for, in the order of the input."""

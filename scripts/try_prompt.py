@@ -5,6 +5,9 @@
 #     "jsonschema>=4.23,<5",
 #     "jsonschema-rs>=0.39,<1",
 #     "msgspec>=0.19,<1",
+#     "duckdb>=1.4,<3",
+#     "python-calamine>=0.4,<1",
+#     "zstandard>=0.23,<1",
 # ]
 # ///
 """Ask a few rows at once, to see whether the prompt is right before the whole table is paid for."""

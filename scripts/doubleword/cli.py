@@ -39,13 +39,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description,
             epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_wide,
             allow_abbrev=False,
         )
 
     def error(self, message: str) -> NoReturn:
         """Report bad arguments as the interface asks, instead of argparse's usage text."""
         raise Failure(Exit.BAD_INPUT, "bad_arguments", message, f"python3 {_script()} --help")
+
+
+def _wide(prog: str) -> argparse.RawDescriptionHelpFormatter:
+    """Help with each flag on a line of its own, whatever the terminal: it has to stay short."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=118)
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -247,11 +252,9 @@ def _missing_package(missing: ModuleNotFoundError) -> Failure:
     source = Path(_script()).read_text(encoding="utf-8") if Path(_script()).is_file() else ""
     block = re.search(r"^# dependencies = \[(.*?)^# \]", source, re.MULTILINE | re.DOTALL)
     declared = re.findall(r'"([^"]+)"', block.group(1)) if block else []
-    if name == "pyarrow":
-        declared = ["pyarrow>=17,<27"]
     if not declared:
         raise missing
-    if shutil.which("uv") and name != "pyarrow":
+    if shutil.which("uv"):
         command = " ".join(["uv run", *(_quoted(part) for part in sys.argv)])
     else:
         command = f"{_quoted(sys.executable)} -m pip install " + " ".join(_quoted(one) for one in declared)

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from tests.sample_requests import chat, line
-
-from doubleword.batch_files import batch_file
 from doubleword.batch_files.batch_file import (
     Source,
     Writer,
@@ -25,6 +22,9 @@ from doubleword.batch_files.batch_file import (
     request_lines,
     source_path,
 )
+from tests.sample_requests import chat, line
+
+from doubleword.batch_files import batch_file
 from doubleword.batch_files.check import BatchFile, check
 from doubleword.failure import Exit, Failure
 from doubleword.request_lines.line import to_line

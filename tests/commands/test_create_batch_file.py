@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from doubleword.batch_files.batch_file import read_source
 from tests.door import Result, call_door, run_door
 from tests.sample_requests import chat, line
 from vega_datasets import data
 
-from doubleword.batch_files.batch_file import read_source
 from doubleword.batch_files.check import check
 from doubleword.cli import Parser
 from doubleword.commands.create_batch_file import requests_from

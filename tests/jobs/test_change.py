@@ -9,8 +9,8 @@ import pytest
 
 from doubleword.failure import Failure
 from doubleword.jobs.change import Change
-from doubleword.request_lines.line import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.line import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 NOTE = "In JSON."
 

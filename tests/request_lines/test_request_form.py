@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from doubleword.batch_files.batch_file import read_source
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.door import Result, call_door
 from tests.sample_requests import TOOL, chat
 
-from doubleword.batch_files.batch_file import read_source
 from doubleword.batch_files.check import check
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.line import build, is_id

@@ -13,16 +13,16 @@ from typing import Any, cast
 import numpy
 import pyarrow.parquet
 import pytest
+from doubleword.tables.matrix import Matrix
+from doubleword.tables.output import Column, Csv, Parquet, SourceCells, Table, _rows, columns_of, without_formula
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doubleword.failure import Failure
+from doubleword.output_file import WholeFile
 from doubleword.request_lines.line import CHAT, EMBEDDINGS
 from doubleword.results.reading import Result
-from doubleword.output_file import WholeFile
 from doubleword.system import Disk
-from doubleword.tables.matrix import Matrix
-from doubleword.tables.output import Column, Csv, Parquet, SourceCells, Table, _rows, columns_of, without_formula
 
 PROPERTIES = {"n": "integer", "x": "number", "ok": "boolean", "status": "text", "tags": "text"}
 ANSWER = {"n": 7, "x": 1, "ok": True, "status": "new", "tags": ["a", "é"]}
