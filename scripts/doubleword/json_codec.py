@@ -14,8 +14,9 @@ if _ABSENT:
 try:
     from msgspec import MsgspecError, Raw, Struct
     from msgspec.json import Decoder, Encoder, decode, encode
+    from msgspec.json import format as format_json
 finally:
     if _ABSENT:
         del sys.modules["typing_extensions"]
 
-__all__ = ["Decoder", "Encoder", "MsgspecError", "Raw", "Struct", "decode", "encode"]
+__all__ = ["Decoder", "Encoder", "MsgspecError", "Raw", "Struct", "decode", "encode", "format_json"]

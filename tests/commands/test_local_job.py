@@ -92,7 +92,7 @@ def test_structured_answers_from_table_to_table(airports: Path, tmp_path: Path) 
     assert run_door("poll", "s.job.json", "--wait", "200", cwd=tmp_path, timeout=300).code == 0
     fetched = run_door("fetch_results", "s.job.json", "--output", "s1.jsonl", cwd=tmp_path)
     assert (fetched.code, fetched.json["counts"]["failed"]) == (6, 1)
-    assert fetched.json["answers"] == {"truncated": 1, "refused": 0, "empty": 0, "invalid": 1}
+    assert fetched.json["answers"] == {"truncated": 1, "refused": 0, "empty": 0, "unfinished": 0, "invalid": 1}
     retried = run_door("retry_failed", "s.job.json", "--only", "truncated", "--max-tokens", "60", cwd=tmp_path)
     assert (retried.code, retried.json["batches"][1]["requests"]) == (0, 1)
     assert run_door("poll", "s.job.json", "--wait", "200", cwd=tmp_path, timeout=300).code == 0

@@ -81,7 +81,7 @@ def test_flawed_answers_succeed_and_are_told(desk: Desk, engine: RunningEngine) 
     over(desk, engine, ["one", "two", "three", "four"])
     fetched = fetch(desk)
     assert (fetched.code, fetched.json["counts"]["succeeded"]) == (0, 4)
-    assert fetched.json["answers"] == {"truncated": 1, "refused": 1, "empty": 1, "invalid": 0}
+    assert fetched.json["answers"] == {"truncated": 1, "refused": 1, "empty": 1, "unfinished": 0, "invalid": 0}
     cut = next(one for one in fetched.json["warnings"] if "truncated" in one)
     assert "row-2" in cut and "--only truncated --max-tokens N" in cut
 
@@ -95,7 +95,7 @@ def test_an_invalid_answer_has_failed_and_is_not_lost(desk: Desk, engine: Runnin
     fetched = fetch(desk)
     assert (fetched.code, fetched.json["complete"]) == (6, True)
     assert fetched.json["counts"] == {"total": 3, "succeeded": 1, "failed": 2, "missing": 0}
-    assert fetched.json["answers"] == {"truncated": 1, "refused": 0, "empty": 0, "invalid": 2}
+    assert fetched.json["answers"] == {"truncated": 1, "refused": 0, "empty": 0, "unfinished": 0, "invalid": 2}
     assert fetched.json["usage"] == {"prompt_tokens": 30, "completion_tokens": 15}
     steps = {one["example"]: (one["cause"], one["action"]) for one in fetched.json["failures"]}
     assert "at word: type" in steps["row-2"][0] and steps["row-2"][1].endswith("--only invalid --note TEXT")

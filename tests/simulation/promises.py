@@ -17,9 +17,9 @@ from tests.simulation.records import NEVER, TERMINAL, Batch, Step
 from tests.simulation.server import LATEST_ROW_S, Server
 from tests.simulation.world import World
 
+from doubleword.answers import lines as result_lines
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import Job, JobFile
-from doubleword.results import lines as result_lines
 
 FOLDER = Path("/job")
 ENDPOINT = "/v1/chat/completions"

@@ -18,9 +18,9 @@ from doubleword.tables.output import Column, Csv, Parquet, SourceCells, Table, _
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from doubleword.endpoints import CHAT, EMBEDDINGS
 from doubleword.failure import Failure
 from doubleword.output_file import WholeFile
-from doubleword.request_lines.line import CHAT, EMBEDDINGS
 from doubleword.results.reading import Result
 from doubleword.system import Disk
 

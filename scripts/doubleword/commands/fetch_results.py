@@ -15,22 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers import lines as result_lines
+from doubleword.answers.judgement import INVALID
+from doubleword.answers.schema import properties_of
 from doubleword.batch_files.record import read_record
 from doubleword.cli import Progress, quoted, script
+from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
 from doubleword.jobs.watching import look, older_than_retry
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.pricing.bill import Estimated, bill, estimated
-from doubleword.request_lines.line import EMBEDDINGS
-from doubleword.results import lines as result_lines
-from doubleword.results.judgement import INVALID
+from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector, error_line
 from doubleword.results.result import Good, Result
-from doubleword.results.structured import Schemas, properties_of, read_schema
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError

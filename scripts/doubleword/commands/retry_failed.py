@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.batch_files.reading import request_lines
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
@@ -28,7 +29,6 @@ from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, Retry
 from doubleword.jobs.submission import ASKED, carry_out, checked, relative, report, require_cost, spent_ceiling
 from doubleword.jobs.watching import counted
 from doubleword.output_file import WholeFile, sha256_of
-from doubleword.results.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Result

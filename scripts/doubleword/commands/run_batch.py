@@ -11,6 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers.schema import properties_of
 from doubleword.batch_files.check import Check
 from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import record_path
@@ -26,7 +27,7 @@ from doubleword.jobs.submission import carry_out, checked, metadata_of, opened
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing import estimate as pricing
-from doubleword.results.structured import Schemas, properties_of
+from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import added_names
 from doubleword.server.errors import ApiError
 from doubleword.system import Disk, System

@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers import lines as result_lines
 from doubleword.batch_files.making import Making, making
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.pricing import estimate as pricing
 from doubleword.pricing.prompt_tokens import Prompt, Template
-from doubleword.results import lines as result_lines
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System
@@ -154,7 +154,7 @@ def _ask(api: Api, custom_id: str, request: dict[str, Any]) -> dict[str, Any]:
     return {
         **row,
         "answer": plain(result_lines.answer_text(answer, url), SHOWN[0]),
-        "finish_reason": result_lines.finish_reason(answer, url) or None,
+        "finish_reason": result_lines.finish_reason(answer) or None,
         "tokens": {"prompt": prompt_tokens, "completion": completion_tokens},
     }
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers import lines as result_lines
+from doubleword.answers.judgement import INVALID
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files.reading import blocks, custom_ids, request_lines
 from doubleword.cli import Progress, quoted, script
@@ -30,8 +32,6 @@ from doubleword.jobs.submission import WINDOWS, relative, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
 from doubleword.request_lines.line import DROPPED
-from doubleword.results import lines as result_lines
-from doubleword.results.judgement import INVALID
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api

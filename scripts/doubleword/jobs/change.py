@@ -13,8 +13,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, TOKEN_LIMIT
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.line import CHAT, COMPLETIONS, EMBEDDINGS, TOKEN_LIMIT, to_line
+from doubleword.request_lines.line import to_line
 
 CHAT_LIMITS = ("max_completion_tokens", "max_tokens")
 

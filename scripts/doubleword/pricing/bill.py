@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from doubleword.answers import lines as result_lines
 from doubleword.pricing import estimate as pricing
-from doubleword.results import lines as result_lines
 from doubleword.system import Disk
 
 # An estimate reads the batch files once more. Beyond this size it would be felt beside the download.

@@ -62,7 +62,7 @@ def _format(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    from doubleword.request_lines.line import ENDPOINTS
+    from doubleword.endpoints import ENDPOINTS
 
     return _one_of(ENDPOINTS, text)
 

@@ -7,18 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from doubleword.endpoints import CHAT, COMPLETIONS, RESPONSES
 from doubleword.failure import plain
-
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
-RESPONSES = "/v1/responses"
-ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
 # The server drops these from the body without a word: files.rs:223-231, pg.rs:76-96.
 DROPPED = ("priority", "service_tier", "background")
 
-TOKEN_LIMIT = {CHAT: "max_tokens", COMPLETIONS: "max_tokens", RESPONSES: "max_output_tokens"}
 BLANK = b" \t\r\n"
 # As the schema says it of a custom_id.
 MAX_ID = 64

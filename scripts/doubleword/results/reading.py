@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from doubleword.answers import judgement
+from doubleword.answers import lines as result_lines
+from doubleword.answers.judgement import Remarks
+from doubleword.answers.usual import UsualLine, usual
+from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
-from doubleword.results import judgement
-from doubleword.results import lines as result_lines
+from doubleword.results.expected import Expected
 from doubleword.results.result import Result
 from doubleword.results.spool import Spool
-from doubleword.results.structured import Expected
-from doubleword.results.usual import UsualLine, usual
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
@@ -88,7 +90,8 @@ class Reading:
     """What the batches of one batch file showed: the best row for each custom_id, with `past` all of them by batch.
 
     `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
-    `unreadable` counts lines that do not say whose they are.
+    `unreadable` counts lines that do not say whose they are; `remarks` tell of answers that are good all the same, and
+    `lengths` which lengths vectors had, each with the custom_id of the first.
     """
 
     rows: dict[str, Row] = field(default_factory=dict)
@@ -97,6 +100,8 @@ class Reading:
     over: bool = True
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
+    remarks: Remarks = field(default_factory=Remarks)
+    lengths: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -108,13 +113,16 @@ class _Shown:
     lines: int = 0
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
+    remarks: Remarks = field(default_factory=Remarks)
+    lengths: dict[int, str] = field(default_factory=dict)
 
 
 class Reader:
     """Reads the batches of one batch file after the other into a spool.
 
     With `partial` rows may be missing; without it they are a Failure (7) where the server counts more than it shows.
-    `pack` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept.
+    `pack` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept, and lines,
+    too. Vectors are not packed, since a line may have to be told of them in the end.
     """
 
     def __init__(
@@ -142,7 +150,8 @@ class Reader:
         """
         self._spool.clear()
         reading = Reading(over=bool(asked.batches))
-        into = _Into(self._spool, asked.endpoint, expected, self._pack, repeated)
+        pack = self._pack if asked.endpoint != EMBEDDINGS else None
+        into = _Into(self._spool, asked.endpoint, expected, pack, repeated, self._remember)
         for batch in asked.batches:
             reading.over = self._read_batch(batch, into, reading) and reading.over
         self._spool.settle()
@@ -171,6 +180,8 @@ class Reader:
             raise _rows_missing(batch, shown.lines)
         reading.unreadable += shown.unreadable
         reading.usage.include(shown.usage)
+        reading.remarks.include(shown.remarks)
+        reading.lengths = {**shown.lengths, **reading.lengths}
         reading.several.update(shown.several)
         for custom_id, row in shown.rows.items():
             if self._remember:
@@ -198,7 +209,7 @@ class Reader:
                     into.keep(lines, shown, seen)
                 break
             except ApiError as error:
-                if error.status == 404:
+                if error.gone:
                     break
                 moved = len(seen) > before and not isinstance(error, TooSlow)
                 failures = 1 if moved else failures + 1
@@ -212,15 +223,22 @@ class _Into:
     """Where the rows of one batch file go."""
 
     def __init__(
-        self, spool: Spool, endpoint: str, expected: Expected, pack: Pack | None, repeated: frozenset[str]
+        self,
+        spool: Spool,
+        endpoint: str,
+        expected: Expected,
+        pack: Pack | None,
+        repeated: frozenset[str],
+        remember: bool,
     ) -> None:
+        self._remember = remember
         self._spool = spool
         self._endpoint = endpoint
         self._expected = expected
         self._pack = pack
         self._pack_usual = pack.pack_usual if pack is not None else None
         self._repeated = repeated
-        self._usual = usual(endpoint) if expected.nothing and not repeated else None
+        self._usual = usual(endpoint) if expected.nothing and not repeated and not remember else None
 
     def keep(self, lines: Lines, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         """Judge lines, and keep each that is new and has no better one."""
@@ -258,17 +276,23 @@ class _Into:
             return
         seen.add(identity)
         cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
-        flaws: tuple[str, ...] = ()
+        asked = self._expected.request(judged.custom_id)
+        found = judgement.Judgement()
         if judged.body is not None:
             shown.usage.add(judged.body)
         if cause is None and judged.body is not None:
-            flaws, cause = judgement.judged(judged.body, self._endpoint, self._expected.of(judged.custom_id))
+            found = judgement.judged(judged.body, self._endpoint, asked.schema, asked.form)
+            cause = found.cause
+            shown.remarks.add(judged.custom_id, found, result_lines.used_all_tokens(judged.body, asked.limit))
+            if found.length:
+                shown.lengths.setdefault(found.length, judged.custom_id)
         elif cause is not None:  # a refusal may repeat the key it refused
             cause = without_key(cause)
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        rank = _rank(cause, flaws)
+        rank = _rank(cause, found.flaws)
         kind = "succeeded" if rank >= FLAWED else "failed"
-        self._keep(Result(judged.custom_id, kind, raw, cause, self._endpoint, flaws, judged.body), rank, shown)
+        result = Result(judged.custom_id, kind, raw, cause, self._endpoint, found.flaws, judged.body, found.texts)
+        self._keep(result, rank, shown)
 
     def _keep(self, result: Result, rank: int, shown: _Shown) -> None:
         custom_id = result.custom_id
@@ -277,7 +301,7 @@ class _Into:
             return
         kept = result.line or b""
         if self._pack is not None and rank >= FLAWED:
-            kept = self._pack.pack(result)
+            kept = self._pack.pack(result) + (b"\n" + kept if self._remember else b"")
         place = self._spool.add(kept)
         row = place if rank == GOOD else Flawed(rank, result.cause, result.flaws, place)
         if custom_id in self._repeated:

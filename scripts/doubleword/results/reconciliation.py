@@ -17,15 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from doubleword.answers import judgement
+from doubleword.answers import lines as result_lines
+from doubleword.answers.json_text import written
+from doubleword.answers.judgement import Remarks
 from doubleword.batch_files import reading as batch_files
+from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
-from doubleword.results import judgement
-from doubleword.results import lines as result_lines
+from doubleword.results.expected import Expected, Schemas
 from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row, lines_of
 from doubleword.results.result import Good, Result
 from doubleword.results.spool import LENGTH, Spool
-from doubleword.results.structured import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System
@@ -45,8 +48,8 @@ class Entry(NamedTuple):
 class Tally:
     """What was counted, row by row.
 
-    `failures` counts causes, `examples` holds a result for each; `flaws` counts flawed answers, `flawed` holds the
-    custom_id of one of each. An answer with two flaws counts under both.
+    `failures` counts causes, `examples` holds a result for each; `flaws` counts flawed answers, `flawed` holds one
+    of each. An answer with two flaws counts under both.
     """
 
     succeeded: int = 0
@@ -56,7 +59,7 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Result] = field(default_factory=dict)
     flaws: Counter[str] = field(default_factory=Counter)
-    flawed: dict[str, str] = field(default_factory=dict)
+    flawed: dict[str, Result] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
         """Count one request."""
@@ -67,10 +70,10 @@ class Tally:
         if result.kind in ("failed", "missing"):
             cause = result.cause or "no explanation was given"
             self.failures[cause] += 1
-            self.examples.setdefault(cause, result._replace(line=None))
+            self.examples.setdefault(cause, result._replace(line=None, packed=None))
         for flaw in result.flaws:
             self.flaws[flaw] += 1
-            self.flawed.setdefault(flaw, result.custom_id)
+            self.flawed.setdefault(flaw, result._replace(line=None, packed=None))
 
     @property
     def total(self) -> int:
@@ -105,12 +108,15 @@ class Collector:
         self._api = api
         self._system = system
         self._spool = Spool(spool, system.disk)
-        self._packed = pack is not None and not remember
+        self._pack = pack
+        self._remember = remember
         self._schemas = schemas or Schemas(system.disk)
-        self._reader = Reader(api, system, self._spool, progress, partial, pack if self._packed else None, remember)
+        self._reader = Reader(api, system, self._spool, progress, partial, pack, remember)
         self._reading = Reading()
+        self._expected = Expected()
         self.tally = Tally()
         self.usage = Usage()
+        self.remarks = Remarks()
         self.unreadable = 0
         self.warnings: list[str] = []
 
@@ -132,15 +138,24 @@ class Collector:
     def collect_runs(self, every: Sequence[Asked]) -> Iterator[Result | Good]:
         """As `collect`, with good answers that follow each other taken together."""
         for asked in every:
-            ids = None if asked.path is not None else self._ids_on_server(asked)
+            ids, self._expected = self._asked_for(asked)
             repeated = frozenset(one for one, count in Counter(ids or ()).items() if count > 1)
-            reading = self._reading = self._reader.read(asked, self._schemas.expected(asked.path), repeated)
+            reading = self._reading = self._reader.read(asked, self._expected, repeated)
             for custom_ids, rows in self._in_order(asked, reading, ids):
                 for start, end in _runs(rows):
                     results = self._good if isinstance(rows[start], int) else self._others
                     yield from results(custom_ids[start:end], rows[start:end], reading, asked)
             self.unreadable += reading.unreadable
             self.usage.include(reading.usage)
+            self.remarks.include(reading.remarks)
+            self._tell_lengths(reading)
+
+    def _tell_lengths(self, reading: Reading) -> None:
+        if len(reading.lengths) > 1:
+            told = ", ".join(
+                f"{length} ({plain(example, 40)})" for length, example in list(reading.lengths.items())[:5]
+            )
+            self.warnings.append(f"vectors have unlike lengths: {told}")
 
     def _good(
         self, custom_ids: Sequence[str], places: Sequence[Any], _reading: Reading, asked: Asked
@@ -151,7 +166,7 @@ class Collector:
         for start in range(0, len(places), at_once):
             kept = self._spool.read_all(places[start : start + at_once])
             self.tally.succeeded += len(kept)
-            yield Good(custom_ids[start : start + at_once], kept, asked.endpoint, self._packed)
+            yield Good(custom_ids[start : start + at_once], kept, asked.endpoint, self._is_packed(asked.endpoint))
 
     def _others(
         self, custom_ids: Sequence[str], rows: Sequence[Row | None], reading: Reading, asked: Asked
@@ -198,10 +213,14 @@ class Collector:
     def _of_row(self, custom_id: str, row: Row, endpoint: str) -> Result:
         rank, cause, flaws, place = (GOOD, None, (), row) if isinstance(row, int) else row
         (kept,) = self._spool.read_all([place])
-        kind = "succeeded" if rank >= FLAWED else "failed"
-        if kind == "succeeded" and self._packed:
-            return Result(custom_id, kind, None, cause, endpoint, flaws, packed=kept)
-        return Result(custom_id, kind, kept, cause, endpoint, flaws)
+        kind, packed, line = ("succeeded" if rank >= FLAWED else "failed"), None, kept
+        if kind == "succeeded" and self._pack is not None and endpoint != EMBEDDINGS:
+            packed, _, line = kept.partition(b"\n")  # the line is there only where it is remembered
+        form = self._expected.request(custom_id).form
+        return Result(custom_id, kind, line or None, cause, endpoint, flaws, form=form, packed=packed)
+
+    def _is_packed(self, endpoint: str) -> bool:
+        return self._pack is not None and not self._remember and endpoint != EMBEDDINGS
 
     # Whose answers
 
@@ -219,26 +238,40 @@ class Collector:
         yield came
         yield [f"(unknown request {number + 1})" for number in range(len(came), asked.requests or 0)]
 
-    def _ids_on_server(self, asked: Asked) -> list[str] | None:
-        """The ids in the server's copy of the first batch's input file; None when it is gone or not whole."""
+    def _asked_for(self, asked: Asked) -> tuple[list[str] | None, Expected]:
+        """What requests say of their answers; and without a local file, their ids, None where nobody knows them."""
+        if asked.path is not None:
+            return None, self._schemas.expected(asked.path)
+        found = self._on_server(asked)
+        return (None, self._schemas.expected(None)) if found is None else found
+
+    def _on_server(self, asked: Asked) -> tuple[list[str], Expected] | None:
+        """The server's copy of the first batch's input file; None when it is gone or not whole."""
         file_id = asked.batches[0].input_file_id if asked.batches else ""
         if not file_id:
             return None
 
-        def attempt() -> list[str]:
-            every = lines_of(self._api.content(file_id), lambda _: None)
-            ids = [_id_of(raw) for lines in every for raw in lines.raws if raw.strip()]
+        def attempt() -> tuple[list[str], Expected]:
+            ids: list[str] = []
+
+            def requests() -> Iterator[tuple[str, bytes]]:
+                for lines in lines_of(self._api.content(file_id), lambda _: None):
+                    for raw in filter(None, map(bytes.strip, lines.raws)):
+                        ids.append(_id_of(raw))
+                        yield ids[-1], raw
+
+            expected = self._schemas.expected_in(requests())
             if asked.requests and len(ids) < asked.requests:
                 raise ApiError(200, "the input file came short", garbled=True)
-            return ids
+            return ids, expected
 
         try:
-            ids: list[str] = self._api.patiently(attempt)
+            found: tuple[list[str], Expected] = self._api.patiently(attempt)
         except ApiError as error:
-            if error.garbled or error.status in (400, 404, 410):
+            if error.garbled or error.gone or error.status == 400:
                 return None
             raise error.failure("reading the input file") from error  # it is there, and can be read another time
-        return ids
+        return found
 
 
 def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:
@@ -279,7 +312,7 @@ def error_line(result: Result) -> bytes:
     """
     value = result_lines.parse(result.line) if result.line is not None else None
     if judgement.INVALID in result.flaws and value is not None:
-        return json.dumps({**value, "error": {"code": "invalid_answer", "message": result.cause}}).encode()
+        return written({**value, "error": {"code": "invalid_answer", "message": result.cause}}).encode()
     if result.line is not None and value is not None:
         return result.line
     error = {"code": result.kind, "message": result.cause}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from doubleword.results import judgement
+from doubleword.answers import judgement
+from doubleword.answers.vectors import FLOAT32, Form
 
 
 class Result(NamedTuple):
@@ -13,7 +14,8 @@ class Result(NamedTuple):
 
     `kind` is succeeded, failed, missing (the batch is over and has no row), or pending (it may still come). An
     answer may have `flaws` (`judgement.FLAWS`); one that is invalid has failed, and its `cause` says why. `body` is
-    the answer where it was just read. `packed` takes the place of the line where that is not needed any more.
+    the answer where it was just read, `texts` the text of each of its choices as it was taken, `form` that of its
+    vectors. `packed` takes the place of the line where that is not needed any more.
     """
 
     custom_id: str
@@ -23,6 +25,8 @@ class Result(NamedTuple):
     endpoint: str
     flaws: tuple[str, ...] = ()
     body: dict[str, Any] | None = None
+    texts: tuple[str, ...] = ()
+    form: Form = FLOAT32
     packed: bytes | None = None
 
     @property

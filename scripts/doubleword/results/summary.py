@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from doubleword.answers.judgement import FLAWS, INVALID
 from doubleword.failure import plain
 from doubleword.results import advice
-from doubleword.results.judgement import FLAWS, INVALID
+from doubleword.results.expected import Schemas
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector, Tally
-from doubleword.results.structured import Schemas
 
 
 def summary(collector: Collector, asked: Sequence[Asked], total: int, retry: str | None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def summary(collector: Collector, asked: Sequence[Asked], total: int, retry: str
                 "cause": plain(cause, 200),
                 "count": count,
                 "example": plain(example.custom_id, 64),
-                "action": advice.step(cause, example.flaws, retry),
+                "action": advice.step(cause, example.flaws, retry, example.endpoint),
             }
             for cause, count, example in tally.causes()
         ],
@@ -40,8 +40,12 @@ def summary(collector: Collector, asked: Sequence[Asked], total: int, retry: str
 def remarks(collector: Collector, schemas: Schemas, retry: str | None) -> Iterator[str]:
     """What the user should know beside the counts."""
     yield from _flawed(collector.tally, retry)
+    yield from collector.remarks.warnings()
     yield from collector.warnings
     yield from (f"a response schema judges nothing: {why}" for why in schemas.unusable())
+    formats = [plain(one, 40) for one in schemas.unjudged_formats()]
+    if formats:
+        yield f"the schema asks for formats that are not judged here: {', '.join(formats[:5])}"
     if collector.unreadable:
         yield f"{collector.unreadable} result lines do not say whose answer they are"
 
@@ -50,5 +54,6 @@ def _flawed(tally: Tally, retry: str | None) -> Iterator[str]:
     """What is wrong with answers that succeeded all the same."""
     for flaw in FLAWS:
         if flaw != INVALID and tally.flaws[flaw]:
-            example, mended = plain(tally.flawed[flaw], 64), advice.step("", (flaw,), retry)
-            yield f"{tally.flaws[flaw]} answers are {flaw}, such as {example}: {mended}"
+            example = tally.flawed[flaw]
+            mended = advice.step("", (flaw,), retry, example.endpoint)
+            yield f"{tally.flaws[flaw]} answers are {flaw}, such as {plain(example.custom_id, 64)}: {mended}"

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from doubleword.answers import lines as result_lines
+from doubleword.answers.json_text import cell_of, raw_fields_of
+from doubleword.answers.lines import one_text
+from doubleword.answers.usual import UsualLine
+from doubleword.answers.vectors import vectors
+from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.json_codec import Struct, encode
-from doubleword.request_lines.line import EMBEDDINGS
-from doubleword.results import lines as result_lines
 from doubleword.results.result import Good, Result
-from doubleword.results.usual import UsualLine
 from doubleword.tables.formulas import STARTS
 from doubleword.tables.outputs.columns import OutputColumn, free_name
-from doubleword.tables.sources.json_files import Object, as_cell, read
 from doubleword.tables.staged import Kind, Staged
 
 CUSTOM_ID, ANSWER, EMBEDDING = "custom_id", "answer", "embedding"
@@ -37,6 +39,10 @@ def added_names(source: Sequence[str], endpoints: set[str], properties: Sequence
         found[f"property:{name}"] = free_name(name, taken)
     order = [*RESULT_COLUMNS[:3], *(f"property:{name}" for name in properties), *RESULT_COLUMNS[3:]]
     return {name: found[name] for name in order}
+
+
+# What a value is, by the first letter of its JSON; all others are numbers.
+_SEEN = {'"': "", "{": {}, "[": [], "t": True, "f": False, "n": None}
 
 
 class _UsualRow(Struct):
@@ -121,20 +127,24 @@ class ResultRows:
         if body is None:
             return cells
         endpoint = result.endpoint
-        vectors = result_lines.vectors(body) if endpoint == EMBEDDINGS else []
-        if len(vectors) > 1 and not self._several:
+        if endpoint == EMBEDDINGS and not self._several and len(vectors(body, result.form)) > 1:
             raise several_vectors(result)
-        cells[ANSWER] = result_lines.answer_text(body, endpoint)
-        cells["finish_reason"] = result_lines.finish_reason(body, endpoint) or None
+        texts = result.texts or tuple(result_lines.answer_texts(body))
+        answer = result_lines.answer_text(body, endpoint, result.form) if endpoint == EMBEDDINGS else one_text(texts)
+        cells[ANSWER] = answer
+        cells["finish_reason"] = result_lines.finish_reason(body) or None
         cells["prompt_tokens"], cells["completion_tokens"] = result_lines.tokens(body)
-        for name, value in (_properties(result, body) if self._kinds else {}).items():
-            if name in self._kinds:
-                self._kinds[name].see(
-                    value if isinstance(value, (str, bool, dict, list)) or value is None else bytes(value)
-                )
-                cells[f"property:{name}"] = as_cell(value)
+        if self._kinds and texts and result.kind == "succeeded" and endpoint != EMBEDDINGS:
+            self._add_properties(cells, texts[0])
         self.may_run |= any(type(cell) is str and cell[:1] in STARTS for name, cell in cells.items() if cell)
         return cells
+
+    def _add_properties(self, cells: dict[str, str | int | None], text: str) -> None:
+        """The cells of a structured answer's properties."""
+        for name, raw in raw_fields_of(text).items():
+            if name in self._kinds:
+                self._kinds[name].see(_SEEN[raw[0]] if raw[0] in _SEEN else raw.encode())
+                cells[f"property:{name}"] = cell_of(raw)
 
 
 def _answer_of(result: Result) -> dict[str, Any] | None:
@@ -145,21 +155,10 @@ def _answer_of(result: Result) -> dict[str, Any] | None:
     return body
 
 
-def _properties(result: Result, body: dict[str, Any]) -> Mapping[str, Any]:
-    """The properties of a structured answer, the first of several."""
-    if result.kind != "succeeded" or result.endpoint == EMBEDDINGS:
-        return {}
-    try:
-        value = read(result_lines.answer_texts(body, result.endpoint)[0])
-    except ValueError:
-        return {}
-    return value if isinstance(value, Object) else {}
-
-
 def vector_of(result: Result) -> Sequence[float] | None:
     """The one vector of an answer; None where there is none. Raises Failure (2) for several."""
     body = _answer_of(result)
-    found = result_lines.vectors(body) if body is not None and result.kind == "succeeded" else []
+    found = vectors(body, result.form) if body is not None and result.kind == "succeeded" else []
     if len(found) > 1:
         raise several_vectors(result)
     return found[0] if found else None

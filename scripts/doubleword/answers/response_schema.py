@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers.schema import Schema
+from doubleword.endpoints import RESPONSES
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.line import RESPONSES
 from doubleword.request_lines.strict_json import read as strict_json
-from doubleword.results.structured import Schema
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
 

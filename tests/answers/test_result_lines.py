@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from doubleword.results.lines import answer_text, error_cause, finish_reason, judge, parse, tokens
+from doubleword.answers.lines import answer_text, error_cause, finish_reason, judge, parse, tokens
 
 CHAT = "/v1/chat/completions"
 ANSWER = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5}}
@@ -117,7 +117,7 @@ def test_the_answer_of_each_endpoint_as_text(body: dict[str, Any], endpoint: str
 
 def test_finish_reason_and_tokens() -> None:
     """Counts under either name; what is absent is None."""
-    assert finish_reason(ANSWER, CHAT) == "stop"
+    assert finish_reason(ANSWER) == "stop"
     assert tokens(ANSWER) == (5, None)
     assert tokens({"usage": {"input_tokens": 1, "output_tokens": 2}}) == (1, 2)
     assert tokens({}) == (None, None)
