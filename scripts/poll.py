@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Look or watch; the keys are status, done, counts, batches, elapsed_s."""
-    from doubleword.jobs.watching import poll
+    from doubleword.commands.poll import poll
     from doubleword.system import System
 
     return poll(args, System())

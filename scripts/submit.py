@@ -47,7 +47,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
         from doubleword.jobs.adoption import adopt
 
         return adopt(args, System())
-    from doubleword.jobs.submission import submit
+    from doubleword.commands.submit import submit
 
     return submit(args, System())
 

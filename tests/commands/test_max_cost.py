@@ -11,9 +11,11 @@ from tests.door import call_door
 from tests.faults.rooms import CHAT
 
 from doubleword.batch_files import check as file_check
+from doubleword.commands.submit import submit
 from doubleword.failure import Exit, Failure
+from doubleword.jobs.cost_limit import require_cost, spent_ceiling
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
-from doubleword.jobs.submission import plan, require_cost, spent_ceiling, submit
+from doubleword.jobs.submission import plan
 from doubleword.pricing import estimate as pricing
 from doubleword.system import Disk
 

@@ -21,9 +21,9 @@ from tests.engine_process import KEY, RunningEngine, wait_until
 
 from doubleword.commands.cancel import cancel_named
 from doubleword.commands.fetch_results import fetch
+from doubleword.commands.poll import poll
 from doubleword.commands.retry_failed import retry
-from doubleword.jobs.submission import submit
-from doubleword.jobs.watching import poll
+from doubleword.commands.submit import submit
 from doubleword.system import Disk, System
 
 

@@ -17,10 +17,10 @@ from tests.faults.rooms import CHAT, Unsynced, emptied, finished, request
 
 from doubleword.commands.fetch_results import fetch
 from doubleword.commands.list_batches import list_batches
+from doubleword.commands.poll import poll
 from doubleword.commands.retry_failed import retry
+from doubleword.commands.submit import submit
 from doubleword.jobs.adoption import adopt
-from doubleword.jobs.submission import submit
-from doubleword.jobs.watching import poll
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.transfers import Content

@@ -11,8 +11,9 @@ from tests.clock import Clocked
 
 from doubleword.cli import Progress
 from doubleword.commands.list_batches import is_in
+from doubleword.commands.poll import report
 from doubleword.failure import Exit, Failure
-from doubleword.jobs.watching import look, remarks, report, status_of, watch
+from doubleword.jobs.watching import look, remarks, status_of, watch
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch

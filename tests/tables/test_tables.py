@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from doubleword.endpoints import CHAT, EMBEDDINGS
 from doubleword.failure import Failure
 from doubleword.output_file import WholeFile
-from doubleword.results.reading import Result
+from doubleword.results.result import Result
 from doubleword.system import Disk
 
 PROPERTIES = {"n": "integer", "x": "number", "ok": "boolean", "status": "text", "tags": "text"}

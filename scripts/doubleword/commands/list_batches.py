@@ -15,10 +15,10 @@ from typing import Any
 
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.adoption import adopt_command, is_ours
 from doubleword.jobs.connection import connect
 from doubleword.jobs.exactly_once import JOB_NAME
 from doubleword.jobs.job_file import SUFFIX, JobFile
+from doubleword.jobs.server_copies import adopt_command, is_ours
 from doubleword.jobs.watching import look, status_of
 from doubleword.pricing import estimate as pricing
 from doubleword.server.api import Api

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED
-from doubleword.batch_files.reading import request_lines
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.change import Change, asked_change
+from doubleword.jobs.attempts import Attempts, Owed
+from doubleword.request_lines.change import Change, asked_change
 from doubleword.jobs.connection import connect
-from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, LAG_S, LOOK_AGAIN_S, SETTLE_S
-from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, Retry, job_path, locked, resolve
-from doubleword.jobs.submission import ASKED, carry_out, checked, relative, report, require_cost, spent_ceiling
-from doubleword.jobs.watching import counted
-from doubleword.output_file import WholeFile, sha256_of
+from doubleword.jobs.cost_limit import ASKED, require_cost, spent_ceiling
+from doubleword.jobs.exactly_once import SETTLE_S
+from doubleword.jobs.job_file import Intended, JobFile, locked, resolve
+from doubleword.jobs.server_retry import ServerRetry
+from doubleword.jobs.submission import carry_out, report
+from doubleword.output_file import sha256_of
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Result
@@ -94,6 +95,8 @@ class Retrial:
         self._system = system
         self._progress = progress
         self._wanted = wanted
+        self._attempts = Attempts(store, system)
+        self._server = ServerRetry(store, api, system, progress)
         self._since = 0
         self._cancelled = False
 
@@ -142,7 +145,7 @@ class Retrial:
             return report(self._store, statuses, resumed=not wanting)
         self._require_cost([], max_cost)  # what the server runs again is in the ceiling of what was asked
         self._store.job.results.clear()  # what was delivered is no longer the last word
-        asked = [one for one, batch in wanting if not one.left and self._asked_server(one, batch)]
+        asked = [one for one, batch in wanting if not one.left and self._server.asked(one, batch)]
         rest = [one for one, _ in wanting if one not in asked]
         return self._by_attempts(asked, rest, dry_run, max_cost)
 
@@ -164,16 +167,16 @@ class Retrial:
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
             return report(self._store, statuses, resumed=not wanting)
         if wanting:
-            self._require_newest()
+            self._attempts.require_newest(self._api, self._since)
         drafts: list[Intended] = []
         try:
             for one in wanting:
-                drafts.append(self._drafted(one, owed[one.key]))
+                drafts.append(self._attempts.draft(one, owed[one.key], self._wanted.change))
             if drafts:
                 self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
         except BaseException:
             for one in wanting:
-                self._system.disk.remove(self._attempt_path(one.file, one.attempt + 1))
+                self._system.disk.remove(self._attempts.path(one.file, one.attempt + 1))
             raise
         if drafts:
             job.results.clear()
@@ -198,35 +201,8 @@ class Retrial:
                 job.batches = [one for one in job.batches if one not in unmade]
                 self._store.save()
                 for one in unmade:
-                    self._system.disk.remove(self._attempt_path(one.file, one.attempt))
+                    self._system.disk.remove(self._attempts.path(one.file, one.attempt))
             raise
-
-    def _require_newest(self) -> None:
-        """Refuse where the server has an attempt that the job file does not know, since it would be paid again.
-
-        An older copy of the file was put back, or the job was adopted and goes on in two places. Batches are listed
-        newest first (dwctl batches.rs); one whose input file was deleted cannot be adopted, and is passed over.
-        """
-        job = self._store.job
-        known = {one.key for one in job.batches}
-        for search in (job.id, ""):
-            try:
-                for batch in self._api.batches(search):
-                    if batch.created_at and batch.created_at < self._since:
-                        break
-                    ours = batch.metadata.get(JOB_NAME) == job.id and batch.input_file_id
-                    if ours and batch.metadata.get(KEY_NAME) not in known:
-                        message = (
-                            f"{plain(self._store.path)} is not the newest: the server has {plain(batch.id, 60)} too"
-                        )
-                        command = f"{script('submit.py')} --adopt {quoted(job.id)} --job newest{SUFFIX}"
-                        raise Failure(
-                            Exit.BAD_INPUT, "job_outdated", message, f"go on from the newer file, or {command}"
-                        )
-                return
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):  # a server without search gives the whole list
-                    raise error.failure("looking for other attempts") from error
 
     def _require_cost(self, paths: list[Path], limit: float | None) -> None:
         """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
@@ -239,97 +215,29 @@ class Retrial:
         try:
             batch = self._api.batch(one.batch_id or "")
             if one.retries:
-                batch = self._settled(one, batch, earlier=True)
+                batch = self._server.settled(one, batch, earlier=True)
         except ApiError as error:
             raise error.failure(f"looking at the batch {plain(one.batch_id, 60)}") from error
         if not batch.terminal:
             if one.retries and self._wanted.is_plain:
                 return None
-            raise self._still_runs(batch)
+            raise _still_runs(batch, self._store)
         return batch
 
-    def _settled(self, one: Intended, batch: Batch, earlier: bool = False) -> Batch:
-        """The batch as it is once its latest retry shows: it runs again, or its counts or its end changed.
-
-        One that was confirmed shows within the lag of a replica; one whose reply was lost may still be under way,
-        and is struck from the record when it surely never happened.
-        """
-        last = one.retries[-1]
-        dead = earlier and self._store.job.local is not None
-        if last.state == "asking" and not dead:
-            # A replica may still show how the batch ran before it last ended, which looks like a retry of it.
-            self._system.sleep(LAG_S)
-            batch = self._api.batch(batch.id)
-        pause = LOOK_AGAIN_S
-        now = self._system.monotonic()
-        ends = now + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
-        while batch.terminal and counted(batch) == last.before:
-            if now >= ends:
-                if last.state == "asking":
-                    one.retries.pop()
-                    self._store.save()
-                return batch
-            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
-            pause += LOOK_AGAIN_S
-            now = self._system.monotonic()
-            batch = self._api.batch(batch.id)
-        if last.state == "asking":
-            self._confirm(last)
-        return batch
-
-    def _confirm(self, retry: Retry) -> None:
-        """Record that it happened, and when that was known: for a while from then on a replica may show the old end."""
-        retry.state, retry.at = "asked", self._system.now()
-        self._store.save()
-
-    def _asked_server(self, one: Intended, batch: Batch) -> bool:
-        """Ask for the server's retry, once; False where it has none or nothing that it would retry."""
-        doing = f"retrying the batch {plain(batch.id, 60)}"
-        for _ in range(3):
-            asking = Retry(self._system.now(), "asking", counted(batch))
-            one.retries.append(asking)
-            self._store.save()
-            try:
-                self._api.retry(batch.id)
-            except ApiError as error:
-                if not error.may_have_happened:
-                    one.retries.pop()
-                    self._store.save()
-                    if error.status == 400:
-                        # There is nothing to retry, or others did it a moment ago and a replica does not show it yet.
-                        self._system.sleep(LAG_S)
-                    if error.status in (400, 404, 405):
-                        return False
-                    if not error.may_pass:
-                        raise error.failure(doing) from error
-                    self._system.sleep(self._api.pause(1, error))
-                    continue
-                self._progress.note(f"{doing}: {error.sentence}; looking whether it happened")
-                try:
-                    batch = self._settled(one, self._api.batch(batch.id))
-                except ApiError as lost:
-                    raise lost.failure(doing) from lost
-                if asking.state == "asked":
-                    return True
-            else:
-                self._confirm(asking)
-                return True
-        raise Failure(Exit.UNREACHABLE, "server_unreachable", f"{doing} kept failing", "run this again later")
-
-    def _owed(self, one: Intended) -> _Owed:
+    def _owed(self, one: Intended) -> Owed:
         """What of the batch file of `one` is wanted, by the rows of all its attempts."""
         job = self._store.job
         asked_first = job.files[one.file]
         original = self._store.input_path(asked_first)
         if INVALID in self._wanted.kinds:
-            self._require_unchanged(original, asked_first)  # it says what is invalid
+            self._attempts.require_unchanged(original, asked_first)  # it says what is invalid
         try:
-            batches = tuple(self._api.batch(other.batch_id or "") for other in self._attempts(one))
+            batches = tuple(self._api.batch(other.batch_id or "") for other in self._attempts.of(one))
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         for batch in batches:
             if not batch.terminal:
-                raise self._still_runs(batch)
+                raise _still_runs(batch, self._store)
         spool = self._store.path.with_name(f".{self._store.path.name}.rows")
         known = sha256_of(original, self._system.disk) == asked_first.sha256
         asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
@@ -348,68 +256,10 @@ class Retrial:
                         left += 1
         finally:
             self._system.disk.remove(spool)  # once more: Ctrl-C may have come at the first removal
-        return _Owed(ids, left)
-
-    def _drafted(self, one: Intended, owed: _Owed) -> Intended:
-        """An attempt after `one`, its batch file written to `<stem>.attempt-N.jsonl` and checked."""
-        job, disk = self._store.job, self._system.disk
-        original = self._store.input_path(job.files[one.file])
-        self._require_unchanged(original, job.files[one.file])
-        path = self._attempt_path(one.file, one.attempt + 1)
-        with WholeFile(path, disk, force=True) as file:
-            for custom_id, line in self._as_asked_last(one):
-                if custom_id in owed.ids:
-                    file.write(self._wanted.change.applied(line) + b"\n")
-        self._require_unchanged(original, job.files[one.file])
-        made = checked([path], self._system).files[0]
-        part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
-        key, change = self._system.new_key(), self._wanted.change.recorded
-        return Intended(key, one.file, part, attempt=one.attempt + 1, left=owed.left, change=change)
-
-    def _as_asked_last(self, one: Intended) -> Iterator[tuple[str, bytes]]:
-        """Each request of a batch file, in its order, as the latest attempt asked it."""
-        original = self._store.input_path(self._store.job.files[one.file])
-        changed = []
-        for other in self._attempts(one):
-            if other.change is not None:  # other attempts hold what stands elsewhere already
-                path = self._store.input_path(other.input)
-                self._require_unchanged(path, other.input)
-                changed.append(request_lines(path, self._system.disk))
-        heads = [next(lines, None) for lines in changed]  # an attempt stands in the order of the original
-        for custom_id, first in request_lines(original, self._system.disk):
-            line = first
-            for at, head in enumerate(heads):
-                if head is not None and head[0] == custom_id:
-                    line = head[1]
-                    heads[at] = next(changed[at], None)
-            yield custom_id, line
-
-    def _attempts(self, one: Intended) -> list[Intended]:
-        return [other for other in self._store.job.batches if other.file == one.file]
-
-    def _attempt_path(self, file: int, attempt: int) -> Path:
-        """Where an attempt at a batch file is written; a job of another name than its batch file's puts its own in."""
-        job, path = self._store.job, self._store.path
-        usual = job_path(self._store.input_path(job.files[0])).absolute() == path.absolute()
-        original = self._store.input_path(job.files[file])
-        stem = original.stem if usual else f"{original.stem}.{path.name.removesuffix(SUFFIX)}"
-        return original.with_name(f"{stem}.attempt-{attempt}{original.suffix}")
-
-    def _require_unchanged(self, path: Path, file: InputFile) -> None:
-        """What is asked again must be what was asked."""
-        if sha256_of(path, self._system.disk) != file.sha256:
-            message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
-            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
-
-    def _still_runs(self, batch: Batch) -> Failure:
-        message = f"the batch {plain(batch.id, 60)} is {plain(batch.status, 30)}; only what is over can be retried"
-        hint = f"{script('poll.py')} {quoted(self._store.path)} --wait 600"
-        return Failure(Exit.NOT_FINISHED, "not_finished", message, hint)
+        return Owed(ids, left)
 
 
-@dataclass(frozen=True)
-class _Owed:
-    """The requests of a batch file that are asked again, and how many others are unanswered."""
-
-    ids: set[str]
-    left: int
+def _still_runs(batch: Batch, store: JobFile) -> Failure:
+    message = f"the batch {plain(batch.id, 60)} is {plain(batch.status, 30)}; only what is over can be retried"
+    hint = f"{script('poll.py')} {quoted(store.path)} --wait 600"
+    return Failure(Exit.NOT_FINISHED, "not_finished", message, hint)

@@ -20,10 +20,11 @@ from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation
 from doubleword.commands.fetch_results import Delivery
+from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, job_path, locked
-from doubleword.jobs.submission import carry_out, checked, metadata_of, opened
+from doubleword.jobs.submission import carry_out, checked, metadata_of
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing import estimate as pricing

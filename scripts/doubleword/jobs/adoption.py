@@ -12,31 +12,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doubleword.answers import lines as result_lines
 from doubleword.answers.judgement import INVALID
 from doubleword.batch_files import check as file_check
-from doubleword.batch_files.reading import blocks, custom_ids, request_lines
-from doubleword.cli import Progress, quoted, script
+from doubleword.batch_files.reading import custom_ids
+from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
+from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_key
 from doubleword.jobs.submission import WINDOWS, relative, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
-from doubleword.request_lines.line import DROPPED
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
 
 # What the server adds to the metadata of a batch by itself (dwctl batches.rs).
@@ -94,31 +89,6 @@ def adopt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     return made
 
 
-def is_key(text: str) -> bool:
-    """Whether `text` may be the id of a job or the key of a batch, as `System.new_key` draws them."""
-    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
-
-
-def is_ours(batch: Batch) -> bool:
-    """Whether this skill made the batch: it carries the id of a job and a key of its own."""
-    return is_key(batch.metadata.get(JOB_NAME, "")) and is_key(batch.metadata.get(KEY_NAME, ""))
-
-
-@dataclass
-class _Copy:
-    """One batch of the job, and where the server's copy of its batch file was put for the time being."""
-
-    batch: Batch
-    scratch: Path
-    name: str  # of the file on the server: to sort by, nothing else
-    use: Path | None = None  # the user's own file that asks the same
-
-    @property
-    def path(self) -> Path:
-        """Where its requests can be read."""
-        return self.use or self.scratch
-
-
 class Adoption:
     """Finds the batches of one job, fetches their batch files, and writes the job file."""
 
@@ -131,14 +101,14 @@ class Adoption:
         self._api = api
         self._system = system
         self._disk: Disk = system.disk
-        self._progress = progress
-        self._warnings: list[str] = []
+        self._server = ServerCopies(job_id, path, api, system.disk, progress)
+        self._warnings = self._server.warnings
 
     def run(self, base_url: str | None, local: str | None) -> dict[str, Any]:
         """The keys of `submit.py` for the job made anew."""
-        batches = self._batches()
+        batches = self._server.batches()
         with contextlib.ExitStack() as scratches:
-            copies = [copy for batch in batches if (copy := self._fetched(batch, scratches)) is not None]
+            copies = [copy for batch in batches if (copy := self._server.fetched(batch, scratches)) is not None]
             if not copies:
                 message = "the server has no input file of this job any more, so its requests cannot be told"
                 hint = f"{script('fetch_results.py')} {' '.join(batch.id for batch in batches[:5])}"
@@ -156,72 +126,13 @@ class Adoption:
         keys = report(store, {batch.id: batch.status for batch in batches}, resumed=True)
         return {**keys, **({"warnings": list(dict.fromkeys(self._warnings))[:10]} if self._warnings else {})}
 
-    # What the server has
-
-    def _batches(self) -> list[Batch]:
-        """The batches of the job, oldest first; of two with one key, which a repeated call made, the older one."""
-        found: dict[str, Batch] = {}
-        for search in (self._job_id, ""):
-            try:
-                for batch in self._api.batches(search):
-                    if is_ours(batch) and batch.metadata[JOB_NAME] == self._job_id:
-                        found[batch.id] = batch
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):
-                    raise
-            if found:
-                break
-        if not found:
-            message = f"the server knows no batch of the job {self._job_id}"
-            raise Failure(Exit.NOT_FOUND, "no_batch", message, f"{script('list_batches.py')} --all")
-        kept: dict[str, Batch] = {}
-        # Times are whole seconds; of two in one second, the one that asks less may be a later attempt of the other.
-        for batch in sorted(found.values(), key=lambda batch: (batch.created_at or 0, -batch.total, batch.id)):
-            first = kept.setdefault(batch.metadata[KEY_NAME], batch)
-            if first is not batch:
-                self._warnings.append(f"{batch.id} was made twice of one file; {first.id} is adopted")
-        return list(kept.values())
-
-    def _fetched(self, batch: Batch, scratches: contextlib.ExitStack) -> _Copy | None:
-        """The server's copy of the batch's input file, whole, on disk; None where the server has none any more."""
-        scratch = self._path.with_name(f".{self._path.name}.{batch.metadata[KEY_NAME]}.part")
-        scratches.callback(self._disk.remove, scratch)
-        try:
-            remote = self._api.file(batch.input_file_id) if batch.input_file_id else None
-            if remote is None:
-                raise ApiError(404, "the batch has no input file")
-            self._api.patiently(functools.partial(self._download, remote.id, batch, scratch))
-        except ApiError as error:
-            if error.status not in (400, 404, 410):
-                raise
-            self._warnings.append(
-                f"the input file of {batch.id} is gone from the server, so that batch is left out; fetch it by its id"
-            )
-            return None
-        self._progress.show("batch files fetched")
-        return _Copy(batch, scratch, plain(remote.filename, 200))
-
-    def _download(self, file_id: str, batch: Batch, scratch: Path) -> None:
-        """One attempt at a whole copy. A body can end early without a word, so its requests are counted."""
-        ended = True
-        with self._disk.create(scratch, 0o600) as file:
-            for block in self._api.content(file_id).blocks():
-                file.write(block)
-                ended = block.endswith(b"\n")
-            if not ended:
-                file.write(b"\n")
-            self._disk.sync(file)
-        with self._disk.open(scratch) as file:
-            requests = sum(1 for _, lines in blocks(file) for line in lines if line.strip())
-        if batch.total and requests != batch.total:
-            raise ApiError(200, f"a batch file came with {requests} of {batch.total} requests", garbled=True)
-
     # What stands on this disk
 
-    def _take_given(self, copies: list[_Copy]) -> None:
+    def _take_given(self, copies: list[Copy]) -> None:
         """Use the user's own files where the server's copies ask the same."""
         for path in self._given:
-            same = next((one for one in copies if one.use is None and _same(path, one.scratch, self._disk)), None)
+            unused = (one for one in copies if one.use is None)
+            same = next((one for one in unused if asks_the_same(path, one.scratch, self._disk)), None)
             if same is not None:
                 same.use = path
             else:
@@ -230,12 +141,12 @@ class Adoption:
                     "never made; submit.py with this file alone would be a new, paid job"
                 )
 
-    def _grouped(self, copies: list[_Copy]) -> list[list[_Copy]]:
+    def _grouped(self, copies: list[Copy]) -> list[list[Copy]]:
         """The batch files, each with its later attempts after it: they ask again what a batch file asks."""
         beginning: dict[str, list[int]] = {}  # which copies begin with a request
         for at, copy in enumerate(copies):
             beginning.setdefault(next(custom_ids(copy.path, self._disk), ""), []).append(at)
-        groups: list[list[_Copy]] = []
+        groups: list[list[Copy]] = []
         taken: set[int] = set()
         for at, copy in enumerate(copies):
             if at not in taken:
@@ -245,7 +156,7 @@ class Adoption:
                 taken |= group
         return groups
 
-    def _ordered(self, groups: list[list[_Copy]]) -> list[list[_Copy]]:
+    def _ordered(self, groups: list[list[Copy]]) -> list[list[Copy]]:
         """As the user named the files; else numbered ones by their numbers, or as their batches were made."""
         stems = [re.sub(r"-[0-9a-f]{32}\.jsonl$", "", group[0].name) for group in groups]
         numbers = [re.fullmatch(r"(.*)-(\d{4})", stem) for stem in stems]
@@ -265,7 +176,7 @@ class Adoption:
 
     # The job
 
-    def _job(self, groups: list[list[_Copy]], base_url: str | None, local: str | None) -> Job:
+    def _job(self, groups: list[list[Copy]], base_url: str | None, local: str | None) -> Job:
         """The job of these batch files, whose copies are put in their places."""
         first = min((copy.batch for group in groups for copy in group), key=lambda one: one.created_at or 0)
         check = self._checked([group[0] for group in groups])
@@ -296,7 +207,7 @@ class Adoption:
             batches=sorted(batches, key=lambda one: one.attempt),
         )
 
-    def _left(self, group: list[_Copy], endpoint: str) -> int:
+    def _left(self, group: list[Copy], endpoint: str) -> int:
         """How many requests of a batch file no attempt answered before the last one, which does not ask them either."""
         *earlier, last = group
         if not earlier:
@@ -310,7 +221,7 @@ class Adoption:
                 for one in collector.collect([asked])
             )
 
-    def _checked(self, copies: list[_Copy]) -> list[file_check.BatchFile]:
+    def _checked(self, copies: list[Copy]) -> list[file_check.BatchFile]:
         """What stands in batch files of one attempt; raises Failure (2) where that is not valid."""
         check = file_check.check([one.path for one in copies], self._disk)
         if check.error_count:
@@ -326,7 +237,7 @@ class Adoption:
         later = f".attempt-{attempt}" if attempt > 1 else ""
         return self._path.with_name(f"{stem}{number}{later}.jsonl")
 
-    def _kept(self, copy: _Copy, place: Path, made: file_check.BatchFile) -> InputFile:
+    def _kept(self, copy: Copy, place: Path, made: file_check.BatchFile) -> InputFile:
         """The batch file as the job records it: the user's own, or the server's copy, put in its place."""
         if copy.use is None:
             try:
@@ -346,32 +257,3 @@ class Adoption:
         return Failure(
             Exit.BAD_INPUT, "output_exists", message, f"name it as FILE if it is that batch file, or {other}"
         )
-
-
-def _same(path: Path, copy: Path, disk: Disk) -> bool:
-    """Whether two batch files ask the same in the same order, whatever the server changed in writing it anew."""
-    missing = object()
-    ours, theirs = _requests(path, disk), _requests(copy, disk)
-    try:
-        while True:
-            one, other = next(ours, missing), next(theirs, missing)
-            if one is missing or other is missing:
-                return one is other
-            if one != other:
-                return False
-    except Failure:
-        return False
-
-
-def _requests(path: Path, disk: Disk) -> Iterator[Any]:
-    """The requests of a file, as the server keeps them: it sorts keys and drops some (dwctl files.rs, pg.rs)."""
-    for custom_id, line in request_lines(path, disk):
-        request = result_lines.parse(line) or {}
-        body = request.get("body")
-        kept = {name: value for name, value in body.items() if name not in DROPPED} if isinstance(body, dict) else body
-        yield custom_id, request.get("url"), kept
-
-
-def adopt_command(job_id: str) -> str:
-    """The command that adopts the job `job_id`, for hints."""
-    return f"{script('submit.py')} --adopt {quoted(job_id)}"

@@ -6,15 +6,12 @@ a wait always ends; "done" is said only of what the server says is over, "succee
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from doubleword.cli import Progress, quoted, script
-from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.connection import connect
-from doubleword.jobs.job_file import Job, JobFile, resolve
+from doubleword.cli import Progress
+from doubleword.failure import plain
+from doubleword.jobs.job_file import Job
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
@@ -30,35 +27,6 @@ PATIENCE_S = 900.0
 STUCK_S = 900.0
 # A retry that the server confirmed is known to every replica of it after this, wherever its call was held up.
 RETRY_SHOWS_S = 90.0
-
-
-def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
-    """The work of `poll.py`; answers its output keys, or raises Failure 6 or 7 with them."""
-    progress = Progress(system.monotonic)
-    store, ids = resolve(args.names, system.disk)
-    handle = quoted(store.path) if store is not None else " ".join(ids)
-    if store is not None:
-        if not store.job.submitted:
-            hint = "run the submit.py command again: it goes on where it stopped"
-            raise Failure(Exit.NOT_FINISHED, "not_submitted", "some batch files have no batch yet", hint)
-        ids = [one.batch_id or "" for one in store.job.batches]
-    with connect(args, system, progress.note, store) as api:
-        try:
-            batches = watch(
-                api,
-                ids,
-                job_id=store.job.id if store is not None else "",
-                is_old=older_than_retry(store.job, system) if store is not None else None,
-                started=store.job.created_at if store is not None else system.now(),
-                wait_s=args.wait,
-                system=system,
-                progress=progress,
-            )
-        except ApiError as error:
-            raise error.failure("looking at the batch") from error
-        finally:
-            progress.close()
-    return report(batches, store, system, handle)
 
 
 class Pace:
@@ -169,49 +137,6 @@ def status_of(batches: Sequence[Batch]) -> str:
     if any(not one.terminal for one in batches):
         return "in_progress"
     return next(state for state in ("failed", "expired", "cancelled", "completed") if state in states)
-
-
-def report(batches: Sequence[Batch], store: JobFile | None, system: System, handle: str) -> dict[str, Any]:
-    """The keys of `poll.py`, when everything succeeded; raises Failure 6 or 7 with the same keys otherwise.
-
-    Counts of a job are held against the requests it was made of, not against what the server says it has.
-    """
-    now = system.now()
-    total = store.job.requests if store is not None else sum(one.total for one in batches)
-    completed = sum(one.completed for one in batches)
-    failed = sum(one.failed for one in batches)
-    if store is not None:
-        # The latest attempt of a batch file says what is open: its own requests, and those that it left out.
-        latest = {one.file: (one, batch) for one, batch in zip(store.job.batches, batches, strict=True)}.values()
-        completed = total - sum(one.left + one.input.requests - batch.completed for one, batch in latest)
-        failed = sum(one.left + batch.failed for one, batch in latest)
-    started = min((one.created_at for one in batches if one.created_at), default=None)
-    keys: dict[str, Any] = {
-        "status": status_of(batches),
-        "done": all(one.terminal for one in batches),
-        "counts": {"total": total, "completed": completed, "failed": failed},
-        "batches": [
-            {"id": one.id, "status": one.status, "total": one.total, "completed": one.completed, "failed": one.failed}
-            for one in batches
-        ],
-        "elapsed_s": max(0, round(now - started)) if started else 0,
-    }
-    warnings = [remark for one in batches for remark in remarks(one, now)]
-    if warnings:
-        keys["warnings"] = warnings
-    if not keys["done"]:
-        again = f"{script('poll.py')} {handle} --wait 600"
-        message = f"{completed + failed} of {total} requests are done"
-        if store is not None and store.job.local is not None:
-            message += "; the embedded engine works only while a script runs, such as poll.py --wait"
-        raise Failure(Exit.NOT_FINISHED, "not_finished", message, again, keys)
-    if failed or completed != total or not total:
-        message = f"the batch is over: {completed} of {total} requests succeeded, {failed} failed"
-        if not total:
-            message = "the batch is over and holds no request at all"
-        hint = f"{script('fetch_results.py')} {handle}, then {script('retry_failed.py')} {handle}"
-        raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, keys)
-    return keys
 
 
 def remarks(batch: Batch, now: float) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from doubleword.failure import Failure
-from doubleword.jobs.change import Change
+from doubleword.request_lines.change import Change
 from doubleword.request_lines.checker import Checker
 
 NOTE = "In JSON."

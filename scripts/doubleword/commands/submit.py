@@ -1,0 +1,63 @@
+"""submit.py: batch files to a job, checked, planned or taken up again, submitted and reported."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from doubleword.batch_files import check as file_check
+from doubleword.cli import Progress, script
+from doubleword.failure import Exit, Failure
+from doubleword.jobs.connection import chosen_base_url, connect, local_folder
+from doubleword.jobs.cost_limit import ASKED, require_cost, spent_ceiling
+from doubleword.jobs.job_file import SUFFIX, JobFile, job_path, locked
+from doubleword.jobs.submission import WINDOWS, carry_out, checked, metadata_of, plan, report, require_same
+from doubleword.system import System
+
+
+def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
+    """The work of `submit.py`: check, plan or resume, submit; answers its output keys."""
+    paths = [Path(name) for name in args.files]
+    if not paths:
+        hint = f"{script('create_batch_file.py')} makes one"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "no batch file is named", hint)
+    progress = Progress(system.monotonic)
+    check = checked(paths, system)
+    metadata = metadata_of(args.metadata)
+    path = Path(args.job) if args.job else job_path(paths[0])
+    if not path.name.endswith(SUFFIX):
+        raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
+    with contextlib.ExitStack() as held:
+        if not args.dry_run:
+            held.enter_context(locked(path, system.disk))
+        store, resumed = opened(args, check, path, metadata, system)
+        if not args.dry_run:
+            with connect(args, system, progress.note, store) as api:
+                return carry_out(store, api, system, progress, resumed)
+    return report(store, {}, resumed)
+
+
+def opened(
+    args: argparse.Namespace, check: file_check.Check, path: Path, metadata: dict[str, str], system: System
+) -> tuple[JobFile, bool]:
+    """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on."""
+    resumed = system.disk.size(path) is not None
+    if resumed:
+        store = JobFile.load(path, system.disk)
+        require_same(store, check, args.window, metadata)
+    else:
+        store = plan(
+            check,
+            path,
+            base_url=None if args.local else chosen_base_url(args),
+            local=local_folder(path) if args.local else None,
+            window=args.window or WINDOWS[0],
+            metadata=metadata,
+            system=system,
+        )
+    if args.max_cost is not None and store.job.local is None and not store.job.submitted:
+        unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]
+        require_cost(unasked, store.job.window, args.max_cost, system, spent_ceiling(store, system))
+    return store, resumed
