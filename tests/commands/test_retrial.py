@@ -111,18 +111,21 @@ def test_an_invalid_answer_has_failed_and_is_not_lost(desk: Desk, engine: Runnin
     assert rows == [("succeeded", '{"word": "yes"}', "yes"), ("invalid", '{"word": 7}', ""), ("invalid", '{"wor', "")]
 
 
-def test_a_schema_file_judges_bare_batches(desk: Desk, engine: RunningEngine) -> None:
-    """Without a batch file nobody knows what was to be answered, until the user says it."""
+def test_bare_batches_are_judged_by_the_servers_copy_and_else_by_a_schema_file(
+    desk: Desk, engine: RunningEngine
+) -> None:
+    """What was to be answered stands in the input file, here or on the server; the user can say something else."""
     answers(engine, "one", content='{"word": 7}')
     over(desk, engine, ["one"], response_format=FORM)
     identifier = desk.job()["batches"][0]["batch_id"]
     (desk.folder / "s.json").write_text(json.dumps(SCHEMA))
-    assert desk.run("fetch_results", identifier, "--output", "y.jsonl").code == 0
+    assert desk.run("fetch_results", identifier, "--output", "y.jsonl").code == 6
+    (desk.folder / "any.json").write_text("{}")
+    assert desk.run("fetch_results", identifier, "--output", "u.jsonl", "--response-schema", "any.json").code == 0
     judged = desk.run("fetch_results", identifier, "--output", "z.jsonl", "--response-schema", "s.json")
     assert (judged.code, judged.json["answers"]["invalid"]) == (6, 1)
     (desk.folder / "a.jsonl").unlink()
-    assert "--response-schema" in fetch(desk).json["warnings"][0]  # the same is true of a job without its file
-    assert fetch(desk, "--response-schema", "s.json").code == 6
+    assert (fetch(desk).code, fetch(desk, "--response-schema", "s.json").code) == (6, 6)  # so is a job without its file
 
 
 def test_truncated_answers_are_asked_again_with_more_room(desk: Desk, engine: RunningEngine) -> None:

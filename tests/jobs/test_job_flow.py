@@ -169,7 +169,7 @@ def test_embeddings_become_a_list_column_in_parquet(engine: RunningEngine, folde
     rows = table.to_pylist()
     assert [(row["name"], row["status"], row["result_status"]) for row in rows] == [
         ("Rome", "open", "succeeded"),
-        ("Paris", "", "succeeded"),
+        ("Paris", None, "succeeded"),
     ]
     assert pyarrow.types.is_list(table.schema.field("embedding").type)
     assert len(rows[0]["embedding"]) > 1 and isinstance(rows[0]["prompt_tokens"], int)

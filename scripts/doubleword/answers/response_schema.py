@@ -59,9 +59,10 @@ UNSUPPORTED = {
 
 def load(path: Path, disk: Disk) -> dict[str, Any]:
     """The schema in the file `path`, checked. Raises Failure (exit 2) that names the place and what to write there."""
-    text = plain_copy.text_of(path, disk, MAX_SCHEMA_BYTES)
+    if (disk.size(path) or 0) > MAX_SCHEMA_BYTES:
+        raise _bad(path, f"is longer than {MAX_SCHEMA_BYTES:,} bytes", "only the schema belongs into the file")
     try:
-        schema = strict_json(text.encode())
+        schema = strict_json(plain_copy.text_of(path, disk, MAX_SCHEMA_BYTES).encode())
     except ValueError as error:
         raise _bad(path, str(error), "the file holds one JSON Schema") from None
     for place, said, advice in _flaws(schema):

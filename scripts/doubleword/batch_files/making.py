@@ -150,7 +150,11 @@ class Making:
             for bare in block:
                 request = quick(bare) if self.made else None  # of the first one more is looked at
                 if request is not None and accepts(request) and len(line := encode(request)) <= MAX_LINE_BYTES:
-                    self._require_new(bare, request)
+                    try:
+                        self._require_new(bare, request)
+                    except BadRow as bad:
+                        self._skip(bad)
+                        continue
                     self.made += 1
                     lines.append(line)
                 elif (row := self.table.row(bare)) is not None and (made := self._attempt(row)) is not None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers.json_text import written
 from doubleword.answers.judgement import INVALID
 from doubleword.answers.schema import properties_of
 from doubleword.batch_files.record import read_record
@@ -116,13 +116,13 @@ class Delivery:
         if self._store is None or self._args.force:
             return None
         disk = self._system.disk
-        for written in reversed(self._store.job.results):
-            if (written.output, written.shape) != (str(self.output.absolute()), self._shape):
+        for former in reversed(self._store.job.results):
+            if (former.output, former.shape) != (str(self.output.absolute()), self._shape):
                 continue
-            same = sha256_of(self.output, disk) == written.sha256
-            if same and sha256_of(self.errors, disk) == written.errors_sha256 and self._others({}) == written.others:
-                paths = {"output": str(self.output), "errors": str(self.errors) if written.errors else None}
-                return self._judged({**written.answer, **paths})
+            same = sha256_of(self.output, disk) == former.sha256
+            if same and sha256_of(self.errors, disk) == former.errors_sha256 and self._others({}) == former.others:
+                paths = {"output": str(self.output), "errors": str(self.errors) if former.errors else None}
+                return self._judged({**former.answer, **paths})
         return None
 
     def _others(self, hashes: Mapping[Path, str]) -> dict[str, str | None]:
@@ -138,7 +138,7 @@ class Delivery:
         if self._store is None or not answer["complete"]:
             return
         hashes = {file.path: file.sha256 for file in files}
-        written = Written(
+        delivered = Written(
             output=str(self.output.absolute()),
             errors=str(self.errors.absolute()) if self.errors in hashes else None,
             shape=self._shape,
@@ -147,7 +147,9 @@ class Delivery:
             answer=answer,
             others=self._others(hashes),
         )
-        self._store.job.results = [one for one in self._store.job.results if one.output != written.output] + [written]
+        self._store.job.results = [one for one in self._store.job.results if one.output != delivered.output] + [
+            delivered
+        ]
         self._store.save()
 
     # Fetching
@@ -254,7 +256,7 @@ class Delivery:
                 "change": intended.change if intended is not None else None,
                 "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
             }
-            history.write(json.dumps(said).encode() + b"\n")
+            history.write(written(said).encode() + b"\n")
 
     # What was asked, and whether it is over
 
@@ -274,10 +276,7 @@ class Delivery:
         for index, (file, found) in enumerate(zip(job.files, self._hashes(paths), strict=True)):
             path: Path | None = paths[index]
             if found != file.sha256:
-                said = f"{plain(path, 120)} is gone or was changed; the server's copy says which requests there are"
-                self._progress.note(said)
-                if self._schema is None:
-                    self._remarks.append(f"{said}, and only --response-schema what structured answers have to be")
+                self._progress.note(f"{plain(path, 120)} is gone or was changed; the server's copy says what was asked")
                 path = None
             answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
             asked.append(Asked(path, file.requests, file.endpoint, answers))

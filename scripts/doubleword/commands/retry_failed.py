@@ -22,7 +22,6 @@ from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.attempts import Attempts, Owed
-from doubleword.request_lines.change import Change, asked_change
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import ASKED, require_cost, spent_ceiling
 from doubleword.jobs.exactly_once import SETTLE_S
@@ -30,6 +29,7 @@ from doubleword.jobs.job_file import Intended, JobFile, locked, resolve
 from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of
+from doubleword.request_lines.change import Change, asked_change
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Result

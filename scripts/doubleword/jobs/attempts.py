@@ -13,11 +13,11 @@ from pathlib import Path
 from doubleword.batch_files.reading import request_lines
 from doubleword.cli import quoted, script
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.change import Change
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, job_path
 from doubleword.jobs.submission import checked, relative
 from doubleword.output_file import WholeFile, sha256_of
+from doubleword.request_lines.change import Change
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System

@@ -109,7 +109,6 @@ class Collector:
         self._system = system
         self._spool = Spool(spool, system.disk)
         self._pack = pack
-        self._remember = remember
         self._schemas = schemas or Schemas(system.disk)
         self._reader = Reader(api, system, self._spool, progress, partial, pack, remember)
         self._reading = Reading()
@@ -214,13 +213,13 @@ class Collector:
         rank, cause, flaws, place = (GOOD, None, (), row) if isinstance(row, int) else row
         (kept,) = self._spool.read_all([place])
         kind, packed, line = ("succeeded" if rank >= FLAWED else "failed"), None, kept
-        if kind == "succeeded" and self._pack is not None and endpoint != EMBEDDINGS:
+        if kind == "succeeded" and self._is_packed(endpoint):
             packed, _, line = kept.partition(b"\n")  # the line is there only where it is remembered
         form = self._expected.request(custom_id).form
         return Result(custom_id, kind, line or None, cause, endpoint, flaws, form=form, packed=packed)
 
     def _is_packed(self, endpoint: str) -> bool:
-        return self._pack is not None and not self._remember and endpoint != EMBEDDINGS
+        return self._pack is not None and endpoint != EMBEDDINGS
 
     # Whose answers
 

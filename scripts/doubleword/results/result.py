@@ -36,7 +36,10 @@ class Result(NamedTuple):
 
 
 class Good(NamedTuple):
-    """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it."""
+    """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it.
+
+    What was packed is followed by a newline and the line where that is remembered.
+    """
 
     custom_ids: Sequence[str]
     kept: Sequence[bytes]
@@ -46,5 +49,5 @@ class Good(NamedTuple):
     def results(self) -> Iterator[Result]:
         """The result of each."""
         for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
-            line, packed = (None, kept) if self.packed else (kept, None)
-            yield Result(custom_id, "succeeded", line, None, self.endpoint, packed=packed)
+            packed, _, line = kept.partition(b"\n") if self.packed else (None, b"", kept)
+            yield Result(custom_id, "succeeded", line or None, None, self.endpoint, packed=packed)
