@@ -29,14 +29,9 @@ from tests.simulation.world import Finding, Killed, Session, SimulatedSystem, Wo
 
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files import making
-from doubleword.commands import cancel as cancelling
+from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_batch, submit
 from doubleword.commands import create_batch_file as creation
-from doubleword.commands import fetch_results as delivery
-from doubleword.commands import retry_failed as retrial
-from doubleword.commands import run_batch as whole_job
 from doubleword.failure import Exit, Failure
-from doubleword.jobs import submission
-from doubleword.jobs import watching as watch
 from doubleword.pricing import estimate as pricing
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.change import Change
@@ -67,12 +62,12 @@ class Report:
 
 
 ROOMS: dict[str, Callable[..., dict[str, Any]]] = {
-    "submit": submission.submit,
-    "poll": watch.poll,
-    "fetch": delivery.fetch,
-    "retry": retrial.retry,
-    "cancel": cancelling.cancel_named,
-    "run": whole_job.run,
+    "submit": submit.submit,
+    "poll": poll.poll,
+    "fetch": fetch_results.fetch,
+    "retry": retry_failed.retry,
+    "cancel": cancel.cancel_named,
+    "run": run_batch.run,
 }
 
 
