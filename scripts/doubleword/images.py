@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from doubleword.failure import plain
-from doubleword.limits import MAX_LINE_BYTES
+from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
 
 # Base64 makes four characters of three bytes, and all of it has to fit into one line.

@@ -46,7 +46,7 @@ class Disk:
     def replace(self, source: Path, target: Path) -> None:
         """Rename `source` to `target`, and make the rename itself durable."""
         source.replace(target)
-        self._sync_folder(target.parent)
+        _sync_folder(target.parent)
 
     def add(self, source: Path, target: Path) -> None:
         """Rename `source` to `target` unless that exists: then raise FileExistsError and change nothing."""
@@ -60,7 +60,7 @@ class Disk:
             source.replace(target)
         else:
             source.unlink()
-        self._sync_folder(target.parent)
+        _sync_folder(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove `path` if it is there."""
@@ -151,16 +151,17 @@ class Disk:
                 path.unlink(missing_ok=True)
             os.close(descriptor)
 
-    def _sync_folder(self, folder: Path) -> None:
-        if sys.platform == "win32":
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError:
-            pass  # some network file systems cannot; the rename stands all the same
-        finally:
-            os.close(descriptor)
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot; the rename stands all the same
+    finally:
+        os.close(descriptor)
 
 
 def _raise(error: OSError) -> None:
@@ -253,7 +254,7 @@ class System:
         from requests.adapters import HTTPAdapter
         from urllib3 import PoolManager
 
-        from doubleword.server.deadlines import make_impatient
+        from doubleword.deadlines import make_impatient
 
         class Wide(HTTPAdapter):
             """Sends in blocks of 1 MiB instead of 16 KiB, which is several times faster for uploads."""

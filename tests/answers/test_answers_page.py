@@ -21,7 +21,7 @@ from doubleword.answers.judgement import FLAWS, Judgement, judged
 from doubleword.answers.lines import Line, answer_text, finish_reason, judge, one_text, tokens
 from doubleword.answers.schema import Schema
 from doubleword.answers.vectors import FLOAT32, Form, asked_form, read_vectors, vectors
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
 PAGE = (Path(__file__).parents[2] / "references" / "answers.md").read_text(encoding="utf-8")
 SCHEMA = Schema({"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]})

@@ -10,7 +10,7 @@ import pytest
 from doubleword.answers.judgement import Remarks, judged
 from doubleword.answers.lines import judge, used_all_tokens
 from doubleword.answers.schema import Schema
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 SCHEMA = Schema({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 CALL = [{"type": "function", "function": {"name": "look", "arguments": "{}"}}]

@@ -408,7 +408,7 @@ def test_a_huge_line_is_an_error_of_its_row_and_fills_no_memory(
     desk: Desk, gate: Gate, clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line past the limit is passed over as it comes: its request failed, the others have their answers."""
-    monkeypatch.setattr("doubleword.results.reading.LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("doubleword.server.transfers.LONGEST_LINE", 1 << 20)
     head = row("row-2", "X").partition(b"X")[0]
     megabyte = b"x" * (1 << 20)
 
@@ -436,8 +436,8 @@ def test_a_line_without_end_is_given_up(
     desk: Desk, gate: Gate, served: Canned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes for ever and never a newline: an error, at once, and nothing written."""
-    monkeypatch.setattr("doubleword.results.reading.LONGEST_LINE", 1 << 18)
-    monkeypatch.setattr("doubleword.results.reading.ENDLESS_LINE", 1 << 22)
+    monkeypatch.setattr("doubleword.server.transfers.LONGEST_LINE", 1 << 18)
+    monkeypatch.setattr("doubleword.server.transfers.ENDLESS_LINE", 1 << 22)
 
     def endless(exchange: Exchange) -> None:
         exchange.send_raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from doubleword.failure import Failure
 from doubleword.request_lines.change import Change
 from doubleword.request_lines.checker import Checker
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 NOTE = "In JSON."
 

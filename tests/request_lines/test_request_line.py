@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from tests.sample_requests import FORMAT, VALID, chat, line, nested
 
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
-from doubleword.limits import MAX_LINE_BYTES
 from doubleword.request_lines import line as request_line
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.line import build, cautions, to_line
 from doubleword.request_lines.problems import Problem
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RESPONSES
 
 SECRET = "the prompt nobody may see in a message, however it is wrong"
 FAST, REFERENCE = Checker(fast=True), Checker(fast=False)

@@ -11,8 +11,8 @@ import pytest
 
 from doubleword.answers.judgement import FLAWS
 from doubleword.commands.retry_failed import asked_for
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from doubleword.results.advice import MENDED_FLAWS, step
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "a"}]}, COMPLETIONS: {"prompt": "a"},

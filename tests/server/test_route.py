@@ -21,9 +21,9 @@ from urllib3 import HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from doubleword.deadlines import make_impatient
 from doubleword.failure import Exit
 from doubleword.server.api import Api
-from doubleword.server.deadlines import make_impatient
 from doubleword.server.errors import ApiError
 from doubleword.server.route import BUNDLES, Bundle, Route, route_to
 

@@ -18,10 +18,10 @@ from doubleword.tables.output import Column, Csv, Parquet, SourceCells, Table, _
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubleword.endpoints import CHAT, EMBEDDINGS
 from doubleword.failure import Failure
 from doubleword.output_file import WholeFile
 from doubleword.results.result import Result
+from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import Disk
 
 PROPERTIES = {"n": "integer", "x": "number", "ok": "boolean", "status": "text", "tags": "text"}

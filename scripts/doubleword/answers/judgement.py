@@ -20,8 +20,8 @@ from doubleword.answers.json_text import FENCE, MARK, REASONING, THINK
 from doubleword.answers.lines import tokens
 from doubleword.answers.schema import Schema, Taken
 from doubleword.answers.vectors import FLOAT32, Form, flaw_of, read_vectors
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import plain
+from doubleword.service import EMBEDDINGS
 
 TRUNCATED, REFUSED, EMPTY, UNFINISHED, INVALID = FLAWS = ("truncated", "refused", "empty", "unfinished", "invalid")
 # Why an answer with one of these flaws is not JSON, where it is not; the first that it has.

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from doubleword.answers.choices import FAILED, choices, likely, told
 from doubleword.answers.json_text import Number, written
 from doubleword.answers.vectors import FLOAT32, Form, by_index, vectors
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import plain
 from doubleword.json_codec import Decoder, decode
+from doubleword.service import EMBEDDINGS
 
 MOST_TOKENS = 1 << 53
 

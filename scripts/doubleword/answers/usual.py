@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from doubleword.endpoints import CHAT
 from doubleword.json_codec import Decoder, MsgspecError, Struct
+from doubleword.service import CHAT
 
 MOST_TOKENS = 1 << 53
 

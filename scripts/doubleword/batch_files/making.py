@@ -18,12 +18,12 @@ from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure
 from doubleword.json_codec import Encoder
-from doubleword.limits import MAX_LINE_BYTES
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import REQUESTS, RequestForm
 from doubleword.request_lines.form_arguments import bad_arguments, form_of
 from doubleword.request_lines.line import cautions, to_line
+from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
 from doubleword.tables.relation import Settings
 from doubleword.tables.rows import BadRow, Row

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.limits import MAX_LINE_BYTES
 from doubleword.request_lines.line import BLANK
+from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
 

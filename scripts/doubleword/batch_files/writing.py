@@ -13,8 +13,8 @@ from doubleword.batch_files import record as records
 from doubleword.batch_files.record import Record, record_path
 from doubleword.batch_files.repaired_ids import RepairedIds, is_ids_file
 from doubleword.failure import Exit, Failure, plain
-from doubleword.limits import MAX_BYTES, MAX_REQUESTS
 from doubleword.output_file import refuse_existing
+from doubleword.service import MAX_BYTES, MAX_REQUESTS
 from doubleword.system import Disk
 
 

@@ -1,5 +1,7 @@
 """The work of each script, under the script's own name; what is too little for a module stands in the script itself.
 
-A command parses nothing and prints nothing: it takes arguments and the `System`, and returns the keys of the script's
-one JSON object, or raises a `Failure` that may carry them.
+A **command** takes the script's arguments and the `System`, and returns the keys of its one JSON object, or raises a
+`Failure` that may carry them.
+
+Promises: a command parses nothing and prints nothing; what costs or cannot be undone is asked for by a flag.
 """

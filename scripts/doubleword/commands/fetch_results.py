@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,6 @@ from doubleword.answers.judgement import INVALID
 from doubleword.answers.schema import properties_of
 from doubleword.batch_files.record import read_record
 from doubleword.cli import Progress, quoted, script
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
@@ -35,6 +33,7 @@ from doubleword.results.result import Good, Result
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.service import EMBEDDINGS
 from doubleword.system import System
 
 
@@ -272,10 +271,9 @@ class Delivery:
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []
-        paths = [self._store.input_path(file) for file in job.files]
-        for index, (file, found) in enumerate(zip(job.files, self._hashes(paths), strict=True)):
-            path: Path | None = paths[index]
-            if found != file.sha256:
+        for index, file in enumerate(job.files):
+            path: Path | None = (named := self._store.input_path(file))
+            if sha256_of(named, self._system.disk) != file.sha256:
                 self._progress.note(f"{plain(path, 120)} is gone or was changed; the server's copy says what was asked")
                 path = None
             answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
@@ -284,16 +282,6 @@ class Delivery:
             message = "only embeddings make a matrix, and this job asked for something else"
             raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
         return asked
-
-    def _hashes(self, paths: list[Path]) -> list[str | None]:
-        """The SHA-256 of each file, two at once."""
-        found: dict[int, str | None] = {}
-
-        def hash_one(number: int) -> None:
-            found[number] = sha256_of(paths[number], self._system.disk)
-
-        self._system.together([functools.partial(hash_one, number) for number in range(len(paths))], 2)
-        return [found[number] for number in range(len(paths))]
 
     def _require_over(self, asked: list[Asked]) -> None:
         unsent = sum(1 for one in asked if not one.batches)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.reading import numbered_lines, request_of
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
+from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
 

@@ -62,7 +62,7 @@ def _format(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    from doubleword.endpoints import ENDPOINTS
+    from doubleword.service import ENDPOINTS
 
     return _one_of(ENDPOINTS, text)
 

@@ -13,9 +13,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, TOKEN_LIMIT
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines.line import to_line
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, TOKEN_LIMIT
 
 CHAT_LIMITS = ("max_completion_tokens", "max_tokens")
 

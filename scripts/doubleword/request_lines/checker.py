@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doubleword.limits import MAX_LINE_BYTES
 from doubleword.request_lines.problems import Problem, sentences
-from doubleword.request_lines.strict_json import MAX_DEPTH, read
+from doubleword.service import MAX_LINE_BYTES
+from doubleword.strict_json import MAX_DEPTH, read
 
 _SCHEMA = Path(__file__).with_name("request_line.schema.json")
 

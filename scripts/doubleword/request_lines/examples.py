@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.limits import MAX_LINE_BYTES
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.line import build, to_line
-from doubleword.request_lines.strict_json import read as strict_json
+from doubleword.service import MAX_LINE_BYTES
+from doubleword.strict_json import read as strict_json
 from doubleword.system import Disk
 from doubleword.tables.relation import Settings
 from doubleword.tables.rows import BadRow, Row

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doubleword.endpoints import CHAT
 from doubleword.images import image_url
 from doubleword.request_lines import examples, templates
 from doubleword.request_lines.line import build
-from doubleword.request_lines.strict_json import read
+from doubleword.service import CHAT
+from doubleword.strict_json import read
 from doubleword.system import Disk
 from doubleword.tables.rows import BadRow, Row
 

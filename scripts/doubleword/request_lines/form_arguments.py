@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from doubleword.answers import response_schema
-from doubleword.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, TOKEN_LIMIT
 from doubleword.failure import Exit, Failure, plain
-from doubleword.limits import MAX_LINE_BYTES
-from doubleword.request_lines import examples, templates
+from doubleword.request_lines import examples, response_schema, templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import CONVERSATIONS, PROMPTS, REQUESTS, RequestForm
 from doubleword.request_lines.line import build
-from doubleword.request_lines.strict_json import read
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RESPONSES, TOKEN_LIMIT
+from doubleword.strict_json import read
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
 from doubleword.tables.sources.documents import ID_TEMPLATE

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from doubleword.endpoints import CHAT, COMPLETIONS, RESPONSES
 from doubleword.failure import plain
+from doubleword.service import CHAT, COMPLETIONS, RESPONSES
 
 # The server drops these from the body without a word: files.rs:223-231, pg.rs:76-96.
 DROPPED = ("priority", "service_tier", "background")

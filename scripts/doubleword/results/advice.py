@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from doubleword.answers.judgement import EMPTY, INVALID, REFUSED, TRUNCATED, UNFINISHED
-from doubleword.endpoints import EMBEDDINGS
+from doubleword.service import EMBEDDINGS
 
 LATER = re.compile(
     r"HTTP (408|409|425|429|499|5\d\d)|timeout|timed out|network_?error|insufficient_system_resource|overloaded|"

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 from doubleword.answers.schema import Schema
 from doubleword.answers.vectors import FLOAT32, Form, asked_form
 from doubleword.batch_files.reading import request_lines
-from doubleword.endpoints import EMBEDDINGS, MESSAGES, RESPONSES
 from doubleword.failure import Exit, Failure, plain
-from doubleword.limits import MAX_LINE_BYTES
+from doubleword.service import EMBEDDINGS, MAX_LINE_BYTES, MESSAGES, RESPONSES
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened, text_of
 

@@ -10,7 +10,7 @@ may become visible late and out of order (control-layer, fusillade `postgres.rs`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,7 +19,6 @@ from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
 from doubleword.answers.judgement import Remarks
 from doubleword.answers.usual import UsualLine, usual
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
 from doubleword.results.expected import Expected
@@ -29,14 +28,10 @@ from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
 from doubleword.server.objects import Batch
-from doubleword.server.transfers import Content, TooSlow
+from doubleword.server.transfers import LONGEST_LINE, Lines, TooSlow, lines_of
+from doubleword.service import EMBEDDINGS
 from doubleword.system import System
 
-# A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
-# ever is no line.
-LONGEST_LINE = 64 * 1024 * 1024
-ENDLESS_LINE = 4 * 1024 * 1024 * 1024
-BEGINNING = 4096
 # Rows that the counts promise and a read did not show become visible within moments (a replica, a late commit).
 LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0, 20.0)
 FAILURES_WITHOUT_PROGRESS = 8
@@ -316,42 +311,6 @@ def _rank(cause: str | None, flaws: tuple[str, ...]) -> int:
     if cause is not None:
         return FAILED
     return FLAWED if flaws else GOOD
-
-
-class Lines(NamedTuple):
-    """Lines without their line feeds, some of them blank; `cut` when only the beginning of one was kept.
-
-    `ended` is False for a last line that no newline ends.
-    """
-
-    raws: list[bytes]
-    cut: bool = False
-    ended: bool = True
-
-
-def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Lines]:
-    """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
-    rest: list[bytes] = []
-    length = 0
-    for block in content.blocks():
-        progress(len(block))
-        first, *others = block.split(b"\n")
-        length += len(first)
-        if length <= LONGEST_LINE:
-            rest.append(first)
-        elif len(rest) > 1 or len(rest[0]) > BEGINNING:
-            rest = [b"".join(rest)[:BEGINNING]]
-        if length > ENDLESS_LINE:
-            raise ApiError(200, "a result line has no end", lasting=True)
-        if others:
-            first, cut = b"".join(rest), length > LONGEST_LINE
-            if cut:
-                yield Lines([first], cut)
-            *lines, tail = others
-            yield Lines(lines if cut else [first, *lines])
-            rest, length = [tail], len(tail)
-    if last := b"".join(rest).strip():
-        yield Lines([last], length > LONGEST_LINE, ended=False)
 
 
 def _rows_missing(batch: Batch, shown: int) -> Failure:

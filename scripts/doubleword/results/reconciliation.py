@@ -22,15 +22,16 @@ from doubleword.answers import lines as result_lines
 from doubleword.answers.json_text import written
 from doubleword.answers.judgement import Remarks
 from doubleword.batch_files import reading as batch_files
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
 from doubleword.results.expected import Expected, Schemas
-from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row, lines_of
+from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row
 from doubleword.results.result import Good, Result
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.server.transfers import lines_of
+from doubleword.service import EMBEDDINGS
 from doubleword.system import System
 
 # Answers are handed out many at once.
@@ -147,14 +148,7 @@ class Collector:
             self.unreadable += reading.unreadable
             self.usage.include(reading.usage)
             self.remarks.include(reading.remarks)
-            self._tell_lengths(reading)
-
-    def _tell_lengths(self, reading: Reading) -> None:
-        if len(reading.lengths) > 1:
-            told = ", ".join(
-                f"{length} ({plain(example, 40)})" for length, example in list(reading.lengths.items())[:5]
-            )
-            self.warnings.append(f"vectors have unlike lengths: {told}")
+            self.warnings += _unlike_lengths(reading)
 
     def _good(
         self, custom_ids: Sequence[str], places: Sequence[Any], _reading: Reading, asked: Asked
@@ -271,6 +265,13 @@ class Collector:
                 return None
             raise error.failure("reading the input file") from error  # it is there, and can be read another time
         return found
+
+
+def _unlike_lengths(reading: Reading) -> list[str]:
+    if len(reading.lengths) < 2:
+        return []
+    told = (f"{length} ({plain(example, 40)})" for length, example in list(reading.lengths.items())[:5])
+    return [f"vectors have unlike lengths: {', '.join(told)}"]
 
 
 def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:

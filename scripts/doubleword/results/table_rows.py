@@ -14,10 +14,10 @@ from doubleword.answers.json_text import cell_of, raw_fields_of
 from doubleword.answers.lines import one_text
 from doubleword.answers.usual import UsualLine
 from doubleword.answers.vectors import vectors
-from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.json_codec import Struct, encode
 from doubleword.results.result import Good, Result
+from doubleword.service import EMBEDDINGS
 from doubleword.tables.formulas import STARTS
 from doubleword.tables.outputs.columns import OutputColumn, free_name
 from doubleword.tables.staged import Kind, Staged

@@ -10,7 +10,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from doubleword.failure import plain
 from doubleword.server.errors import ApiError, error_from_exception
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 PACE_BYTES = 64 * 1024
 PACE_S = 180.0
 BLOCK = 1 << 18
+# A longer line is no answer; of it only the beginning is kept, which says whose it is. A line that goes on for
+# ever is no line.
+LONGEST_LINE = 64 * 1024 * 1024
+ENDLESS_LINE = 4 * 1024 * 1024 * 1024
+BEGINNING = 4096
 
 
 class TooSlow(ApiError):
@@ -167,3 +172,39 @@ class Upload:
         if self._hashing is not None:
             self._hashing.join()
             self._hashing = None
+
+
+class Lines(NamedTuple):
+    """Lines without their line feeds, some of them blank; `cut` when only the beginning of one was kept.
+
+    `ended` is False for a last line that no newline ends.
+    """
+
+    raws: list[bytes]
+    cut: bool = False
+    ended: bool = True
+
+
+def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Lines]:
+    """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
+    rest: list[bytes] = []
+    length = 0
+    for block in content.blocks():
+        progress(len(block))
+        first, *others = block.split(b"\n")
+        length += len(first)
+        if length <= LONGEST_LINE:
+            rest.append(first)
+        elif len(rest) > 1 or len(rest[0]) > BEGINNING:
+            rest = [b"".join(rest)[:BEGINNING]]
+        if length > ENDLESS_LINE:
+            raise ApiError(200, "a result line has no end", lasting=True)
+        if others:
+            first, cut = b"".join(rest), length > LONGEST_LINE
+            if cut:
+                yield Lines([first], cut)
+            *lines, tail = others
+            yield Lines(lines if cut else [first, *lines])
+            rest, length = [tail], len(tail)
+    if last := b"".join(rest).strip():
+        yield Lines([last], length > LONGEST_LINE, ended=False)

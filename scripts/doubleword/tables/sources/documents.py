@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.images import KINDS, image_type
-from doubleword.limits import MAX_LINE_BYTES
+from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
 from doubleword.tables.database import Database

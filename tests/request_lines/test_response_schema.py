@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.door import call_door
 
-from doubleword.answers.response_schema import UNSUPPORTED, load
 from doubleword.failure import Exit, Failure
+from doubleword.request_lines.response_schema import UNSUPPORTED, load
 from doubleword.system import Disk
 
 CLOSED: dict[str, Any] = {"type": "object", "additionalProperties": False}

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers.schema import Schema
-from doubleword.endpoints import RESPONSES
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.strict_json import read as strict_json
+from doubleword.service import RESPONSES
+from doubleword.strict_json import read as strict_json
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
 

@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 from doubleword.failure import plain
-from doubleword.request_lines.problems import shown
 
 MAX_DEPTH = 127
 
@@ -77,7 +76,7 @@ def _unlike_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         for key, _ in reversed(pairs):  # each key of `value` once: the one that is gone already stands twice
             if value.pop(key, pairs) is pairs:
-                raise _Refused(f"the key {shown(key)} stands twice in one object")
+                raise _Refused(f"the key {plain(json.dumps(key, ensure_ascii=False), 40)} stands twice in one object")
     return value
 
 
