@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ import pytest
 from tests.clock import Clocked
 from tests.engine_process import RunningEngine, engine_with_upstream
 from tests.faults.rooms import Desk, Unsynced, batch_count, emptied, finished, request
+
+from doubleword.results.reading import Asked
+from doubleword.results.reconciliation import Collector
+from doubleword.server.api import Api
+from doubleword.server.objects import Batch, BatchError
+from doubleword.service import CHAT
 
 SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
@@ -83,7 +90,7 @@ def test_flawed_answers_succeed_and_are_told(desk: Desk, engine: RunningEngine) 
     assert (fetched.code, fetched.json["counts"]["succeeded"]) == (0, 4)
     assert fetched.json["answers"] == {"truncated": 1, "refused": 1, "empty": 1, "unfinished": 0, "invalid": 0}
     cut = next(one for one in fetched.json["warnings"] if "truncated" in one)
-    assert "row-2" in cut and "--only truncated --max-tokens N" in cut
+    assert "row-2" in cut and "--only truncated --max-tokens 10" in cut
 
 
 def test_an_invalid_answer_has_failed_and_is_not_lost(desk: Desk, engine: RunningEngine) -> None:
@@ -98,8 +105,8 @@ def test_an_invalid_answer_has_failed_and_is_not_lost(desk: Desk, engine: Runnin
     assert fetched.json["answers"] == {"truncated": 1, "refused": 0, "empty": 0, "unfinished": 0, "invalid": 2}
     assert fetched.json["usage"] == {"prompt_tokens": 30, "completion_tokens": 15}
     steps = {one["example"]: (one["cause"], one["action"]) for one in fetched.json["failures"]}
-    assert "at word: type" in steps["row-2"][0] and steps["row-2"][1].endswith("--only invalid --note TEXT")
-    assert "cut off" in steps["row-3"][0] and steps["row-3"][1].endswith("--only truncated --max-tokens N")
+    assert "at word: type" in steps["row-2"][0] and "--only invalid --note " in steps["row-2"][1]
+    assert "cut off" in steps["row-3"][0] and steps["row-3"][1].endswith("--only truncated --max-tokens 10")
     assert "--only" in fetched.json["error"]["hint"]
     errors = [json.loads(line) for line in (desk.folder / "x.errors.jsonl").read_text().splitlines()]
     assert [row["error"]["code"] for row in errors] == ["invalid_answer", "invalid_answer"]
@@ -156,7 +163,7 @@ def test_a_part_that_is_asked_again_hides_not_the_rest(desk: Desk, engine: Runni
     answers(engine, "one", content="no JSON")
     answers(engine, "one", content='{"word": "yes"}')
     answers(engine, "three", content='{"word": "yes"}', times=None)
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     answers(engine, "two", content='{"word": "late"}')
     over(desk, engine, ["one", "two", "three"], response_format=FORM)
     assert retry(desk, engine, "--only", "invalid", "--note", "In JSON.").code == 0
@@ -177,7 +184,7 @@ def test_a_good_answer_is_never_replaced_by_a_flawed_one(desk: Desk, engine: Run
     for content in ("cut 1", "cut 2"):
         answers(engine, "one", content=content, reason="length")
     answers(engine, "two", content="cut 1", reason="length")
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     over(desk, engine, ["one", "two"])
     assert retry(desk, engine, "--only", "truncated", "--max-tokens", "9").code == 0
     assert desk.run("poll", "a.job.json").code == 6  # one of those asked again failed
@@ -253,7 +260,7 @@ def test_an_attempt_that_was_planned_is_the_one_that_is_sent(
     desk: Desk, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that ended before it was submitted: another change is refused, the next run sends it, and no second one."""
-    engine.upstream.fail("one", 400, times=1)
+    engine.upstream.fail("one", 409, times=1)
     over(desk, engine, ["one", "two"])
     monkeypatch.setattr("doubleword.commands.retry_failed.carry_out", killed)
     with pytest.raises(Killed):
@@ -269,7 +276,7 @@ def test_an_attempt_that_was_planned_is_the_one_that_is_sent(
 
 def test_an_attempt_that_the_server_refuses_is_planned_no_more(desk: Desk, engine: RunningEngine) -> None:
     """A model that does not exist: poll, fetch and another retry go on as if it had never been named."""
-    engine.upstream.fail("one", 400, times=1)
+    engine.upstream.fail("one", 409, times=1)
     over(desk, engine, ["one", "two"])
     refused = retry(desk, engine, "--only", "failed", "--model", "no-such-model")
     assert (refused.code, refused.json["error"]["code"]) == (3, "forbidden")
@@ -285,7 +292,7 @@ def test_a_planned_attempt_whose_file_was_touched_is_planned_anew(
     desk: Desk, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch, done: str
 ) -> None:
     """Nothing of it was sent, so nothing is lost; the batch file still says what was asked."""
-    engine.upstream.fail("one", 400, times=1)
+    engine.upstream.fail("one", 409, times=1)
     over(desk, engine, ["one", "two"])
     monkeypatch.setattr("doubleword.commands.retry_failed.carry_out", killed)
     with pytest.raises(Killed):
@@ -302,7 +309,7 @@ def test_a_planned_attempt_whose_file_was_touched_is_planned_anew(
 
 def test_two_jobs_of_one_batch_file_keep_their_attempts_apart(desk: Desk, engine: RunningEngine) -> None:
     """A second, paid job by --job is the user's choice; its retry leaves alone what the first one asked."""
-    engine.upstream.fail("one", 400, times=2)
+    engine.upstream.fail("one", 409, times=2)
     over(desk, engine, ["one", "two"])
     assert desk.run("submit", "a.jsonl", "--job", "other.job.json").code == 0
     finished(engine)
@@ -316,7 +323,7 @@ def test_two_jobs_of_one_batch_file_keep_their_attempts_apart(desk: Desk, engine
 
 def test_an_older_copy_of_the_job_file_pays_nothing_again(desk: Desk, engine: RunningEngine) -> None:
     """The server knows an attempt that the copy does not; put back or adopted elsewhere, it is told and refused."""
-    engine.upstream.fail("one", 400, times=1)
+    engine.upstream.fail("one", 409, times=1)
     over(desk, engine, ["one", "two"])
     older = (desk.folder / "a.job.json").read_bytes()
     assert retry(desk, engine, "--only", "failed", "--note", "Please.").code == 0
@@ -344,7 +351,7 @@ def test_an_older_copy_of_the_job_file_pays_nothing_again(desk: Desk, engine: Ru
 )
 def test_what_makes_no_sense_changes_nothing(desk: Desk, engine: RunningEngine, words: list[str], code: str) -> None:
     """Not the job file, not the folder, not the server."""
-    engine.upstream.fail("one", 400, times=1)
+    engine.upstream.fail("one", 409, times=1)
     over(desk, engine, ["one", "two"])
     before = {path: path.read_bytes() for path in desk.folder.iterdir()}
     refused = retry(desk, engine, *words)
@@ -355,7 +362,7 @@ def test_what_makes_no_sense_changes_nothing(desk: Desk, engine: RunningEngine, 
 
 def test_an_older_job_file_loads_and_a_retry_goes_on_from_it(desk: Desk, engine: RunningEngine) -> None:
     """Files written before attempts could be partial or changed lack the fields for it."""
-    engine.upstream.fail("one", 400, times=1)
+    engine.upstream.fail("one", 409, times=1)
     over(desk, engine, ["one", "two"])
     job = desk.job()
     for one in job["batches"]:
@@ -363,3 +370,100 @@ def test_an_older_job_file_loads_and_a_retry_goes_on_from_it(desk: Desk, engine:
     (desk.folder / "a.job.json").write_text(json.dumps(job))
     assert retry(desk, engine).code == 0
     assert fetch(desk).code == 0
+
+
+def test_what_would_fail_again_is_left_out_and_told(desk: Desk, engine: RunningEngine) -> None:
+    """Neither by the server's own retry, which makes no difference, nor by an attempt; chosen, it is asked."""
+    engine.upstream.fail("two", 400)
+    engine.upstream.fail("three", 409, times=1)
+    over(desk, engine, ["one", "two", "three"])
+    first = fetch(desk)
+    causes = [(one["cause"][:8], one["ids"]) for one in first.json["failures"]]
+    assert causes == [("HTTP 409", ["row-3"]), ("HTTP 400", ["row-2"])]
+    assert first.json["error"]["hint"] == first.json["failures"][0]["action"]
+    dry = retry(desk, engine, "--dry-run")
+    assert (dry.code, dry.json["batches"][0]["status"]) == (0, "1 to retry") and "HTTP 400" in dry.json["warnings"][0]
+    done = retry(desk, engine)
+    assert done.code == 0 and "1 requests are left out" in done.json["warnings"][0]
+    assert (engine.upstream.count("two"), engine.upstream.count("three")) == (1, 2)
+    assert fetch(desk).json["counts"] == {"total": 3, "succeeded": 2, "failed": 1, "missing": 0}
+    again = retry(desk, engine)
+    assert (again.json["resumed"], engine.upstream.count("two")) == (True, 1)
+    assert retry(desk, engine, "--cause", "http 400").code == 0
+    assert (engine.upstream.count("two"), engine.upstream.count()) == (2, 5)
+
+
+def test_ids_choose_whatever_became_of_them(desk: Desk, engine: RunningEngine) -> None:
+    """Listed, one a line, or in the errors file; ids of another job are refused before anything is asked."""
+    engine.upstream.fail("two", 409, times=2)
+    over(desk, engine, ["one", "two", "three"])
+    refused = retry(desk, engine, "--ids", "row-2,row-9")
+    assert (refused.code, "row-9" in refused.json["error"]["message"], engine.upstream.count()) == (2, True, 3)
+    fetch(desk)
+    assert retry(desk, engine, "--ids", str(desk.folder / "x.errors.jsonl")).code == 0
+    (desk.folder / "marks.csv").write_text("custom_id,mark,note\nrow-1,right,\nrow-2,unsure,\nrow-3,wrong,bad\n")
+    assert retry(desk, engine, "--ids", str(desk.folder / "marks.csv"), "--note", "Think.").code == 0
+    (desk.folder / "ids.txt").write_text("row-2\n\n")
+    assert retry(desk, engine, "--ids", str(desk.folder / "ids.txt")).code == 0
+    counts = [engine.upstream.count(text) for text in ("one", "two", "three")]
+    assert counts == [1, 3, 2]
+    assert fetch(desk).code == 0
+
+
+def test_each_action_works_as_it_stands(desk: Desk, engine: RunningEngine) -> None:
+    """Every command that a fetch names is run; what one retry did not mend is not advised again."""
+    answers(engine, "two", content="cut o", reason="length")
+    answers(engine, "three", content="", times=2)
+    answers(engine, "five", content="no JSON", times=2)
+    engine.upstream.fail("four", 409, times=1)
+    lines = [request(f"row-{number}", text) for number, text in enumerate(["one", "two", "three", "four", "five"], 1)]
+    lines[4]["body"]["response_format"] = FORM
+    (desk.folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert desk.run("submit", "a.jsonl").code == 0
+    finished(engine)
+    told: list[str] = []
+    for _ in range(4):
+        found = fetch(desk)
+        steps = [one["action"] for one in found.json.get("failures", [])]
+        steps += [one.partition(": ")[2] for one in found.json.get("warnings", []) if "retry_failed.py" in one]
+        if not steps:
+            break
+        command = steps[0][steps[0].index("retry_failed.py") :].replace("--model ID", "--model test-chat")
+        assert command not in told
+        told.append(command)
+        assert desk.run("retry_failed", *shlex.split(command)[1:]).code == 0
+        finished(engine)
+    assert any("--note" in command for command in told) and any("--max-tokens 10" in command for command in told)
+
+
+@pytest.mark.parametrize("kind", ["output", "error"])
+def test_a_deleted_result_file_is_gone_and_never_later(desk: Desk, engine: RunningEngine, kind: str) -> None:
+    """What is left is given; a plain retry never pays for answers once more."""
+    engine.upstream.fail("two", 409, times=1)
+    over(desk, engine, ["one", "two", "three"])
+    (batch,) = desk.job()["batches"]
+    seen = engine.call("GET", f"/batches/{batch['batch_id']}").json()
+    assert engine.call("DELETE", f"/files/{seen[f'{kind}_file_id']}").status_code == 200
+    desk.system.sleep(4000.0)
+    found = fetch(desk)
+    gone = {"output": (0, 1, 2), "error": (2, 1, 0)}[kind]
+    assert (found.code, found.json["complete"]) == (6, True)
+    assert tuple(found.json["counts"][name] for name in ("succeeded", "failed", "missing")) == gone
+    asked_before = engine.upstream.count()
+    assert retry(desk, engine).code == 0
+    assert engine.upstream.count() == asked_before + 1  # what failed, and nothing that was answered
+
+
+def test_the_reason_of_a_whole_batch_stands_with_its_rows(desk: Desk, engine: RunningEngine) -> None:
+    """A batch that the server refused as a whole: its words are the cause of each request."""
+    said = BatchError("token_limit_exceeded", "Enqueued token limit reached for m")
+    batch = Batch(
+        id="b", status="failed", endpoint=CHAT, input_file_id="f", output_file_id=None, error_file_id=None,
+        window="24h", created_at=1, expires_at=None, ended_at=2, total=2, completed=0, failed=0, errors=(said,),
+    )  # fmt: skip
+    path = desk.folder / "a.jsonl"
+    path.write_text("".join(json.dumps(request(f"row-{n}", "x")) + "\n" for n in (1, 2)))
+    api = Api(engine.base_url, engine.key, desk.system)
+    with Collector(api, desk.system, desk.folder / "rows", lambda _: None) as collector:
+        causes = [one.cause for one in collector.collect([Asked(path, 2, CHAT, (batch,))])]
+    assert causes == ["Enqueued token limit reached for m (token_limit_exceeded)"] * 2

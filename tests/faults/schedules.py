@@ -206,7 +206,7 @@ class _Trial:
             self._desk.batch_file(name, own, stem=f"f{file}")
         failing = [text for text in (self._texts.get(f"f{file}-{row + 1}") for file, row in schedule.failing) if text]
         for text in failing:
-            engine.upstream.fail(text, 400, times=1)
+            engine.upstream.fail(text, 409, times=1)
         for fault in schedule.faults:
             gate.on(fault.route, KINDS[fault.route][fault.kind], fault.nth, fault.times)
 

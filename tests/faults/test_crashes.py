@@ -81,7 +81,7 @@ def test_retry_killed_anywhere_asks_what_failed_once(desk: Desk, crash: Crash, e
     for number in range(1, MOST_EVENTS):
         own = fresh(desk, number)
         texts = [f"{number} one", f"{number} two"]
-        engine.upstream.fail(texts[1], 400, times=1)
+        engine.upstream.fail(texts[1], 409, times=1)
         own.batch_file("a.jsonl", texts)
         assert own.run("submit", "a.jsonl").code == 0
         finished(engine)
@@ -109,7 +109,7 @@ def test_a_retry_by_a_new_batch_killed_anywhere_makes_one(
     """Where the server has no retry, or cannot make the change, what is owed becomes one batch file and one batch."""
     if not change:
         gate.server = OpenAi(gate).reply
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", ["one", "two"])
     assert desk.run("submit", "a.jsonl").code == 0
     finished(engine)

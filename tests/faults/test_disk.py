@@ -111,7 +111,7 @@ def test_submit_on_a_bad_disk_is_exit_5_and_pays_once(desk: Desk, engine: Runnin
 def test_retry_on_a_bad_disk_is_exit_5_and_asks_once(desk: Desk, gate: Gate, engine: RunningEngine) -> None:
     """Where the attempt is a new batch file: what failed is asked once more, what succeeded never."""
     gate.server = OpenAi(gate).reply
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", ["one", "two"])
     assert desk.run("submit", "a.jsonl").code == 0
     finished(engine)

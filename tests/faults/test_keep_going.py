@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_the_job_good_and_says_how_to_go_on(
         "content": ("fetch_results", ["a.job.json"]),
         "retry": ("retry_failed", ["a.job.json"]),
     }.get(route, ("submit", ["a.jsonl"]))
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", ["one", "two"])
     if script != "submit":
         desk.run("submit", "a.jsonl")

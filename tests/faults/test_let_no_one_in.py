@@ -53,7 +53,7 @@ def job(desk: Desk, engine: RunningEngine, texts: list[str]) -> None:
 
 def test_the_key_is_sent_as_the_key_and_as_nothing_else(desk: Desk, gate: Gate, engine: RunningEngine) -> None:
     """Through a whole job with a retry: in the Authorization header of every call, in no body, name or other header."""
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     job(desk, engine, ["one", "two"])
     desk.run("poll", "a.job.json")
     desk.run("retry_failed", "a.job.json")
@@ -455,7 +455,7 @@ def test_files_that_hold_prompts_are_no_more_open_than_the_user_wants(
     gate.on("any", note, times=1000)
     before = os.umask(umask)
     try:
-        engine.upstream.fail("two", 400, times=1)
+        engine.upstream.fail("two", 409, times=1)
         job(desk, engine, ["one", "two"])
         desk.run("fetch_results", "a.job.json", "--output", "x.jsonl")
         no_retry = faults.gateway(404, False, b"no such route", "text/plain")

@@ -280,11 +280,13 @@ def test_an_absent_error_file_is_no_error_where_nothing_failed(desk: Desk, serve
 
 
 def test_an_absent_error_file_is_missed_where_something_failed(desk: Desk, served: Canned) -> None:
-    """One failure is counted and its file is gone: the row is not called missing, and the job not complete."""
+    """One failure is counted and its file is gone for good: the row is not called missing, and never "later"."""
     served.files = {"output": LINES[:3]}
     served.batch = {"request_counts": {"total": 4, "completed": 3, "failed": 1}}
     result = desk.run("fetch_results", "a.job.json")
-    assert (result.code, result.json["error"]["code"]) == (7, "rows_missing")
+    assert (result.code, result.json["complete"]) == (6, True)
+    assert result.json["counts"] == {"total": 4, "succeeded": 3, "failed": 1, "missing": 0}
+    assert "deleted" in result.json["failures"][0]["cause"]
 
 
 def test_an_output_file_that_is_named_only_later_is_found(desk: Desk, gate: Gate, served: Canned) -> None:
@@ -470,7 +472,7 @@ def test_a_header_of_a_megabyte_is_an_error(desk: Desk, gate: Gate, served: Cann
 
 def test_retried_and_cancelled_rows_of_a_real_job_add_up(desk: Desk, engine: RunningEngine, gate: Gate) -> None:
     """A batch of answers, failures and cancelled rows, read through cuts: all of them, in the input's order."""
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", TEXTS)
     with engine.upstream.hold("four"):
         identifier = desk.run("submit", "a.jsonl").json["batches"][0]["id"]

@@ -28,7 +28,7 @@ def mood(request: pytest.FixtureRequest, gate: Gate) -> Source:
 @pytest.mark.usefixtures("mood")
 def test_a_whole_job_with_failures_and_a_retry(desk: Desk, engine: RunningEngine, mood: Source) -> None:
     """Exit codes, rows and payments are the same; where there is no retry, a second batch asks what is owed alone."""
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", TEXTS)
     assert desk.run("submit", "a.jsonl").code == 0
     assert desk.run("submit", "a.jsonl").json["resumed"] is True
@@ -53,7 +53,7 @@ def test_a_flawed_answer_that_was_asked_again_in_vain_is_open(desk: Desk, engine
     """The retry that poll names asks it once more, with or without a retry of the server; then all is done."""
     cut = {"index": 0, "message": {"role": "assistant", "content": "cut o"}, "finish_reason": "length"}
     engine.upstream.fail("two", 200, json.dumps({"model": "test-chat", "choices": [cut]}), times=1)
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", TEXTS)
     assert desk.run("submit", "a.jsonl").code == 0
     finished(engine)

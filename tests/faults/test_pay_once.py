@@ -59,7 +59,7 @@ def test_a_call_that_ends_in_doubt_is_not_paid_twice(
 @pytest.mark.parametrize("act", [*NEVER_ARRIVED, *ARRIVED], ids=lambda act: act.__name__)
 def test_a_retry_that_ends_in_doubt_is_not_paid_twice(desk: Desk, gate: Gate, engine: RunningEngine, act: Act) -> None:
     """The failed request is asked exactly once more, the one that succeeded never."""
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     desk.batch_file("a.jsonl", ["one", "two"])
     assert desk.run("submit", "a.jsonl").code == 0
     finished(engine)
@@ -75,7 +75,7 @@ def test_a_lost_retry_that_failed_again_is_not_asked_a_third_time(
     desk: Desk, gate: Gate, engine: RunningEngine
 ) -> None:
     """The counts are as before it; that the batch ended later tells that the retry happened."""
-    engine.upstream.fail("two", 400, times=2)
+    engine.upstream.fail("two", 409, times=2)
     desk.batch_file("a.jsonl", ["one", "two"])
     assert desk.run("submit", "a.jsonl").code == 0
     finished(engine)

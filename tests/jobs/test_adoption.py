@@ -93,7 +93,7 @@ def batch_count(engine: RunningEngine) -> int:
 
 def test_a_lost_job_is_found_adopted_and_goes_on(user: User, engine: RunningEngine) -> None:
     """List names the command; poll, fetch and retry then work as before, and no request is asked twice."""
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     user.write("a.jsonl", ["one", "two", "three"])
     user.run("submit", "a.jsonl", "--metadata", "campaign=spring", "--window", "1h")
     before = user.job()
@@ -183,7 +183,7 @@ def test_later_attempts_are_told_by_what_they_ask(
         raise ApiError(404, "this server has no retry")
 
     monkeypatch.setattr(Api, "retry", refuse)
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     user.write("a" * 70 + ".jsonl", ["one", "two"])
     user.run("submit", "a" * 70 + ".jsonl", "--job", "a.job.json")
     finished(engine)
@@ -215,7 +215,7 @@ def test_what_an_attempt_left_out_is_open_in_the_adopted_job_too(
     monkeypatch.setattr(Api, "retry", refuse)
     cut = {"index": 0, "message": {"role": "assistant", "content": "cut o"}, "finish_reason": "length"}
     engine.upstream.fail("one", 200, json.dumps({"model": "test-chat", "choices": [cut]}), times=1)
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     user.write("a.jsonl", ["one", "two", "three"])
     user.run("submit", "a.jsonl")
     finished(engine)
@@ -239,7 +239,7 @@ def test_an_adopted_attempt_is_asked_as_it_was_asked_last(
 ) -> None:
     """Nobody knows any more what was changed in it, but the server's copy holds it."""
     monkeypatch.setattr(Api, "retry", lambda self, batch_id: (_ for _ in ()).throw(ApiError(404, "no retry")))
-    engine.upstream.fail("two", 400, times=2)
+    engine.upstream.fail("two", 409, times=2)
     user.write("a.jsonl", ["one", "two"])
     user.run("submit", "a.jsonl")
     finished(engine)

@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.clock import Clocked
 from tests.door import SCRIPTS, Result, call_door, environment, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream, wait_until
+
+from doubleword.commands.fetch_results import fetch
 
 ENDPOINT = "/v1/chat/completions"
 pytestmark = pytest.mark.usefixtures("quick_looks")
@@ -106,7 +110,7 @@ def test_every_script_run_again_changes_nothing(engine: RunningEngine, folder: P
 
 def test_failed_requests_are_told_and_retried(engine: RunningEngine, folder: Path) -> None:
     """Exit 6 with causes; the errors file holds what failed; a retry asks only that again, and fetch then is whole."""
-    engine.upstream.fail("two", 400, times=1)
+    engine.upstream.fail("two", 409, times=1)
     batch_file(folder / "a.jsonl", ["one", "two", "three"])
     door(engine, "submit", "a.jsonl", cwd=folder)
     polled = door(engine, "poll", "a.job.json", "--wait", "30", cwd=folder)
@@ -225,7 +229,15 @@ def test_a_cancelled_batch_gives_what_it_has(engine: RunningEngine, folder: Path
         assert (cancelled.code, cancelled.json["batches"][0]["status"]) == (0, "cancelled")
         assert (cancelled.json["kept"], cancelled.json["failed"], cancelled.json["not_run"]) == (1, 0, 2)
         assert "fetch_results.py a.job.json" in cancelled.json["hint"]
-        fetched = door(engine, "fetch_results", "a.job.json", "--output", "x.csv", "--format", "csv", cwd=folder)
+        words = ["a.job.json", "--output", "x.csv", "--format", "csv"]
+        early = door(engine, "fetch_results", *words, "--partial", cwd=folder)
+        assert (early.code, early.json["complete"], early.json["counts"]["pending"]) == (7, False, 2)
+        waiting = Clocked()
+        waiting.time = time.time()
+        fetched = call_door(
+            "fetch_results", *words, "--force", cwd=folder, env=settings(engine), work=lambda args: fetch(args, waiting)
+        )
+        assert sum(waiting.slept) >= 80
     assert (fetched.code, fetched.json["complete"]) == (6, True)
     assert fetched.json["counts"] == {"total": 3, "succeeded": 1, "failed": 0, "missing": 2}
     with (folder / "x.csv").open(newline="") as file:

@@ -251,7 +251,9 @@ class Life:
             },
             "retry": {
                 "job": str(self.job),
-                "only": "failed,missing",
+                "only": None,
+                "cause": None,
+                "ids": None,
                 "max_tokens": None,
                 "model": None,
                 "note": None,

@@ -412,12 +412,12 @@ class Server:
     def failed_line(self, row: Row) -> bytes:
         """The line of a request that failed, for one reason or another."""
         dice = self.world.chance
-        upstream = json.dumps({"error": {"message": "told to fail", "code": 400}})
+        upstream = json.dumps({"error": {"message": "told to fail", "code": 409}})
         if self.mood.rows_for_unrun:
-            return self._line(row, {"status_code": 400, "request_id": "r", "body": json.loads(upstream)}, None)
+            return self._line(row, {"status_code": 409, "request_id": "r", "body": json.loads(upstream)}, None)
         reason: dict[str, Any] = dice.choice(
             (
-                {"type": "NonRetriableHttpStatus", "details": {"status": 400, "body": upstream}},
+                {"type": "NonRetriableHttpStatus", "details": {"status": 409, "body": upstream}},
                 {"type": "NonRetriableHttpStatus", "details": {"status": 402, "body": "Account balance too low."}},
                 {"type": "Timeout", "details": {"error": "no answer"}},
                 {"type": "BatchTerminated"},

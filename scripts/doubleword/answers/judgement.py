@@ -132,21 +132,41 @@ OUT_OF = {
 }
 
 
+LOOKED_AT = 10_000  # texts that are held beside each other
+ALIKE = 10  # from so many on, equal texts are worth a word
+SHOWN = 200
+SENTENCE = 20  # characters: shorter ones may be labels, which repeat
+
+
 @dataclass
 class Remarks:
-    """What warnings say of answers beside their flaws: how many there are of a kind, and the custom_id of the first."""
+    """What warnings say of answers beside their flaws: how many there are of a kind, and the custom_id of the first.
+
+    `texts` counts equal answers; `cut_at` is the most tokens of an answer that was cut off.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    texts: Counter[str] = field(default_factory=Counter)
+    cut_at: int = 0
 
-    def add(self, custom_id: str, found: Judgement, used_all: bool = False) -> None:
-        """Count what is to be said of one answer; `used_all` as `lines.used_all_tokens` tells it."""
+    def add(self, custom_id: str, found: Judgement, used: int | None = None, used_all: bool = False) -> None:
+        """Count what is to be said of one answer of `used` tokens; `used_all` as `lines.used_all_tokens` tells it."""
         if found.unknown is not None:
             self._count(custom_id, f"ended with {found.unknown}, a word that nobody knows here")
         for name in found.unwrapped:
             self._count(custom_id, f"had their JSON in {OUT_OF[name]}, which was taken out of it")
-        if used_all and TRUNCATED not in found.flaws:
+        if TRUNCATED in found.flaws:
+            self.cut_at = max(self.cut_at, used or 0)
+        elif used_all:
             self._count(custom_id, "used all their tokens, so they may be cut off though the server says nothing of it")
+        if found.texts and not found.flaws:
+            self.compare(found.texts[0])
+
+    def compare(self, text: str) -> None:
+        """Count a good answer's text among those that are held beside each other; of a long one its beginning."""
+        if len(self.texts) < LOOKED_AT:
+            self.texts[text if len(text) <= SHOWN else f"{text[:SHOWN]}{hash(text)}"] += 1
 
     def _count(self, custom_id: str, said: str) -> None:
         self.counts[said] += 1
@@ -156,9 +176,17 @@ class Remarks:
         """Count what `other` counted."""
         self.counts.update(other.counts)
         self.examples = {**other.examples, **self.examples}
+        self.texts.update(other.texts)
+        self.cut_at = max(self.cut_at, other.cut_at)
 
     def warnings(self) -> list[str]:
         """A sentence for each kind, the most frequent first."""
-        return [
+        told = [
             f"{n} answers {said}, such as {plain(self.examples[said], 64)}" for said, n in self.counts.most_common(5)
         ]
+        total = self.texts.total()
+        for text, alike in self.texts.most_common(1):
+            sentence = len(text) >= SENTENCE and not text.startswith("{") and 2 * alike >= total
+            if alike >= ALIKE and (sentence or alike == total):
+                told.append(f"{alike} of {total} answers that were compared are the same text: {plain(text, 80)}")
+        return told

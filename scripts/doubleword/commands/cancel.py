@@ -24,7 +24,9 @@ from doubleword.system import System
 
 WAIT_UNTIL_FILLED_S = 60.0
 WAIT_UNTIL_CANCELLED_S = 60.0
+WAIT_UNTIL_STILL_S = 30.0
 PAUSE_S = 2.0
+LOOKS_ALIKE = 2
 
 
 def cancel_named(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -61,6 +63,8 @@ def cancel(
             hint = f"{script('cancel.py')} {handle} --yes"
             raise Failure(Exit.REFUSED, "not_confirmed", message, hint, _keys(batches))
         ended = [_cancel_one(api, one, lambda one: seen(one.id)[0], system) for one in batches]
+        if running:
+            ended = _still(ended, seen, system)
     except ApiError as error:
         raise error.failure("cancelling") from error
     keys = _keys(ended)
@@ -68,7 +72,7 @@ def cancel(
         message = "the server took the request, and has not said that the batch is cancelled"
         raise Failure(Exit.NOT_FINISHED, "cancelling", message, f"{script('poll.py')} {handle}", keys)
     if keys["kept"] or keys["failed"]:
-        keys["hint"] = f"{script('fetch_results.py')} {handle} gets what was answered"
+        keys["hint"] = f"{script('fetch_results.py')} {handle} gets what was answered, once no more can come"
     return keys
 
 
@@ -96,6 +100,19 @@ def _cancel_one(api: Api, batch: Batch, seen: Callable[[Batch], Batch], system: 
         system.sleep(PAUSE_S)
         batch = seen(batch)
     return batch
+
+
+def _still(batches: list[Batch], seen: Callable[..., list[Batch]], system: System) -> list[Batch]:
+    """The batches once their counts stand still: answers that were under way still come (fusillade postgres.rs)."""
+    ends = system.monotonic() + WAIT_UNTIL_STILL_S
+    alike = 0
+    while alike < LOOKS_ALIKE and system.monotonic() < ends:
+        system.sleep(PAUSE_S)
+        # A sight that is not over is an older one, of a replica.
+        now = [new if new.terminal else old for old, new in zip(batches, seen(*(b.id for b in batches)), strict=True)]
+        alike = alike + 1 if now == batches else 0
+        batches = now
+    return batches
 
 
 def _keys(batches: Sequence[Batch]) -> dict[str, Any]:

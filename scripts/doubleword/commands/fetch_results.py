@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
 from doubleword.answers.json_text import written
-from doubleword.answers.judgement import INVALID
 from doubleword.answers.schema import properties_of
 from doubleword.batch_files.record import read_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
-from doubleword.jobs.watching import look, older_than_retry
+from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.pricing.bill import Estimated, bill, estimated
+from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
 from doubleword.results.reading import Asked
@@ -32,9 +32,8 @@ from doubleword.results.reconciliation import Collector, error_line
 from doubleword.results.result import Good, Result
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
-from doubleword.server.errors import ApiError
 from doubleword.service import EMBEDDINGS
-from doubleword.system import System
+from doubleword.system import Disk, System
 
 
 def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -46,11 +45,11 @@ def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
             held.enter_context(locked(store.path, system.disk))
             store = JobFile.load(store.path, system.disk)
         delivery = Delivery(args, store, ids, system, progress)
-        earlier = delivery.earlier()
-        if earlier is not None:
-            return earlier
-        refuse_existing(delivery.output, system.disk, args.force)
-        return delivery.run(held.enter_context(connect(args, system, progress.note, store)))
+        former = delivery.former()
+        if former is not None and is_final(former):
+            return delivery.repeated(former)
+        refuse_existing(delivery.output, system.disk, args.force or former is not None)
+        return delivery.run(held.enter_context(connect(args, system, progress.note, store)), former)
 
 
 class Delivery:
@@ -67,21 +66,13 @@ class Delivery:
         self._received = 0
         self.handle = quoted(store.path) if store is not None else " ".join(ids)
         self._retry = f"{script('retry_failed.py')} {self.handle}" if store is not None else None
-        self.output = self._output_path()
+        self.output = _output_path(args, store, ids)
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
         self.ids = self.output.with_name(f"{self.output.stem}.ids.txt") if args.format == "npy" else None
         self.history = Path(args.history) if args.history else None
         self._schema = Path(args.response_schema) if args.response_schema else None
         self._remarks: list[str] = []
         self._refuse_to_replace_input()
-
-    def _output_path(self) -> Path:
-        if self._args.output:
-            return Path(self._args.output)
-        name = f"results{SUFFIXES[self._args.format]}"
-        if self._store is not None:
-            return self._store.folder / f"{self._store.path.name.removesuffix('.job.json')}.{name}"
-        return Path(f"{self._ids[0]}.{name}")
 
     def _refuse_to_replace_input(self) -> None:
         """--force replaces results, never what they are made of."""
@@ -107,11 +98,8 @@ class Delivery:
         names = ("format", "join", "id", "columns", "delimiter", "bom", "raw_cells", "history", "response_schema")
         return {name: getattr(self._args, name) for name in names}
 
-    def earlier(self) -> dict[str, Any] | None:
-        """The answer of the run that wrote these very files, if it was complete and they are untouched.
-
-        Raises Failure 6 again where that run did.
-        """
+    def former(self) -> Written | None:
+        """What is on record of the run that wrote these very files, if it was complete and they are untouched."""
         if self._store is None or self._args.force:
             return None
         disk = self._system.disk
@@ -120,9 +108,13 @@ class Delivery:
                 continue
             same = sha256_of(self.output, disk) == former.sha256
             if same and sha256_of(self.errors, disk) == former.errors_sha256 and self._others({}) == former.others:
-                paths = {"output": str(self.output), "errors": str(self.errors) if former.errors else None}
-                return self._judged({**former.answer, **paths})
+                return former
         return None
+
+    def repeated(self, former: Written) -> dict[str, Any]:
+        """The answer of an earlier run; raises Failure 6 again where that run did."""
+        paths = {"output": str(self.output), "errors": str(self.errors) if former.errors else None}
+        return _judged({**former.answer, **paths}, self.handle)
 
     def _others(self, hashes: Mapping[Path, str]) -> dict[str, str | None]:
         """SHA-256 of the further files of this delivery: the ids and the history it writes, the schema it judges by.
@@ -132,7 +124,7 @@ class Delivery:
         paths = [path for path in (self.ids, self.history, self._schema) if path is not None]
         return {str(path.absolute()): hashes.get(path) or sha256_of(path, self._system.disk) for path in paths}
 
-    def _record(self, files: list[WholeFile], answer: dict[str, Any]) -> None:
+    def _record(self, files: list[WholeFile], asked: list[Asked], answer: dict[str, Any]) -> None:
         """Before the files get their names: a kill in between is told by their hashes."""
         if self._store is None or not answer["complete"]:
             return
@@ -145,29 +137,34 @@ class Delivery:
             errors_sha256=hashes.get(self.errors),
             answer=answer,
             others=self._others(hashes),
+            seen=counts_of(asked),
         )
-        self._store.job.results = [one for one in self._store.job.results if one.output != delivered.output] + [
-            delivered
-        ]
+        kept = [one for one in self._store.job.results if one.output != delivered.output]
+        self._store.job.results = [*kept, delivered]
         self._store.save()
 
     # Fetching
 
-    def run(self, api: Api) -> dict[str, Any]:
+    def run(self, api: Api, former: Written | None = None) -> dict[str, Any]:
         """The keys of `fetch_results.py`; raises Failure 7 while batches run, 6 when requests failed or are missing.
 
-        The list of failed requests is renamed into place before the table, so a table never stands without it;
-        it is replaced without asking only where there is no table beside it.
+        Of what `former` says, requests may have been answered since; what it wrote is replaced then, and repeated
+        otherwise. The list of failed requests is renamed into place before the table, so a table never stands without
+        it; it is replaced without asking only where there is no table beside it.
         """
-        disk, force = self._system.disk, self._args.force
+        disk, force = self._system.disk, self._args.force or former is not None
         if self.history is not None:
             refuse_existing(self.history, disk, force)
         schemas = Schemas(disk, read_schema(self._schema, disk) if self._schema is not None else None)
-        asked = self._asked(api)
-        if not self._args.partial:
-            self._require_over(asked)
+        answering = Answering(self._store, self._ids, api, self._system, self._progress.note)
+        asked = answering.look() if self._args.partial else answering.over(self.handle)
+        if self._args.format == "npy" and {one.endpoint for one in asked} != {EMBEDDINGS}:
+            message = "only embeddings make a matrix, and this job asked for something else"
+            raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
+        if former is not None and former.seen == counts_of(asked):
+            return self.repeated(former)
         with contextlib.ExitStack() as files:
-            expected = files.enter_context(ThreadPoolExecutor(1)).submit(self._estimate, asked)
+            expected = files.enter_context(ThreadPoolExecutor(1)).submit(_estimate, asked, self._store, disk)
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
             with contextlib.ExitStack() as meanwhile:
                 table = self._table(asked, schemas, meanwhile) if self._args.format in TABLES else None
@@ -186,11 +183,11 @@ class Delivery:
                 one.finish()
             answer = self._answer(collector, asked, errors is not None, schemas, expected.result())
             if not collector.unreadable:  # such lines may read better another time
-                self._record(written, answer)
+                self._record(written, asked, answer)
         if errors is None:
             disk.remove(self.errors)  # of an earlier run: nothing failed this time
         self._progress.close()
-        return self._judged(answer)
+        return _judged(answer, self.handle)
 
     def _table(self, asked: list[Asked], schemas: Schemas, held: contextlib.ExitStack) -> TableOutput:
         args = self._args
@@ -232,70 +229,11 @@ class Delivery:
                 continue
             output.add(result)
             if history is not None:
-                self._remember(history, collector, result)
+                history.write(b"".join(_past(collector, result, self._store)))
             if result.kind in ("failed", "missing"):
                 errors = errors or files.enter_context(WholeFile(self.errors, self._system.disk, force=True))
                 errors.write(error_line(result) + b"\n")
         return errors
-
-    def _remember(self, history: WholeFile, collector: Collector, result: Result) -> None:
-        """Write a line for each attempt at one request."""
-        batches = self._store.job.batches if self._store is not None else []
-        made = {one.batch_id: one for one in batches}
-        for entry in collector.history(result):
-            intended = made.get(entry.batch)
-            line = entry.result.line
-            said = {
-                "custom_id": result.custom_id,
-                "attempt": intended.attempt if intended is not None else None,
-                "batch": entry.batch or None,
-                "kind": entry.result.status,
-                "flaws": entry.result.flaws,
-                "cause": entry.result.cause,
-                "change": intended.change if intended is not None else None,
-                "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
-            }
-            history.write(written(said).encode() + b"\n")
-
-    # What was asked, and whether it is over
-
-    def _asked(self, api: Api) -> list[Asked]:
-        """One entry for each batch file of the job, or for each bare batch."""
-        try:
-            if self._store is None:
-                batches = look(api, self._ids)
-                return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
-            job = self._store.job
-            made = [one for one in job.batches if one.batch_id]
-            seen = look(api, [one.batch_id or "" for one in made], job.id, older_than_retry(job, self._system))
-        except ApiError as error:
-            raise error.failure("looking at the batches") from error
-        asked = []
-        for index, file in enumerate(job.files):
-            path: Path | None = (named := self._store.input_path(file))
-            if sha256_of(named, self._system.disk) != file.sha256:
-                self._progress.note(f"{plain(path, 120)} is gone or was changed; the server's copy says what was asked")
-                path = None
-            answers = tuple(batch for one, batch in zip(made, seen, strict=True) if one.file == index)
-            asked.append(Asked(path, file.requests, file.endpoint, answers))
-        if self._args.format == "npy" and {one.endpoint for one in asked} != {EMBEDDINGS}:
-            message = "only embeddings make a matrix, and this job asked for something else"
-            raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
-        return asked
-
-    def _require_over(self, asked: list[Asked]) -> None:
-        unsent = sum(1 for one in asked if not one.batches)
-        if unsent:
-            message = f"{unsent} of {len(asked)} batch files have no batch yet"
-            hint = "run the submit.py command again: it goes on where it stopped"
-            raise Failure(Exit.NOT_FINISHED, "not_submitted", message, hint)
-        batches = [batch for one in asked for batch in one.batches]
-        running = sum(1 for one in batches if not one.terminal)
-        if running:
-            done = sum(one.completed + one.failed for one in batches)
-            message = f"{running} of {len(batches)} batches still run, {done} requests are done; nothing was written"
-            hint = f"{script('poll.py')} {self.handle} --wait 600; or add --partial to take what is there"
-            raise Failure(Exit.NOT_FINISHED, "not_finished", message, hint)
 
     # The answer
 
@@ -303,41 +241,82 @@ class Delivery:
         self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, expected: Estimated | None
     ) -> dict[str, Any]:
         total = self._store.job.requests if self._store is not None else collector.tally.total
-        warnings = [*remarks(collector, schemas, self._retry), *self._remarks]
+        advice = self._advice(collector)
+        warnings = [*remarks(collector, schemas, advice), *self._remarks]
         return {
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
-            **summary(collector, asked, total, self._retry),
-            **bill(collector.usage, self._window(asked), expected, self._system.disk),
+            **summary(collector, asked, total, advice),
+            **bill(collector.usage, _window(asked, self._store), expected, self._system.disk),
             **({"warnings": warnings[:10]} if warnings else {}),
         }
 
-    def _window(self, asked: list[Asked]) -> str:
-        windows = {batch.window for one in asked for batch in one.batches}
-        if self._store is not None:
-            return self._store.job.window
-        return windows.pop() if len(windows) == 1 else ""
+    def _advice(self, collector: Collector) -> Advice:
+        changes = [one.change for one in self._store.job.batches if one.change] if self._store is not None else []
+        noted = any("note" in change for change in changes)
+        return Advice(self._retry, script("list_models.py"), noted, collector.remarks.cut_at)
 
-    def _estimate(self, asked: list[Asked]) -> Estimated | None:
-        """What the job's batch files were expected to cost; None where they are not known."""
-        paths = [one.path for one in asked if one.path is not None]
-        if not paths or len(paths) < len(asked):
-            return None
-        return estimated(paths, self._window(asked), self._system.disk)
 
-    def _judged(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """`answer` when everything succeeded; Failure 6 or 7 that carries it otherwise."""
-        counts = answer["counts"]
-        if not answer["complete"] and counts["total"]:
-            done = counts["succeeded"] + counts["failed"]
-            message = f"{done} of {counts['total']} requests are done; the output is partial"
-            hint = f"{script('poll.py')} {self.handle} --wait 600, then fetch again with --force"
-            raise Failure(Exit.NOT_FINISHED, "partial", message, hint, answer)
-        if counts["succeeded"] != counts["total"] or not counts["total"]:
-            lost = counts["failed"] + counts["missing"]
-            message = f"{counts['succeeded']} of {counts['total']} requests succeeded; {lost} failed or are missing"
-            hint = self._retry or "see the errors file"
-            if lost and lost == answer.get("answers", {}).get(INVALID):
-                hint = answer["failures"][0]["action"]  # a retry without more asks for what failed otherwise
-            raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)
-        return answer
+def is_final(former: Written) -> bool:
+    """Whether nothing can have come since: no request was missing then."""
+    return not former.answer["counts"]["missing"]
+
+
+def _output_path(args: argparse.Namespace, store: JobFile | None, ids: list[str]) -> Path:
+    if args.output:
+        return Path(args.output)
+    name = f"results{SUFFIXES[args.format]}"
+    if store is not None:
+        return store.folder / f"{store.path.name.removesuffix('.job.json')}.{name}"
+    return Path(f"{ids[0]}.{name}")
+
+
+def _past(collector: Collector, result: Result, store: JobFile | None) -> Iterator[bytes]:
+    """A line for each attempt at one request."""
+    batches = store.job.batches if store is not None else []
+    made = {one.batch_id: one for one in batches}
+    for entry in collector.history(result):
+        intended = made.get(entry.batch)
+        line = entry.result.line
+        said = {
+            "custom_id": result.custom_id,
+            "attempt": intended.attempt if intended is not None else None,
+            "batch": entry.batch or None,
+            "kind": entry.result.status,
+            "flaws": entry.result.flaws,
+            "cause": entry.result.cause,
+            "change": intended.change if intended is not None else None,
+            "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
+        }
+        yield written(said).encode() + b"\n"
+
+
+def _window(asked: list[Asked], store: JobFile | None) -> str:
+    windows = {batch.window for one in asked for batch in one.batches}
+    if store is not None:
+        return store.job.window
+    return windows.pop() if len(windows) == 1 else ""
+
+
+def _estimate(asked: list[Asked], store: JobFile | None, disk: Disk) -> Estimated | None:
+    """What the job's batch files were expected to cost; None where they are not known."""
+    paths = [one.path for one in asked if one.path is not None]
+    if not paths or len(paths) < len(asked):
+        return None
+    return estimated(paths, _window(asked, store), disk)
+
+
+def _judged(answer: dict[str, Any], handle: str) -> dict[str, Any]:
+    """`answer` when everything succeeded; Failure 6 or 7 that carries it otherwise."""
+    counts = answer["counts"]
+    if not answer["complete"] and counts["total"]:
+        done = counts["succeeded"] + counts["failed"]
+        message = f"{done} of {counts['total']} requests are done; the output is partial"
+        hint = f"{script('poll.py')} {handle} --wait 600, then fetch again with --force"
+        raise Failure(Exit.NOT_FINISHED, "partial", message, hint, answer)
+    if counts["succeeded"] != counts["total"] or not counts["total"]:
+        lost = counts["failed"] + counts["missing"]
+        message = f"{counts['succeeded']} of {counts['total']} requests succeeded; {lost} failed or are missing"
+        steps: list[str] = [one["action"] for one in answer["failures"]]
+        raise Failure(Exit.SOME_FAILED, "some_failed", message, steps[0] if steps else "", answer)
+    return answer

@@ -57,14 +57,16 @@ def report(batches: Sequence[Batch], store: JobFile | None, system: System, hand
     total = store.job.requests if store is not None else sum(one.total for one in batches)
     completed = sum(one.completed for one in batches)
     failed = sum(one.failed for one in batches)
+    last = batches
     if store is not None:
         # The latest attempt of a batch file says what is open: its own requests, and those that it left out.
         latest = {one.file: (one, batch) for one, batch in zip(store.job.batches, batches, strict=True)}.values()
+        last = [batch for _, batch in latest]
         completed = total - sum(one.left + one.input.requests - batch.completed for one, batch in latest)
         failed = sum(one.left + batch.failed for one, batch in latest)
     started = min((one.created_at for one in batches if one.created_at), default=None)
     keys: dict[str, Any] = {
-        "status": status_of(batches),
+        "status": status_of(last if all(one.terminal for one in batches) else batches),
         "done": all(one.terminal for one in batches),
         "counts": {"total": total, "completed": completed, "failed": failed},
         "batches": [
@@ -86,6 +88,6 @@ def report(batches: Sequence[Batch], store: JobFile | None, system: System, hand
         message = f"the batch is over: {completed} of {total} requests succeeded, {failed} failed"
         if not total:
             message = "the batch is over and holds no request at all"
-        hint = f"{script('fetch_results.py')} {handle}, then {script('retry_failed.py')} {handle}"
+        hint = f"{script('fetch_results.py')} {handle} says which, why, and what to do"
         raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, keys)
     return keys

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED
+from doubleword.answers.judgement import INVALID
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.attempts import Attempts, Owed
+from doubleword.jobs.attempts import UNANSWERED, Attempts, Owed, Wanted, asked_for
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import ASKED, require_cost, spent_ceiling
 from doubleword.jobs.exactly_once import SETTLE_S
@@ -29,9 +30,9 @@ from doubleword.jobs.job_file import Intended, JobFile, locked, resolve
 from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of
-from doubleword.request_lines.change import Change, asked_change
+from doubleword.results.advice import is_lasting
 from doubleword.results.reading import Asked
-from doubleword.results.reconciliation import Collector
+from doubleword.results.reconciliation import Collector, Entry
 from doubleword.results.result import Result
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -45,45 +46,12 @@ def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
     named, _ = resolve([args.job], system.disk)
     if named is None:
         raise Failure(Exit.BAD_INPUT, "no_job", "retry_failed.py needs a job file", f"{script('retry_failed.py')} JOB")
-    wanted = asked_for(args)
+    wanted = asked_for(args, system.disk)
     with locked(named.path, system.disk):
         store = JobFile.load(named.path, system.disk)
         with connect(args, system, progress.note, store) as api:
-            return Retrial(store, api, system, progress, wanted).run(args.dry_run, args.max_cost)
-
-
-UNANSWERED = ("failed", "missing")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which requests are asked again, by what became of them, and what is changed in them."""
-
-    kinds: frozenset[str]
-    change: Change
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is just what a server's own retry does."""
-        return self.kinds == frozenset(UNANSWERED) and not self.change
-
-    def takes(self, result: Result) -> bool:
-        """Whether the request that ended so is asked again."""
-        return result.status in self.kinds or not self.kinds.isdisjoint(result.flaws)
-
-
-def asked_for(args: argparse.Namespace) -> Wanted:
-    """What the arguments of `retry_failed.py` ask for; raises Failure (2) for what makes no sense."""
-    kinds = frozenset(word.strip() for word in args.only.split(","))
-    unknown = sorted(kinds - {*UNANSWERED, *FLAWS})
-    if unknown:
-        message = f"--only knows no {plain(unknown[0], 40) or 'empty word'}"
-        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, f"--only {','.join((*UNANSWERED, *FLAWS))}")
-    wanted = Wanted(kinds, asked_change(args))
-    if TRUNCATED in kinds and not wanted.change:
-        message = "the same request would be cut off at the same limit again, and paid again"
-        raise Failure(Exit.BAD_INPUT, "same_request", message, "add --max-tokens N, --model ID or --note TEXT")
-    return wanted
+            retrial = Retrial(store, api, system, progress, wanted)
+            return {**retrial.run(args.dry_run, args.max_cost), **retrial.warnings()}
 
 
 class Retrial:
@@ -99,6 +67,9 @@ class Retrial:
         self._server = ServerRetry(store, api, system, progress)
         self._since = 0
         self._cancelled = False
+        self._left_out: Counter[str] = Counter()
+        self._met: set[str] = set()
+        self._warnings: list[str] = []
 
     def run(self, dry_run: bool, max_cost: float | None) -> dict[str, Any]:
         """Retry every batch that is over and left open what is wanted."""
@@ -138,16 +109,33 @@ class Retrial:
         self, wanting: list[tuple[Intended, Batch]], dry_run: bool, max_cost: float | None
     ) -> dict[str, Any]:
         """Let the server retry, where it has a retry and the batch holds all that is open; attempts for the rest."""
+        whole = [(one, batch) for one, batch in wanting if not one.left and not self._has_lasting(one, batch)]
+        if dry_run and len(whole) < len(wanting):
+            return self._by_attempts([], [one for one, _ in wanting], dry_run, max_cost)
         if dry_run or not wanting:
-            statuses = {
-                batch.id: f"{one.left + one.input.requests - batch.completed} to retry" for one, batch in wanting
-            }
+            statuses = {batch.id: f"{one.input.requests - batch.completed} to retry" for one, batch in wanting}
             return report(self._store, statuses, resumed=not wanting)
         self._require_cost([], max_cost)  # what the server runs again is in the ceiling of what was asked
-        self._store.job.results.clear()  # what was delivered is no longer the last word
-        asked = [one for one, batch in wanting if not one.left and self._server.asked(one, batch)]
+        if whole:
+            self._store.job.results.clear()  # what was delivered is no longer the last word
+        asked = [one for one, batch in whole if self._server.asked(one, batch)]
         rest = [one for one, _ in wanting if one not in asked]
         return self._by_attempts(asked, rest, dry_run, max_cost)
+
+    def _has_lasting(self, one: Intended, batch: Batch) -> bool:
+        """Whether requests failed that would fail again, which the server's own retry would run all the same."""
+        if not batch.failed:
+            return False
+        failed = replace(batch, output_file_id=None, input_file_id="", completed=0)
+        asked = Asked(None, None, one.input.endpoint, (failed,))
+        causes = [result.cause or "" for result, _ in self._rows([asked], partial=True)]
+        unpaid = sum(cause.startswith("HTTP 402") for cause in causes)
+        if unpaid:
+            said = (
+                f"{unpaid} requests failed for want of credit; the server takes a retry without any: add credit first"
+            )
+            self._warnings.append(said)
+        return any(map(is_lasting, causes))
 
     def _by_attempts(
         self, asked: list[Intended], ones: list[Intended], dry_run: bool, max_cost: float | None
@@ -162,6 +150,10 @@ class Retrial:
             self._progress.note("the batch was cancelled; waiting for answers that may still come")
             self._system.sleep(SETTLE_S)
         owed = {one.key: self._owed(one) for one in ones}
+        strangers = sorted((self._wanted.ids or frozenset()) - self._met)
+        if strangers:
+            message = f"{len(strangers)} of --ids are no custom_ids of this job, such as {plain(strangers[0], 64)}"
+            raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "the errors file and the results have them")
         wanting = [one for one in ones if owed[one.key].ids]
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
@@ -229,7 +221,7 @@ class Retrial:
         job = self._store.job
         asked_first = job.files[one.file]
         original = self._store.input_path(asked_first)
-        if INVALID in self._wanted.kinds:
+        if INVALID in (self._wanted.kinds or ()):
             self._attempts.require_unchanged(original, asked_first)  # it says what is invalid
         try:
             batches = tuple(self._api.batch(other.batch_id or "") for other in self._attempts.of(one))
@@ -238,25 +230,41 @@ class Retrial:
         for batch in batches:
             if not batch.terminal:
                 raise _still_runs(batch, self._store)
-        spool = self._store.path.with_name(f".{self._store.path.name}.rows")
         known = sha256_of(original, self._system.disk) == asked_first.sha256
         asked = Asked(original if known else None, asked_first.requests, one.input.endpoint, batches)
         ids, left = set(), 0
-        remember = one.attempt > 1
+        for result, last in self._rows([asked], remember=one.attempt > 1):
+            self._met.add(result.custom_id)
+            # A flawed answer stands where asking it again failed; but the server counts that one as failed,
+            # and its own retry would ask it once more.
+            stands = last.batch == one.batch_id and last.result.status == "failed" and not self._wanted.is_chosen
+            if self._wanted.takes(result) or (stands and "failed" in (self._wanted.kinds or UNANSWERED)):
+                if not self._wanted.leaves_out(last.result if stands else result):
+                    ids.add(result.custom_id)
+                    continue
+                self._left_out[(last.result if stands else result).cause or ""] += 1
+            left += result.status in UNANSWERED
+        return Owed(ids, left)
+
+    def _rows(
+        self, asked: list[Asked], partial: bool = False, remember: bool = False
+    ) -> Iterator[tuple[Result, Entry]]:
+        """The result of each request, and what the last batch said of it."""
+        spool = self._store.path.with_name(f".{self._store.path.name}.rows")
         try:
-            with Collector(self._api, self._system, spool, lambda _: None, remember=remember) as collector:
-                for result in collector.collect([asked]):
-                    # A flawed answer stands where asking it again failed; but the server counts that one as failed,
-                    # and its own retry would ask it once more.
-                    last = collector.history(result)[-1]
-                    in_vain = last.batch == one.batch_id and last.result.status == "failed"
-                    if self._wanted.takes(result) or (in_vain and "failed" in self._wanted.kinds):
-                        ids.add(result.custom_id)
-                    elif result.status in UNANSWERED:
-                        left += 1
+            with Collector(self._api, self._system, spool, lambda _: None, partial, remember=remember) as collector:
+                for result in collector.collect(asked):
+                    yield result, collector.history(result)[-1]
         finally:
             self._system.disk.remove(spool)  # once more: Ctrl-C may have come at the first removal
-        return Owed(ids, left)
+
+    def warnings(self) -> dict[str, list[str]]:
+        """What the user should know: requests that were left out, and why."""
+        if self._left_out:
+            causes = "; ".join(f"{plain(cause, 80)} ({count})" for cause, count in self._left_out.most_common(3))
+            said = f"{sum(self._left_out.values())} requests are left out, which would fail again or be paid again"
+            self._warnings.append(f"{said}: {causes}; mend them in a new file, or choose them by --cause or --ids")
+        return {"warnings": self._warnings} if self._warnings else {}
 
 
 def _still_runs(batch: Batch, store: JobFile) -> Failure:

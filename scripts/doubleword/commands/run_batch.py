@@ -19,7 +19,7 @@ from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation
-from doubleword.commands.fetch_results import Delivery
+from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             if args.dry_run:
                 return _forecast(paths, store, system)
             delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
-            earlier = delivery.earlier()
-            if earlier is not None:
-                return {"job": str(job), **earlier}
-            refuse_existing(output, disk, args.force)
+            former = delivery.former()
+            if former is not None and is_final(former):
+                return {"job": str(job), **delivery.repeated(former)}
+            refuse_existing(output, disk, args.force or former is not None)
             api = held.enter_context(connect(args, system, progress.note, store))
             carry_out(store, api, system, progress, resumed)
         except BaseException as error:
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
                 progress=progress,
             )
             api.until = None
-            return {"job": str(job), **delivery.run(api)}
+            return {"job": str(job), **delivery.run(api, former)}
         except ApiError as error:
             raise error.failure("watching the job") from error
         except Failure as failure:

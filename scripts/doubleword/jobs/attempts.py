@@ -6,10 +6,12 @@ edited since, nor from a job file that is not the newest.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from doubleword.answers.judgement import FLAWS, TRUNCATED
 from doubleword.batch_files.reading import request_lines
 from doubleword.cli import quoted, script
 from doubleword.failure import Exit, Failure, plain
@@ -17,10 +19,97 @@ from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, job_path
 from doubleword.jobs.submission import checked, relative
 from doubleword.output_file import WholeFile, sha256_of
-from doubleword.request_lines.change import Change
+from doubleword.request_lines.change import Change, asked_change
+from doubleword.results.advice import GONE, is_lasting
+from doubleword.results.result import Result
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import System
+from doubleword.system import Disk, System
+
+UNANSWERED = ("failed", "missing")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which requests are asked again, by what became of them, why, or by their custom_ids, and what is changed in them.
+
+    Without `kinds` it is those that are unanswered, or whichever were chosen by `cause` or `ids`.
+    """
+
+    kinds: frozenset[str] | None
+    change: Change
+    cause: str = ""
+    ids: frozenset[str] | None = None
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the user said which."""
+        return bool(self.cause) or self.ids is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is just what a server's own retry does."""
+        return self.kinds in (None, frozenset(UNANSWERED)) and not self.change and not self.is_chosen
+
+    def takes(self, result: Result) -> bool:
+        """Whether the request that ended so is asked again, unless it would end so again (`leaves_out`)."""
+        if self.ids is not None and result.custom_id not in self.ids:
+            return False
+        if self.cause.casefold() not in (result.cause or "").casefold():
+            return False
+        if self.kinds is None:
+            return self.is_chosen or result.status in UNANSWERED
+        return result.status in self.kinds or not self.kinds.isdisjoint(result.flaws)
+
+    def leaves_out(self, result: Result) -> bool:
+        """Whether the user has to choose a request before it is asked: it would fail again, or was paid already."""
+        if self.is_chosen:
+            return False
+        if result.status == "missing":
+            return self.kinds is None and result.cause == GONE
+        return not self.change and result.status == "failed" and is_lasting(result.cause)
+
+
+def asked_for(args: argparse.Namespace, disk: Disk) -> Wanted:
+    """What the arguments of `retry_failed.py` ask for; raises Failure (2) for what makes no sense."""
+    kinds = frozenset(word.strip() for word in args.only.split(",")) if args.only is not None else None
+    unknown = sorted((kinds or frozenset()) - {*UNANSWERED, *FLAWS})
+    if unknown:
+        message = f"--only knows no {plain(unknown[0], 40) or 'empty word'}"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, f"--only {','.join((*UNANSWERED, *FLAWS))}")
+    if args.cause is not None and not args.cause.strip():
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--cause is empty", '--cause "HTTP 500"')
+    ids = _ids(args.ids, disk) if args.ids is not None else None
+    wanted = Wanted(kinds, asked_change(args), (args.cause or "").strip(), ids)
+    if TRUNCATED in (kinds or ()) and not wanted.change:
+        message = "the same request would be cut off at the same limit again, and paid again"
+        raise Failure(Exit.BAD_INPUT, "same_request", message, "add --max-tokens N, --model ID or --note TEXT")
+    return wanted
+
+
+def _ids(given: str, disk: Disk) -> frozenset[str]:
+    """The custom_ids that are listed, or stand in a file: one a line, or a column `custom_id` of a table.
+
+    Where the table has a column `mark`, those that are marked wrong.
+    """
+    path = Path(given)
+    if disk.size(path) is None:
+        found = frozenset(filter(None, map(str.strip, given.split(","))))
+    else:
+        from doubleword.tables.relation import Settings
+        from doubleword.tables.sources.source import opened_table
+
+        with opened_table([given], Settings(), disk) as table:
+            name = "custom_id" if "custom_id" in table.names else "text"
+            if name not in table.names:
+                message = f"{plain(path)} has no column custom_id; its columns are {plain(', '.join(table.names), 200)}"
+                raise Failure(Exit.BAD_INPUT, "missing_column", message, "--ids a,b,c, or a file with one id a line")
+            rows = [row.values for row in table.rows()]
+        marked = [row for row in rows if row.get("mark", "wrong") == "wrong"]
+        found = frozenset(str(row[name]).strip() for row in marked if row[name])
+    if not found:
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--ids names no custom_id", "--ids a,b,c, or --ids FILE")
+    return found
 
 
 @dataclass(frozen=True)

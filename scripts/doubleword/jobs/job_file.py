@@ -79,7 +79,8 @@ class Intended:
 class Written:
     """Results that were written: where, by which arguments that shape them, and what they held.
 
-    `others` are further files that were written with them or that they were made with, each with its SHA-256.
+    `others` are further files that were written with them or that they were made with, each with its SHA-256. `seen`
+    has the counts of each batch as they were then, completed and failed.
     """
 
     output: str
@@ -89,6 +90,7 @@ class Written:
     answer: dict[str, Any]
     others: dict[str, str | None] = field(default_factory=dict)
     shape: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -196,6 +198,9 @@ def resolve(names: list[str], disk: Disk) -> tuple[JobFile | None, list[str]]:
 
     Raises Failure 4 when a path leads to no job, 2 when jobs and ids are mixed.
     """
+    if len(names) > 1 and any(name.endswith(SUFFIX) for name in names):
+        message = f"{len(names)} names are given, and a job stands alone"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "name one job file, or batch ids; run it for each job")
     if len(names) == 1:
         path = Path(names[0])
         if names[0].endswith(SUFFIX):
@@ -206,6 +211,8 @@ def resolve(names: list[str], disk: Disk) -> tuple[JobFile | None, list[str]]:
             if disk.size(beside) is None:
                 beside = path.with_name(f"{path.stem}{SUFFIX}")
             return JobFile.load(beside, disk), []
+        if path.suffix and disk.size(whole := path.with_name(f"{path.stem}{SUFFIX}")) is not None:
+            return JobFile.load(whole, disk), []  # the batch file was split into numbered ones
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", name):
             message = f"{plain(name, 100)} is neither a job file, nor a batch file of a job, nor a batch id"

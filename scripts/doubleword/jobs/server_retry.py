@@ -11,7 +11,7 @@ from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
 from doubleword.jobs.job_file import Intended, JobFile, Retry
-from doubleword.jobs.watching import counted
+from doubleword.jobs.watching import counted, is_as_before
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
@@ -42,7 +42,7 @@ class ServerRetry:
         pause = LOOK_AGAIN_S
         now = self._system.monotonic()
         ends = now + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
-        while batch.terminal and counted(batch) == last.before:
+        while is_as_before(batch, last.before):
             if now >= ends:
                 if last.state == "asking":
                     one.retries.pop()

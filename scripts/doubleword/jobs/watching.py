@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from doubleword.cli import Progress
-from doubleword.failure import plain
-from doubleword.jobs.job_file import Job
+from doubleword.cli import Progress, script
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.exactly_once import SETTLE_S
+from doubleword.jobs.job_file import Job, JobFile
+from doubleword.output_file import sha256_of
+from doubleword.results.reading import Asked
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
@@ -27,6 +31,7 @@ PATIENCE_S = 900.0
 STUCK_S = 900.0
 # A retry that the server confirmed is known to every replica of it after this, wherever its call was held up.
 RETRY_SHOWS_S = 90.0
+SETTLING = "cancelled, and answers may still come"  # what a batch is called meanwhile, which is not over
 
 
 class Pace:
@@ -58,6 +63,15 @@ def counted(batch: Batch) -> dict[str, int | None]:
     return {"completed": batch.completed, "failed": batch.failed, "ended_at": batch.ended_at}
 
 
+def is_as_before(batch: Batch, before: dict[str, int | None]) -> bool:
+    """Whether a sight of a batch tells nothing of a retry before which it was `counted` so.
+
+    The counts of one that was cancelled change by themselves, as answers under way still come (fusillade postgres.rs).
+    """
+    same_end = batch.ended_at == before["ended_at"]
+    return batch.terminal and same_end and (batch.status == "cancelled" or counted(batch) == before)
+
+
 def older_than_retry(job: Job, system: System) -> Callable[[Batch], bool]:
     """Tells a sight of a batch from before its confirmed retry, which a lagging replica may give for a while."""
     latest = {one.batch_id: one.retries[-1] for one in job.batches if one.retries and job.local is None}
@@ -66,7 +80,7 @@ def older_than_retry(job: Job, system: System) -> Callable[[Batch], bool]:
         asked = latest.get(batch.id)
         if asked is None or asked.state != "asked" or system.now() - asked.at > RETRY_SHOWS_S:
             return False
-        return batch.terminal and counted(batch) == asked.before
+        return is_as_before(batch, asked.before)
 
     return is_old
 
@@ -154,3 +168,88 @@ def remarks(batch: Batch, now: float) -> list[str]:
     if not batch.terminal and batch.expires_at and now > batch.expires_at:
         found.append(f"{batch.id} is past its completion window of {plain(batch.window, 20)} and still {batch.status}")
     return found
+
+
+class Answering:
+    """The batches that answer each batch file of a job, or bare batches with the given ids."""
+
+    def __init__(
+        self, store: JobFile | None, ids: Sequence[str], api: Api, system: System, note: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._ids = ids
+        self._api = api
+        self._system = system
+        self._note = note
+        self._begun = system.now()
+
+    def look(self) -> list[Asked]:
+        """One entry for each batch file of the job, or for each bare batch; raises Failure where there is no answer."""
+        try:
+            if self._store is None:
+                batches = [self._as_it_is(one) for one in look(self._api, self._ids)]
+                return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
+            job = self._store.job
+            made = [one for one in job.batches if one.batch_id]
+            seen = look(self._api, [one.batch_id or "" for one in made], job.id, older_than_retry(job, self._system))
+        except ApiError as error:
+            raise error.failure("looking at the batches") from error
+        asked = []
+        for index, file in enumerate(job.files):
+            path: Path | None = (named := self._store.input_path(file))
+            if sha256_of(named, self._system.disk) != file.sha256:
+                self._note(f"{plain(path, 120)} is gone or was changed; the server's copy says what was asked")
+                path = None
+            answers = tuple(self._as_it_is(one) for own, one in zip(made, seen, strict=True) if own.file == index)
+            asked.append(Asked(path, file.requests, file.endpoint, answers))
+        return asked
+
+    def over(self, handle: str) -> list[Asked]:
+        """The same once nothing can come any more; raises Failure (7) while batches run, which `handle` names."""
+        while True:
+            asked = self.look()
+            batches = [batch for one in asked for batch in one.batches]
+            left = max(map(self._may_come_s, batches), default=0.0)
+            if left <= 0 or any(not one.terminal and one.status != SETTLING for one in batches):
+                _require_over(asked, handle)
+                return asked
+            self._note("a batch was cancelled; waiting for answers that may still come")
+            self._system.sleep(min(left, SETTLE_S / 9))
+
+    def _may_come_s(self, batch: Batch) -> float:
+        """How long answers may still come that were under way when the batch was cancelled, in seconds.
+
+        Such a result takes the place of its request's cancellation (fusillade postgres.rs).
+        """
+        if batch.status not in ("cancelled", SETTLING) or not is_open(batch) or (self._store and self._store.job.local):
+            return 0.0
+        return min(batch.ended_at or 0, self._begun) + SETTLE_S - self._system.now()
+
+    def _as_it_is(self, batch: Batch) -> Batch:
+        """The batch, shown as running while answers may still come."""
+        return replace(batch, status=SETTLING) if self._may_come_s(batch) > 0 else batch
+
+
+def is_open(batch: Batch) -> bool:
+    """Whether the batch has requests that neither succeeded nor failed."""
+    return batch.completed + batch.failed < batch.total
+
+
+def counts_of(asked: Sequence[Asked]) -> dict[str, list[int]]:
+    """By the id of each batch, how many of its requests succeeded, and failed."""
+    return {batch.id: [batch.completed, batch.failed] for one in asked for batch in one.batches}
+
+
+def _require_over(asked: list[Asked], handle: str) -> None:
+    unsent = sum(1 for one in asked if not one.batches)
+    if unsent:
+        message = f"{unsent} of {len(asked)} batch files have no batch yet"
+        hint = "run the submit.py command again: it goes on where it stopped"
+        raise Failure(Exit.NOT_FINISHED, "not_submitted", message, hint)
+    batches = [batch for one in asked for batch in one.batches]
+    running = sum(1 for one in batches if not one.terminal)
+    if running:
+        done = sum(one.completed + one.failed for one in batches)
+        message = f"{running} of {len(batches)} batches still run, {done} requests are done; nothing was written"
+        hint = f"{script('poll.py')} {handle} --wait 600; or add --partial to take what is there"
+        raise Failure(Exit.NOT_FINISHED, "not_finished", message, hint)

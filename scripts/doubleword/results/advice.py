@@ -1,7 +1,7 @@
 """What to do next: for each cause of a failure, and each kind of flawed answer, the one step that can mend it.
 
-Promises: a step names a command that exists, with flags that the request can take; where asking the same again cannot
-help, that is said instead.
+Promises: a step names a command that can be run as it stands, with flags that the request can take; where asking the
+same again cannot help, that is said instead; what did not help before is not advised again.
 
 What the statuses mean is written in the server's own contract (dwctl errors.rs, onwards errors.rs).
 """
@@ -9,6 +9,7 @@ What the statuses mean is written in the server's own contract (dwctl errors.rs,
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from doubleword.answers.judgement import EMPTY, INVALID, REFUSED, TRUNCATED, UNFINISHED
 from doubleword.service import EMBEDDINGS
@@ -18,47 +19,70 @@ LATER = re.compile(
     r"batch_expired|token_limit_exceeded|enqueued",
     re.IGNORECASE,
 )
+LASTING = re.compile(r"HTTP (400|404|413|422)\b")
+# What there is to say of requests whose output file, or whose error file, is gone for good.
+GONE = "the server has deleted the file that held its answer"
+UNEXPLAINED = "it failed, and the server has deleted the file that says why"
 # Of an answer with several flaws the first here is what the others come from.
-MENDED_FLAWS = {
-    TRUNCATED: "--max-tokens N",
-    REFUSED: "--note TEXT",
-    UNFINISHED: "",
-    EMPTY: "--note TEXT",
-    INVALID: "--note TEXT",
+ORDER = (TRUNCATED, REFUSED, UNFINISHED, EMPTY, INVALID)
+NOTES = {
+    EMPTY: "Do not leave the answer empty.",
+    INVALID: "Answer with the JSON object alone: every field of its schema, and nothing around it.",
 }
+ROOM = 1000  # tokens for an answer that was cut off at nobody knows how many
 NOT_THE_SAME = "asking the same again will not help"
 SUBMIT = "submit these requests as a new batch file"
 
 
-def step(cause: str, flaws: tuple[str, ...], retry: str | None, endpoint: str = "", noted: bool = False) -> str:
-    """The next step for requests to `endpoint` that failed by `cause` or have `flaws`.
+def is_lasting(cause: str | None) -> bool:
+    """Whether a request failed by what it asks, so that the same request would fail again."""
+    return LASTING.match(cause or "") is not None
 
-    `retry` is the command that retries the job, None where there is no job file to retry by. `noted` says that they
-    were asked with a note already, which did not help.
+
+@dataclass(frozen=True)
+class Advice:
+    """The steps for one job. `retry` is the command that retries it, None where there is no job file to retry by;
+    `models` the command that lists models. `noted` says that requests were asked with a note already, `cut_at` how many
+    tokens the longest answer had that was cut off.
     """
-    again = retry or SUBMIT
-    if flaws:
-        return _mended(next(flaw for flaw in MENDED_FLAWS if flaw in flaws), retry, endpoint, noted)
-    status = re.search(r"HTTP (\d{3})", cause)
-    code = int(status.group(1)) if status else 0
-    if code == 402:
-        return f"add credit to the account, then {again}"
-    if code in (401, 403, 404):
-        other = f"{retry} --model ID" if retry else f"{SUBMIT} that names it"
-        return f"see list_models.py for a model that the key may use, then {other}"
-    if code in (400, 413, 422):
-        return f"{NOT_THE_SAME}: mend these requests and submit them as a new batch file"
-    if re.match("the vectors? (came|has|is|of)", cause):
-        return f"{NOT_THE_SAME}: fetch with --format jsonl, where the vectors stand as the server gave them"
-    return f"it may pass: {again}, later" if LATER.search(cause) else again
 
+    retry: str | None
+    models: str
+    noted: bool = False
+    cut_at: int = 0
 
-def _mended(flaw: str, retry: str | None, endpoint: str, noted: bool) -> str:
-    """The step for answers with `flaw`: with a change where the same request would be answered the same."""
-    change = MENDED_FLAWS[flaw]
-    if change == "--note TEXT" and (noted or endpoint == EMBEDDINGS):  # a vector heeds no note
-        change = "--model ID"
-    if retry:
-        return f"{retry} --only {flaw} {change}".rstrip()
-    said = {"--max-tokens N": "with a larger limit", "--note TEXT": "with a note", "--model ID": "for another model"}
-    return f"{SUBMIT}, {said[change]}" if change else SUBMIT
+    def step(self, cause: str, flaws: tuple[str, ...] = (), endpoint: str = "") -> str:
+        """The next step for requests to `endpoint` that failed by `cause` or have `flaws`."""
+        if flaws:
+            return self._mended(next(flaw for flaw in ORDER if flaw in flaws), endpoint)
+        again = self.retry or SUBMIT
+        status = re.match(r"HTTP (\d{3})", cause)
+        code = int(status[1]) if status else 0
+        if code == 402:
+            return f"add credit to the account, then {again}"
+        if code in (401, 403, 404):
+            return self._other_model(f'--cause "HTTP {code}"', "a model that the key may use")
+        if code in (400, 413, 422):
+            return f"{NOT_THE_SAME}: mend these requests and submit them as a new batch file"
+        if re.match("the vectors? (came|has|is|of)", cause):
+            return f"{NOT_THE_SAME}: fetch with --format jsonl, where the vectors stand as the server gave them"
+        if cause.startswith(GONE):
+            again = f"{self.retry} --only missing" if self.retry else SUBMIT
+            return f"nothing brings it back, and asking again is paid again: {again}"
+        return f"it may pass: {again}" if LATER.search(cause) else again
+
+    def _mended(self, flaw: str, endpoint: str) -> str:
+        """The step for answers with `flaw`: with a change where the same request would be answered the same."""
+        note = NOTES.get(flaw) if endpoint != EMBEDDINGS else None  # a vector heeds no note
+        if flaw == REFUSED or (note and self.noted):
+            return self._other_model(f"--only {flaw}", "another model")
+        if not self.retry:
+            return f"{SUBMIT}, with a larger limit" if flaw == TRUNCATED else SUBMIT
+        change = (
+            f" --max-tokens {2 * self.cut_at or ROOM}" if flaw == TRUNCATED else f' --note "{note}"' if note else ""
+        )
+        return f"{self.retry} --only {flaw}{change}"
+
+    def _other_model(self, chosen: str, which: str) -> str:
+        then = f"{self.retry} {chosen} --model ID" if self.retry else f"{SUBMIT} that names it"
+        return f"{self.models} shows {which}; then {then}"

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
-from doubleword.answers.judgement import Remarks
+from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
@@ -34,6 +34,7 @@ from doubleword.system import System
 
 # Rows that the counts promise and a read did not show become visible within moments (a replica, a late commit).
 LATE_ROWS_WAITS_S = (1.0, 3.0, 6.0, 20.0)
+NAMED_BY_S = 3600.0  # a result file that is not named so long after the end will not be
 FAILURES_WITHOUT_PROGRESS = 8
 
 FAILED, UNFIT, FLAWED, GOOD = range(4)
@@ -85,14 +86,16 @@ class Reading:
     """What the batches of one batch file showed: the best row for each custom_id, with `past` all of them by batch.
 
     `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
-    `unreadable` counts lines that do not say whose they are; `remarks` tell of answers that are good all the same, and
-    `lengths` which lengths vectors had, each with the custom_id of the first.
+    `gone` names the result files that the server has deleted, `output` and `error`. `unreadable` counts lines that do
+    not say whose they are; `remarks` tell of answers that are good all the same, and `lengths` which lengths vectors
+    had, each with the custom_id of the first.
     """
 
     rows: dict[str, Row] = field(default_factory=dict)
     past: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
     several: dict[str, list[Row]] = field(default_factory=dict)
     over: bool = True
+    gone: set[str] = field(default_factory=set)
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
     remarks: Remarks = field(default_factory=Remarks)
@@ -106,6 +109,7 @@ class _Shown:
     rows: dict[str, Row] = field(default_factory=dict)
     several: dict[str, list[Row]] = field(default_factory=dict)
     lines: int = 0
+    gone: set[str] = field(default_factory=set)
     unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
     remarks: Remarks = field(default_factory=Remarks)
@@ -160,9 +164,12 @@ class Reader:
         """
         for wait in (*LATE_ROWS_WAITS_S, None):
             shown = _Shown()
-            for file_id in (batch.output_file_id, batch.error_file_id):
-                if file_id:
-                    self._read_file(file_id, into, shown)
+            files = ("output", batch.output_file_id, batch.completed), ("error", batch.error_file_id, batch.failed)
+            for kind, file_id, rows in files:
+                # The server forgets the id of a file that it has deleted (fusillade postgres.rs).
+                forgotten = rows and batch.ended_at and self._system.now() - batch.ended_at > NAMED_BY_S
+                if forgotten if not file_id else not self._read_file(file_id, into, shown):
+                    shown.gone.add(kind)
             whole = shown.lines >= batch.completed + batch.failed
             if not batch.terminal or (whole and not shown.unreadable) or wait is None:
                 break
@@ -171,8 +178,10 @@ class Reader:
                 batch = self._api.batch(batch.id)
             except ApiError as error:
                 raise error.failure("looking at the batch again") from error
-        if not (batch.terminal and whole) and not self._partial:
+        over = batch.terminal and (whole or bool(shown.gone))
+        if not over and not self._partial:
             raise _rows_missing(batch, shown.lines)
+        reading.gone |= set() if whole else shown.gone
         reading.unreadable += shown.unreadable
         reading.usage.include(shown.usage)
         reading.remarks.include(shown.remarks)
@@ -185,13 +194,13 @@ class Reader:
             # A later attempt's word counts, but never against a better answer.
             if known is None or rank_of(row) >= rank_of(known):
                 reading.rows[custom_id] = row
-        return batch.terminal and whole
+        return over
 
-    def _read_file(self, file_id: str, into: _Into, shown: _Shown) -> None:
+    def _read_file(self, file_id: str, into: _Into, shown: _Shown) -> bool:
         """Every line of a result file, from wherever a cut connection left off, into the spool and `shown`.
 
-        A server that ignores where to go on sends known lines again; they are told by their id. A file that is
-        not there shows nothing, as an empty one does: what it should hold, the counts tell.
+        A server that ignores where to go on sends known lines again; they are told by their id. False where the file is
+        not there: whether it held anything, the counts tell.
         """
         seen: set[tuple[str, str]] = set()
         failures = 0
@@ -205,13 +214,15 @@ class Reader:
                 break
             except ApiError as error:
                 if error.gone:
-                    break
+                    shown.lines += len(seen)
+                    return False
                 moved = len(seen) > before and not isinstance(error, TooSlow)
                 failures = 1 if moved else failures + 1
                 if failures >= FAILURES_WITHOUT_PROGRESS or not error.may_pass:
                     raise error.failure("reading results") from error
                 self._system.sleep(self._api.pause(failures, error))
         shown.lines += len(seen)
+        return True
 
 
 class _Into:
@@ -243,6 +254,7 @@ class _Into:
             return
         usual, pack, add, rows = self._usual, self._pack_usual, self._spool.add, shown.rows
         model, prompt, completion = "", 0, 0
+        compare = len(shown.remarks.texts) < LOOKED_AT
         for raw in lines.raws:
             found = usual(raw)
             if found is None or found.custom_id in rows or not found.id:
@@ -257,6 +269,8 @@ class _Into:
             prompt += body.usage.prompt_tokens
             completion += body.usage.completion_tokens
             rows[found.custom_id] = add(pack(found) if pack is not None else raw.strip())
+            if compare:
+                shown.remarks.compare(found.text)
         shown.usage.count(model, prompt, completion)
 
     def _keep_judged(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
@@ -278,7 +292,9 @@ class _Into:
         if cause is None and judged.body is not None:
             found = judgement.judged(judged.body, self._endpoint, asked.schema, asked.form)
             cause = found.cause
-            shown.remarks.add(judged.custom_id, found, result_lines.used_all_tokens(judged.body, asked.limit))
+            used = result_lines.tokens(judged.body)[1]
+            used_all = result_lines.used_all_tokens(judged.body, asked.limit)
+            shown.remarks.add(judged.custom_id, found, used, used_all)
             if found.length:
                 shown.lengths.setdefault(found.length, judged.custom_id)
         elif cause is not None:  # a refusal may repeat the key it refused

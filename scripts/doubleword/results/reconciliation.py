@@ -24,18 +24,21 @@ from doubleword.answers.judgement import Remarks
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
+from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
 from doubleword.results.expected import Expected, Schemas
 from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row
 from doubleword.results.result import Good, Result
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.server.objects import Batch
 from doubleword.server.transfers import lines_of
 from doubleword.service import EMBEDDINGS
 from doubleword.system import System
 
 # Answers are handed out many at once.
 RUN_BYTES = 1 << 20
+SHOWN_IDS = 10
 
 
 class Entry(NamedTuple):
@@ -49,8 +52,8 @@ class Entry(NamedTuple):
 class Tally:
     """What was counted, row by row.
 
-    `failures` counts causes, `examples` holds a result for each; `flaws` counts flawed answers, `flawed` holds one
-    of each. An answer with two flaws counts under both.
+    `failures` counts causes, `examples` holds a result for each, `ids` the first ten; `flaws` counts flawed answers,
+    `flawed` holds one of each. An answer with two flaws counts under both.
     """
 
     succeeded: int = 0
@@ -59,6 +62,7 @@ class Tally:
     pending: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Result] = field(default_factory=dict)
+    ids: dict[str, list[str]] = field(default_factory=dict)
     flaws: Counter[str] = field(default_factory=Counter)
     flawed: dict[str, Result] = field(default_factory=dict)
 
@@ -72,6 +76,8 @@ class Tally:
             cause = result.cause or "no explanation was given"
             self.failures[cause] += 1
             self.examples.setdefault(cause, result._replace(line=None, packed=None))
+            if len(ids := self.ids.setdefault(cause, [])) < SHOWN_IDS:
+                ids.append(result.custom_id)
         for flaw in result.flaws:
             self.flaws[flaw] += 1
             self.flawed.setdefault(flaw, result._replace(line=None, packed=None))
@@ -82,8 +88,11 @@ class Tally:
         return self.succeeded + self.failed + self.missing + self.pending
 
     def causes(self) -> list[tuple[str, int, Result]]:
-        """Causes of failure, most frequent first: the cause, how often, and a result as an example."""
-        return [(cause, count, self.examples[cause]) for cause, count in self.failures.most_common(10)]
+        """Causes of failure: the cause, how often, and a result as an example. First what a repetition may mend, and of
+        these the most frequent.
+        """
+        ordered = sorted(self.failures.items(), key=lambda one: (is_lasting(one[0]), -one[1]))
+        return [(cause, count, self.examples[cause]) for cause, count in ordered[:10]]
 
 
 class Collector:
@@ -199,8 +208,9 @@ class Collector:
             return self._of_row(custom_id, row, asked.endpoint)
         if not reading.over:
             return Result(custom_id, "pending", None, None, asked.endpoint)
-        states = plain(", ".join(sorted({one.status for one in asked.batches})), 60)
-        cause = "no row: it was cancelled" if "cancelled" in states else f"no row, though the batch is {states}"
+        if reading.gone == {"error"}:
+            return Result(custom_id, "failed", None, UNEXPLAINED, asked.endpoint)
+        cause = GONE if reading.gone else _no_row(asked.batches)
         return Result(custom_id, "missing", None, cause, asked.endpoint)
 
     def _of_row(self, custom_id: str, row: Row, endpoint: str) -> Result:
@@ -272,6 +282,15 @@ def _unlike_lengths(reading: Reading) -> list[str]:
         return []
     told = (f"{length} ({plain(example, 40)})" for length, example in list(reading.lengths.items())[:5])
     return [f"vectors have unlike lengths: {', '.join(told)}"]
+
+
+def _no_row(batches: Sequence[Batch]) -> str:
+    """Why a request has no row though its batches are over: by the latest batch that says why it failed as a whole."""
+    said = next((str(batch.errors[0]) for batch in reversed(batches) if batch.errors), None)
+    if said is not None:
+        return plain(said, 160)
+    states = plain(", ".join(sorted({one.status for one in batches})), 60)
+    return "no row: it was cancelled" if "cancelled" in states else f"no row, though the batch is {states}"
 
 
 def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:

@@ -7,14 +7,14 @@ from typing import Any
 
 from doubleword.answers.judgement import FLAWS, INVALID
 from doubleword.failure import plain
-from doubleword.results import advice
+from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas
 from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector, Tally
 
 
-def summary(collector: Collector, asked: Sequence[Asked], total: int, retry: str | None) -> dict[str, Any]:
-    """The keys `complete`, `counts`, `answers` and `failures`; `retry` is the command that asks again, if any."""
+def summary(collector: Collector, asked: Sequence[Asked], total: int, advice: Advice) -> dict[str, Any]:
+    """The keys `complete`, `counts`, `answers` and `failures`."""
     tally = collector.tally
     over = all(one.batches and all(batch.terminal for batch in one.batches) for one in asked)
     adds_up = tally.succeeded + tally.failed + tally.missing == total
@@ -30,16 +30,17 @@ def summary(collector: Collector, asked: Sequence[Asked], total: int, retry: str
                 "cause": plain(cause, 200),
                 "count": count,
                 "example": plain(example.custom_id, 64),
-                "action": advice.step(cause, example.flaws, retry, example.endpoint),
+                "ids": [plain(one, 64) for one in tally.ids[cause]],
+                "action": advice.step(cause, example.flaws, example.endpoint),
             }
             for cause, count, example in tally.causes()
         ],
     }
 
 
-def remarks(collector: Collector, schemas: Schemas, retry: str | None) -> Iterator[str]:
+def remarks(collector: Collector, schemas: Schemas, advice: Advice) -> Iterator[str]:
     """What the user should know beside the counts."""
-    yield from _flawed(collector.tally, retry)
+    yield from _flawed(collector.tally, advice)
     yield from collector.remarks.warnings()
     yield from collector.warnings
     yield from (f"a response schema judges nothing: {why}" for why in schemas.unusable())
@@ -50,10 +51,10 @@ def remarks(collector: Collector, schemas: Schemas, retry: str | None) -> Iterat
         yield f"{collector.unreadable} result lines do not say whose answer they are"
 
 
-def _flawed(tally: Tally, retry: str | None) -> Iterator[str]:
+def _flawed(tally: Tally, advice: Advice) -> Iterator[str]:
     """What is wrong with answers that succeeded all the same."""
     for flaw in FLAWS:
         if flaw != INVALID and tally.flaws[flaw]:
             example = tally.flawed[flaw]
-            mended = advice.step("", (flaw,), retry, example.endpoint)
+            mended = advice.step("", (flaw,), example.endpoint)
             yield f"{tally.flaws[flaw]} answers are {flaw}, such as {plain(example.custom_id, 64)}: {mended}"
