@@ -38,11 +38,12 @@ def parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """The script's answer."""
+    from doubleword.batch_files.reading import named_files
     from doubleword.pricing.estimate import METHOD, WINDOWS, estimates, load_prices
     from doubleword.system import Disk
 
     disk = Disk()
-    both = estimates(args.files, disk, load_prices(args.prices, disk))
+    both = estimates(named_files(args.files, disk), disk, load_prices(args.prices, disk))
     asked = [both[window] for window in ([args.window] if args.window else WINDOWS)]
     found = asked[0]
     compared = {window: {"cost_usd": one.cost_usd, "ceiling_usd": one.ceiling_usd} for window, one in both.items()}

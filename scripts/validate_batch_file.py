@@ -31,15 +31,15 @@ def parser() -> argparse.ArgumentParser:
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Check the files; returns the number of requests, or raises Failure (2) with the errors beside it."""
     from dataclasses import asdict
-    from pathlib import Path
 
     from doubleword.batch_files import check as file_check
+    from doubleword.batch_files.reading import named_files
     from doubleword.failure import Exit, Failure, plain
     from doubleword.system import System
 
     system = System()
     progress = cli.Progress(system.monotonic)
-    paths = [Path(name) for name in args.files]
+    paths = named_files(args.files, system.disk)
     found = file_check.check(paths, system.disk, lambda done: progress.show(f"{done:,} requests checked"), False)
     progress.close()
     keys = {

@@ -20,6 +20,7 @@ if sys.version_info < (3, 10):  # noqa: UP036
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -136,6 +137,14 @@ def quoted(path: object) -> str:
 def again() -> str:
     """The command that is running, for hints."""
     return " ".join(["python3", *(_quoted(part) for part in sys.argv)])
+
+
+def iso(seconds: float) -> str:
+    """A time in seconds since the epoch, as ISO 8601 in UTC."""
+    try:
+        return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return str(seconds)
 
 
 def script(name: str) -> str:

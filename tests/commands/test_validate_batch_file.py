@@ -105,3 +105,18 @@ def test_an_empty_file_is_not_valid(tmp_path: Path) -> None:
     result = validate(tmp_path, b"\n\n")
     assert result.code == 2
     assert result.json["errors"][0]["message"] == "the file holds no request"
+
+
+def test_a_stem_stands_for_its_numbered_files(tmp_path: Path) -> None:
+    """In order, as far as there is no gap; a file of that very name comes first."""
+    for number in (1, 2, 4):
+        (tmp_path / f"notes-000{number}.jsonl").write_bytes(
+            json.dumps({**chat(), "custom_id": f"r{number}"}).encode() + b"\n"
+        )
+    found = call_door("validate_batch_file", "notes.jsonl", cwd=tmp_path)
+    assert (found.code, found.json["requests"]) == (0, 2)
+    estimated = call_door("estimate_cost", "notes.jsonl", cwd=tmp_path)
+    assert (estimated.code, estimated.json["requests"]) == (0, 2)
+    planned = call_door("submit", "notes.jsonl", "--dry-run", cwd=tmp_path)
+    assert [Path(one["file"]).name for one in planned.json["batches"]] == ["notes-0001.jsonl", "notes-0002.jsonl"]
+    assert call_door("validate_batch_file", "other.jsonl", cwd=tmp_path).json["error"]["code"] == "no_file"

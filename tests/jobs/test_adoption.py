@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,7 +123,9 @@ def test_a_lost_job_is_found_adopted_and_goes_on(user: User, engine: RunningEngi
     assert batch_count(engine) == 1 and [engine.upstream.count(text) for text in ("one", "two", "three")] == [1, 2, 1]
     assert user.run("submit", "a.jsonl")["resumed"] is True
     listed = user.run("list_batches")
-    assert listed["jobs"] == [{"job": "a.job.json", "id": before["id"], "batches": 1, "status": "completed"}]
+    (row,) = listed["jobs"]
+    assert (row["job"], row["id"], row["batches"], row["status"]) == ("a.job.json", before["id"], 1, "completed")
+    assert (row["window"], row["requests"]) == ("1h", 3) and row["created_at"].endswith("Z")
     assert "lost" not in listed["batches"][0] and "hint" not in listed
 
 
@@ -414,3 +417,37 @@ def test_job_files_of_a_folder_are_listed_whatever_state_they_are_in(user: User,
     }
     assert [one.get("lost", False) for one in listed["batches"]] == [True, False]
     assert user.run("list_batches", "--folder", "nowhere", exit_code=2)["error"]["code"] == "no_folder"
+
+
+def test_a_list_tells_names_and_times_and_the_whole_command(user: User, engine: RunningEngine) -> None:
+    """Of a job whose batch file is still there; as it is named, it adopts the job with that very file."""
+    user.write("reviews.jsonl", ["one"])
+    user.run("submit", "reviews.jsonl")
+    finished(engine)
+    (user.folder / "reviews.job.json").unlink()
+    listed = user.run("list_batches")
+    (batch,) = listed["batches"]
+    assert batch["file"] == "reviews.jsonl" and re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", batch["created_at"])
+    command = f"submit.py reviews.jsonl --adopt {batch['job']} --job reviews.job.json"
+    assert batch["adopt"].endswith(command) and command in listed["hint"]
+    assert user.run("adopt", *command.split()[1:])["job"] == "reviews.job.json"
+    assert user.names() == ["reviews.job.json", "reviews.jsonl"]
+
+
+def test_an_attempt_that_still_stands_beside_its_batch_file_is_taken(user: User, engine: RunningEngine) -> None:
+    """The job's own file, written before the job file was lost: used where it asks the same, else in the way."""
+    engine.upstream.fail("two", 409, times=1)
+    user.write("t.jsonl", ["one", "two"])
+    job_id = user.run("submit", "t.jsonl")["batches"] and user.job("t.job.json")["id"]
+    finished(engine)
+    user.run("retry_failed", "t.job.json", "--only", "failed", "--model", "test-chat")
+    finished(engine)
+    (user.folder / "t.job.json").unlink()
+    attempt = user.folder / "t.attempt-2.jsonl"
+    whole = attempt.read_bytes()
+    attempt.write_bytes(whole.replace(b"two", b"2"))
+    assert user.run("adopt", "t.jsonl", "--adopt", job_id, exit_code=2)["error"]["code"] == "output_exists"
+    attempt.write_bytes(whole)
+    adopted = user.run("adopt", "t.jsonl", "--adopt", job_id)
+    assert (len(adopted["batches"]), attempt.read_bytes()) == (2, whole)
+    assert user.run("fetch_results", "t.job.json")["counts"]["succeeded"] == 2

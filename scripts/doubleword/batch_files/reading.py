@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +32,21 @@ def blocks(file: BinaryIO, limit: int = MAX_LINE_BYTES) -> Iterator[tuple[bytes,
         yield block, lines
     if rest:
         yield b"", [rest]
+
+
+def named_files(names: Sequence[str | Path], disk: Disk) -> list[Path]:
+    """The batch files that are named; a name under which there is no file stands for the numbered ones of its stem.
+
+    `notes.jsonl` means `notes-0001.jsonl`, `notes-0002.jsonl`, … where a set of requests was split into these.
+    """
+    found: list[Path] = []
+    for path in map(Path, names):
+        parts: list[Path] = []
+        if path.suffix and disk.size(path) is None:
+            numbered = (path.with_name(f"{path.stem}-{number:04d}{path.suffix}") for number in itertools.count(1))
+            parts.extend(itertools.takewhile(lambda part: disk.size(part) is not None, numbered))
+        found += parts or [path]
+    return found
 
 
 def numbered_lines(path: Path, disk: Disk) -> Iterator[tuple[int, bytes]]:

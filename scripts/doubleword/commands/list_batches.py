@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from doubleword.cli import Progress
+from doubleword.cli import Progress, iso
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.exactly_once import JOB_NAME
@@ -26,6 +27,8 @@ from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
 
+FILES_LOOKED_AT = 300  # three pages: an input file is uploaded just before its batch is made
+
 
 def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The keys of `list_batches.py`: jobs of the folder, batches (with the id of the job that made one of ours),
@@ -36,26 +39,37 @@ def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
     progress = Progress(system.monotonic)
     limit = None if args.all else args.limit + 1
     stores = _jobs(Path(args.folder), system.disk)
-    known = {store.job.id for _, store in stores if store is not None}
+    ours = {store.job.id for _, store in stores if store is not None}
     with connect(args, system, progress.note) as api:
         try:
             every = (one for one in api.batches(status=args.status or "") if is_in(one, args.status, system.now()))
             found = list(itertools.islice(every, limit))
             shown = found if args.all else found[: args.limit]
+            names = _file_names(shown, api)
             jobs = [
                 _job(path, store, api, args.local, found)
                 for path, store in stores[: len(stores) if args.all else args.limit]
             ]
         except ApiError as error:
-            raise error.failure("listing batches") from error
-    lost = [one.metadata[JOB_NAME] for one in shown if is_ours(one) and one.metadata[JOB_NAME] not in known]
+            known = {"jobs": [_job_row(path, store) for path, store in stores[: args.limit]]}
+            raise error.failure("listing batches", known) from error
+    lost = [one.metadata[JOB_NAME] for one in shown if is_ours(one) and one.metadata[JOB_NAME] not in ours]
     keys: dict[str, Any] = {"jobs": jobs}
     if len(stores) > len(jobs):
         keys["jobs_more"] = len(stores) - len(jobs)
-    keys["batches"] = [_batch(one, lost) for one in shown]
+    folder, disk = Path(args.folder), system.disk
+    ways = {
+        job: adopt_command(job, names.get(one.input_file_id), folder, disk)
+        for one in shown
+        if (job := one.metadata.get(JOB_NAME, "")) in lost
+    }
+    keys["batches"] = [_batch(one, names.get(one.input_file_id), ways) for one in shown]
     keys["has_more"] = len(found) > len(shown)
     if lost:
-        keys["hint"] = f"{adopt_command(lost[0])} makes the lost job file anew; or name its folder with --folder"
+        more = f"; {len(ways)} jobs are lost, and adopt has the command for each" if len(ways) > 1 else ""
+        keys["hint"] = (
+            f"{next(iter(ways.values()))} makes the lost job file anew; or name its folder with --folder{more}"
+        )
     return keys
 
 
@@ -90,11 +104,10 @@ def _jobs(folder: Path, disk: Disk) -> list[tuple[Path, JobFile | None]]:
 
 def _job(path: Path, store: JobFile | None, api: Api, local: bool, listed: Sequence[Batch]) -> dict[str, Any]:
     """One job of the folder; `listed` are batches that were just seen."""
-    row: dict[str, Any] = {"job": str(path), "id": None, "batches": 0, "status": "damaged"}
+    row = _job_row(path, store)
     if store is None:
         return row
     ids = [one.batch_id for one in store.job.batches if one.batch_id]
-    row.update(id=plain(store.job.id, 40), batches=len(ids), status="not_submitted")
     if local or store.job.base_url != api.base_url:
         row["status"] = "elsewhere"
     elif store.job.submitted:
@@ -108,16 +121,43 @@ def _job(path: Path, store: JobFile | None, api: Api, local: bool, listed: Seque
     return row
 
 
-def _batch(one: Batch, lost: Sequence[str]) -> dict[str, Any]:
+def _job_row(path: Path, store: JobFile | None) -> dict[str, Any]:
+    """What a job file alone tells."""
+    row: dict[str, Any] = {"job": str(path), "id": None, "batches": 0, "status": "damaged"}
+    if store is None:
+        return row
+    job = store.job
+    made = sum(one.batch_id is not None for one in job.batches)
+    return {
+        **row,
+        "id": plain(job.id, 40),
+        "batches": made,
+        "status": "unknown" if made else "not_submitted",
+        "created_at": iso(job.created_at),
+        "window": plain(job.window, 20),
+        "requests": job.requests,
+    }
+
+
+def _file_names(batches: Sequence[Batch], api: Api) -> dict[str, str]:
+    """The names of the input files of these batches, by id; those that the newest files have."""
+    wanted = {one.input_file_id for one in batches}
+    newest = itertools.islice(api.files(""), FILES_LOOKED_AT) if wanted else ()
+    key = re.compile(r"-[0-9a-f]{32}(?=\.jsonl$)")  # which `exactly_once` adds to the name
+    return {file.id: key.sub("", plain(file.filename, 150)) for file in newest if file.id in wanted}
+
+
+def _batch(one: Batch, name: str | None, ways: Mapping[str, str]) -> dict[str, Any]:
     job = one.metadata.get(JOB_NAME)
     return {
         "id": one.id,
         "status": plain(one.status, 40),
-        "created_at": one.created_at,
+        "created_at": iso(one.created_at) if one.created_at is not None else None,
+        **({"file": name} if name is not None else {}),
         "window": plain(one.window, 20),
         "counts": {"total": one.total, "completed": one.completed, "failed": one.failed},
         **({"job": plain(job, 40)} if job is not None else {}),
-        **({"lost": True} if job in lost else {}),
+        **({"lost": True, "adopt": ways[job]} if job is not None and job in ways else {}),
     }
 
 

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from doubleword.cli import Progress, quoted, script
+from doubleword.cli import Progress, iso, quoted, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, resolve
@@ -42,10 +42,16 @@ def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
                 progress=progress,
             )
         except ApiError as error:
-            raise error.failure("looking at the batch") from error
+            raise error.failure("looking at the batch", known(store) if store is not None else None) from error
         finally:
             progress.close()
     return report(batches, store, system, handle)
+
+
+def known(store: JobFile) -> dict[str, Any]:
+    """What a job file alone tells, while the server is away."""
+    made = [{"id": one.batch_id, "requests": one.input.requests} for one in store.job.batches]
+    return {"batches": made, "window": store.job.window, "created_at": iso(store.job.created_at)}
 
 
 def report(batches: Sequence[Batch], store: JobFile | None, system: System, handle: str) -> dict[str, Any]:

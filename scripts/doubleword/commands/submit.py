@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files import check as file_check
+from doubleword.batch_files.reading import named_files
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
@@ -19,7 +20,7 @@ from doubleword.system import System
 
 def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `submit.py`: check, plan or resume, submit; answers its output keys."""
-    paths = [Path(name) for name in args.files]
+    paths = named_files(args.files, system.disk)
     if not paths:
         hint = f"{script('create_batch_file.py')} makes one"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "no batch file is named", hint)

@@ -18,7 +18,7 @@ from typing import Any
 
 from doubleword.answers.judgement import INVALID
 from doubleword.batch_files import check as file_check
-from doubleword.batch_files.reading import custom_ids
+from doubleword.batch_files.reading import custom_ids, named_files
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
@@ -54,7 +54,7 @@ def adopt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     if args.window or args.metadata or args.max_cost is not None or args.dry_run:
         message = "--adopt takes no --window, --metadata, --max-cost or --dry-run: it sends nothing"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "leave them out")
-    given = [Path(name) for name in args.files]
+    given = named_files(args.files, system.disk)
     path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}")
     if not path.name.endswith(SUFFIX):
         raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
@@ -244,7 +244,10 @@ class Adoption:
                 self._disk.add(copy.scratch, place)
             except FileExistsError:
                 if sha256_of(place, self._disk) != made.sha256:  # else a run that was cut off left it
-                    raise self._in_the_way(place) from None
+                    if not asks_the_same(place, copy.scratch, self._disk):
+                        raise self._in_the_way(place) from None
+                    copy.use = place  # the job's own, from before its job file was lost
+                    (made,) = self._checked([copy])
         path = relative(copy.use or place, self._path.parent)
         return InputFile(path, made.bytes, made.sha256, made.requests, made.endpoint)
 

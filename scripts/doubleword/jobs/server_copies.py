@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
-from doubleword.batch_files.reading import blocks, request_lines
+from doubleword.batch_files.reading import blocks, named_files, request_lines
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
+from doubleword.jobs.job_file import SUFFIX
 from doubleword.request_lines.line import DROPPED
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -149,6 +150,21 @@ def _requests(path: Path, disk: Disk) -> Iterator[Any]:
         yield custom_id, request.get("url"), kept
 
 
-def adopt_command(job_id: str) -> str:
-    """The command that adopts the job `job_id`, for hints."""
-    return f"{script('submit.py')} --adopt {quoted(job_id)}"
+def adopt_command(job_id: str, file_name: str | None, folder: Path, disk: Disk) -> str:
+    """The command that adopts the job `job_id`, for hints.
+
+    `file_name` is what the server calls its input file: where the batch files of that name are still in `folder`, they
+    are named, and the job file is called after them in any case.
+    """
+    told = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,80}?)(-\d{4})?\.jsonl", file_name or "")
+    if told is None:
+        return f"{script('submit.py')} --adopt {quoted(job_id)}"
+    kept = [path for path in named_files([folder / f"{told[1]}.jsonl"], disk) if disk.size(path) is not None]
+    words = [
+        *(quoted(path) for path in kept),
+        "--adopt",
+        quoted(job_id),
+        "--job",
+        quoted(folder / f"{told[1]}{SUFFIX}"),
+    ]
+    return f"{script('submit.py')} {' '.join(words)}"

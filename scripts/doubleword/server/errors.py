@@ -104,11 +104,11 @@ class ApiError(Exception):
         """Of a call that not every server has: whether this one has it not. A 404 may be about its object as well."""
         return self.status in (404, 405) or (self.status == 400 and self.sentence.startswith(UNKNOWN_PATH))
 
-    def failure(self, doing: str) -> Failure:
-        """The script's failure: `doing` says what was attempted, the hint what helps."""
+    def failure(self, doing: str, keys: dict[str, Any] | None = None) -> Failure:
+        """The script's failure: `doing` says what was attempted, the hint what helps, `keys` what is known anyway."""
         answered = f"HTTP {self.status}: " if self.status and not self.garbled else ""
         exit_code, code, hint = self.advice or self._usual_advice()
-        return Failure(exit_code, code, f"{doing}: {answered}{self.sentence}", hint)
+        return Failure(exit_code, code, f"{doing}: {answered}{self.sentence}", hint, keys)
 
     def _usual_advice(self) -> Advice:
         if self.lasting:
