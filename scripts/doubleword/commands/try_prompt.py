@@ -10,19 +10,24 @@ import argparse
 import json
 import random
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED, judged
+from doubleword.answers.lines import one_text
 from doubleword.batch_files.making import Making, making
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.pricing import estimate as pricing
 from doubleword.pricing.prompt_tokens import Prompt, Template
+from doubleword.request_lines.line import to_line
+from doubleword.results.expected import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.service import EMBEDDINGS
 from doubleword.system import System
 
 # Characters of prompt and answer that are shown of each row: the most that leaves all rows in the output.
@@ -40,7 +45,8 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
         table, asked = _chosen(made, args, pricing.load_prices(None, system.disk))
         warnings = made.warnings()
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
-        rows = [_ask(api, custom_id, request) for custom_id, request in asked]
+        schemas = Schemas(system.disk)
+        rows = [_ask(api, request, schemas) for _, request in asked]
     projection = table.projection(asked, [row.get("tokens") or {} for row in rows])
     keys: dict[str, Any] = {
         "rows": _shown(rows),
@@ -48,11 +54,11 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
         "projected_cost_usd": projection["24h"],
         "projection": projection,
         **({} if args.local else {"note": NOTE}),
-        "warnings": warnings,
+        "warnings": [*warnings, *_flawed(rows)],
     }
     failed = [row for row in rows if "error" in row]
     if failed:
-        message = f"{len(failed)} of {len(rows)} requests failed; the first: {failed[0]['error']}"
+        message = f"{len(failed)} of {len(rows)} rows have no answer as it should be; the first: {failed[0]['error']}"
         raise Failure(Exit.SOME_FAILED, "some_failed", message, "mend the prompt or the model, then try again", keys)
     return keys
 
@@ -137,34 +143,52 @@ class Table:
         return whole
 
 
-def _ask(api: Api, custom_id: str, request: dict[str, Any]) -> dict[str, Any]:
+def _ask(api: Api, request: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
+    """One request and its answer, judged as `fetch_results.py` does."""
     url, body = request["url"], request["body"]
-    row: dict[str, Any] = {"custom_id": custom_id, "prompt": plain(_prompt(body), SHOWN[0])}
+    row: dict[str, Any] = {"custom_id": request["custom_id"], "prompt": plain(_prompt(body), SHOWN[0])}
     try:
         answer = api.realtime(url, body)
     except ApiError as error:
         if error.status in (401, 402, 403) or not error.sent:
             raise error.failure("asking the model") from error
         return {**row, "error": plain(error.sentence)}
-    line = json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": answer}}).encode()
-    judged = result_lines.judge(line, url)
-    if judged is None or judged.cause is not None:
-        return {**row, "error": plain(judged.cause if judged is not None else "no answer")}
+    line = json.dumps({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": answer}}).encode()
+    read = result_lines.judge(line, url)
+    if read is None or read.cause is not None:
+        return {**row, "error": plain(read.cause if read is not None else "no answer")}
+    asked = schemas.expected_in([(request["custom_id"], to_line(request))]).request(request["custom_id"])
+    found = judged(answer, url, asked.schema, asked.form)
     prompt_tokens, completion_tokens = result_lines.tokens(answer)
+    text = result_lines.answer_text(answer, url, asked.form) if url == EMBEDDINGS else one_text(found.texts)
     return {
         **row,
-        "answer": plain(result_lines.answer_text(answer, url), SHOWN[0]),
+        "answer": plain(text, SHOWN[0]),
         "finish_reason": result_lines.finish_reason(answer) or None,
         "tokens": {"prompt": prompt_tokens, "completion": completion_tokens},
+        **({"flaws": list(found.flaws)} if found.flaws else {}),
+        **({"error": plain(found.cause)} if found.cause is not None else {}),
     }
 
 
+def _flawed(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with answers that are answers all the same."""
+    for flaw in FLAWS:
+        ids = [row["custom_id"] for row in rows if flaw in row.get("flaws", ())]
+        if flaw != INVALID and ids:
+            more = ": a larger --max-tokens lets them come to their end" if flaw == TRUNCATED else ""
+            yield f"{len(ids)} of {len(rows)} answers are {flaw}, such as {plain(ids[0], 64)}{more}"
+
+
 def _prompt(body: dict[str, Any]) -> Any:
-    """What the user would recognise: the last message, the prompt or the input."""
-    messages = body.get("messages")
-    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
-        return messages[-1].get("content")
-    return body.get("prompt", body.get("input"))
+    """What the user would recognise: the last message, the prompt or the input, with pictures named, not shown."""
+    messages = body.get("messages", body.get("input"))
+    if not (isinstance(messages, list) and messages and isinstance(messages[-1], dict)):
+        return body.get("prompt", body.get("input"))
+    content = messages[-1].get("content")
+    if not isinstance(content, list):
+        return content
+    return " ".join(str(part.get("text", f"[{part.get('type')}]")) for part in content if isinstance(part, dict))
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
