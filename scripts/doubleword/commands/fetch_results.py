@@ -25,9 +25,9 @@ from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.pricing.bill import Estimated, bill, estimated
 from doubleword.results.advice import Advice
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
-from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector, error_line
 from doubleword.results.result import Good, Result
 from doubleword.results.summary import remarks, summary

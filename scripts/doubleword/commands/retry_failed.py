@@ -31,7 +31,7 @@ from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of
 from doubleword.results.advice import is_lasting
-from doubleword.results.reading import Asked
+from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector, Entry
 from doubleword.results.result import Result
 from doubleword.server.api import Api

@@ -28,7 +28,7 @@ from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_
 from doubleword.jobs.submission import WINDOWS, relative, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
-from doubleword.results.reading import Asked
+from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError

@@ -25,8 +25,9 @@ from doubleword.batch_files import reading as batch_files
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Expected, Schemas
-from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row
+from doubleword.results.reading import FLAWED, GOOD, Pack, Reader, Reading, Row
 from doubleword.results.result import Good, Result
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.server.api import Api
