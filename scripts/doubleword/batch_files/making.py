@@ -18,7 +18,6 @@ from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure
 from doubleword.json_codec import Encoder
-from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import REQUESTS, RequestForm
 from doubleword.request_lines.form_arguments import bad_arguments, form_of
@@ -281,12 +280,3 @@ class Making:
 
     def _row(self, row: Row | tuple[Any, ...]) -> Row:
         return row if isinstance(row, Row) else Row(row[0], self.table.names, row[1:])
-
-
-def custom_ids_of(form: RequestForm, table: Rows, limit: int | None) -> Iterator[tuple[int, str]]:
-    """The number of each row and its custom_id; bad rows, which became no request, are left out."""
-    for row in table.rows(limit):
-        try:
-            yield row.number, templates.custom_id(form.id, row, form.repair)
-        except BadRow:
-            continue
