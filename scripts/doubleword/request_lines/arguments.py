@@ -56,7 +56,7 @@ def _quote(text: str) -> str:
 
 
 def _format(text: str) -> str:
-    from doubleword.tables.sources.source import FORMATS
+    from doubleword.tables.sources.kinds import FORMATS
 
     return _one_of(FORMATS, text)
 
