@@ -8,7 +8,6 @@ custom_ids may be the same.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.seen_ids import SeenIds
+from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting
 from doubleword.failure import Exit, Failure, plain
 from doubleword.json_codec import Encoder
 from doubleword.request_lines.checker import Checker
@@ -31,14 +31,6 @@ from doubleword.tables.sources.source import Table, opened_table
 
 SHOWN_ROWS = 20
 SHOWN_PAIRS = 4
-# The formats that a flag of how a source is read belongs to.
-FITTING = {
-    "sheet": ("workbook",),
-    "delimiter": ("csv", "tsv"),
-    "quote": ("csv", "tsv"),
-    "header_row": ("csv", "tsv", "workbook"),
-}
-ID_NAME = re.compile(r"(?i:(^|[ _.-])(id|key|sku|uuid|guid|isbn|asin|ean|gtin|upc|doi)\s*$)|[a-z](Id|ID|Key)\s*$")
 EXAMPLE_TEXTS = (
     "Name three colours of the rainbow.",
     "Write one sentence about the sea.",
@@ -109,34 +101,12 @@ def making(args: argparse.Namespace, disk: Disk, folder: Path | None = None) -> 
     if not args.input:
         raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
     with opened_table(args.input, settings_of(args), disk, folder) as table:
-        _require_fitting(args, table.kinds)
+        require_fitting(args, table.kinds)
         form = form_of(args, table.names, table.documents, disk, checker)
         if table.elsewhere and any(column_at(place.partition(".")[0], table.names) < 0 for place in form.places):
             message = f"{plain(args.input[0], 120)} is one JSON object; its rows seem to be under {table.elsewhere}"
             raise Failure(Exit.BAD_INPUT, "bad_table", message, "save that list alone")
-        yield Making(args, table, form, disk, checker, _repeated(table, args.limit) if form.id is None else [])
-
-
-def _require_fitting(args: argparse.Namespace, kinds: Set[str]) -> None:
-    """Refuse flags of how a source is read that none of its files can be read by."""
-    for flag, of in FITTING.items():
-        if getattr(args, flag) is not None and kinds.isdisjoint(of):
-            name = f"--{flag.replace('_', '-')}"
-            raise bad_arguments(f"{name} has no place: no --input is of {', '.join(of)}", f"leave {name} out")
-
-
-def _repeated(table: Table, limit: int | None) -> list[str]:
-    """A warning where columns look like ids, and none of them tells the rows apart."""
-    found = []
-    for name in filter(ID_NAME.search, table.names):
-        count, some = table.repeated(name, limit)
-        if not count:
-            return []
-        shown = ", ".join(plain(one, 40) for one in some)
-        found.append(
-            f"the column {plain(name, 60)} looks like an id, but values come again ({count:,}, such as {shown})"
-        )
-    return [f"{one}; every row is asked all the same" for one in found[:1]]
+        yield Making(args, table, form, disk, checker, repeated_ids(table, args.limit) if form.id is None else [])
 
 
 class Made(NamedTuple):
@@ -277,6 +247,8 @@ class Making:
     def _skip(self, bad: BadRow) -> None:
         """Note a bad row that is left out; raise it where none is."""
         if not self.args.skip_invalid:
+            if bad.code == "missing_column":
+                bad.hint = "; ".join(filter(None, [bad.hint, misread(self.table.kinds)]))
             raise bad
         self._skips += 1
         if len(self._skipped) < SHOWN_ROWS:

@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TextIO
 
-from doubleword.failure import plain
-
 BLOCK = 1 << 20
 LONGEST = 64 << 20
 CUT = 16  # how far from the end of what was read a flaw may only be that the rest is missing: that of -Infinity
@@ -43,24 +41,18 @@ class Values:
         self.in_array = self._next() == "["
 
     def __iter__(self) -> Iterator[Found]:
-        if self.in_array:
-            return self._of_arrays()
-        return self._of_lines() if self._stands_in_lines() else self._in_a_row()
+        return self._of_lines() if not self.in_array and self._stands_in_lines() else self._one_by_one()
 
-    def _of_arrays(self) -> Iterator[Found]:
-        while (mark := self._next()) == "[":
-            self._at += 1
-            while (mark := self._next()) != "]":
-                if not mark:
-                    raise ValueError(f"ends within its array, after row {self._given:,}")
+    def _one_by_one(self) -> Iterator[Found]:
+        """Values one after the other, and those of arrays."""
+        inside = False
+        while mark := self._next():
+            if mark == ("]" if inside else "["):
+                self._at, inside = self._at + 1, not inside
+            else:
                 yield self._value()
-            self._at += 1
-        if mark:
-            raise ValueError(f"goes on after its array with {plain(self._held[self._at :][:20])!r}")
-
-    def _in_a_row(self) -> Iterator[Found]:
-        while self._next():
-            yield self._value()
+        if inside:
+            raise ValueError(f"ends within its array, after row {self._given:,}")
 
     def _of_lines(self) -> Iterator[Found]:
         self._file.seek(0)
@@ -79,6 +71,8 @@ class Values:
 
     def _stands_in_lines(self) -> bool:
         """Whether the first line is a value of its own, be it a wrong one."""
+        while "\n" not in self._held[self._at :] and self._more():
+            pass
         first = self._held[self._at :].partition("\n")[0].rstrip(" \t\r,")
         try:
             return self._decoder.raw_decode(first)[1] == len(first)
@@ -90,7 +84,7 @@ class Values:
         try:
             self._decoder.raw_decode(self._held, self._at)
         except json.JSONDecodeError as error:  # a line that is only cut off ends before the next one begins
-            return not self._held[self._at + len(first) : error.pos].strip()
+            return not self._held[self._at + len(first) : error.pos].strip(", \t\r\n")
         except RecursionError:
             pass
         return False
@@ -109,7 +103,7 @@ class Values:
                 may_be_cut = error.pos > len(self._held) - CUT or error.msg.startswith("Unterminated")
                 if may_be_cut and self._more():
                     continue
-                problem = said_of(error)
+                problem = said_of(error, self._at)
             except RecursionError as error:
                 problem = said_of(error)
             self._at = self._end_of_wrong(problem)
@@ -149,8 +143,8 @@ class Values:
         return bool(more)
 
 
-def said_of(error: ValueError | RecursionError) -> str:
-    """One sentence of what a decoder raised."""
+def said_of(error: ValueError | RecursionError, start: int = 0) -> str:
+    """One sentence of what a decoder raised on a text that begins at `start`."""
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg} at column {error.colno}"
+        return f"is not JSON: {error.msg} at character {error.pos - start + 1}"
     return "is nested too deep" if isinstance(error, RecursionError) else str(error)

@@ -51,7 +51,8 @@ def filtered(sql: str, columns: Sequence[Column], condition: str, target: Databa
     )
     given = ", ".join(f"{name(OURS + one)} AS {name(one)}" for one in own)
     unread = f"{name(OURS + 'problem')} IS NOT NULL"
-    found = f"(SELECT {given} FROM (SELECT {kept}{typed} FROM {sql}) WHERE {unread} OR ({condition}\n))"
+    met = f"SELECT * FROM (SELECT {kept}{typed} FROM {sql}) WHERE {unread} OR ({condition}\n)"
+    found = f"(SELECT {given} FROM ({met}))"
     target.columns(f"SELECT * FROM {found}", wrong)
     return found
 

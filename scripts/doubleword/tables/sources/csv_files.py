@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
@@ -96,7 +97,8 @@ def _staged(path: Path, found: Dialect, columns: int, encoding: str, target: Dat
     with Staged(target) as staged, plain_copy.as_text(path, newline="") as lines:
         for _ in range(found.skipped):
             lines.readline()
-        rows = records(lines, found.marks, columns, not found.header[-1].strip())
+        unnamed = len(list(itertools.takewhile(lambda name: not name.strip(), reversed(found.header))))
+        rows = records(lines, found.marks, columns, unnamed)
         next(rows)  # the header
         for row in rows:
             bad = undecodable("".join(row.cells or ()), encoding)

@@ -45,12 +45,10 @@ class Record(NamedTuple):
     problem: str = ""
 
 
-def records(
-    lines: Iterable[str], marks: Marks, width: int | None = None, may_lack_last: bool = False
-) -> Iterator[Record]:
+def records(lines: Iterable[str], marks: Marks, width: int | None = None, may_lack: int = 0) -> Iterator[Record]:
     """The rows of `lines`, blank lines left out; with `width`, only those of so many cells are good.
 
-    A row `may_lack_last` where the last column has no name: then a delimiter ends the header that ends no row.
+    A row `may_lack` so many of its last cells: those of columns without a name.
     """
     csv.field_size_limit(LONGEST_CELL)
     source = _Again(map(_hidden, lines) if marks.backslashes else iter(lines))
@@ -77,7 +75,7 @@ def records(
         if marks.backslashes:
             row = [cell.replace(ESCAPED, '"') for cell in row]
         if width is not None and not problem and len(row) != width:
-            row, problem = _fitted(row, width, may_lack_last, marks)
+            row, problem = _fitted(row, width, may_lack, marks)
         if problem:
             literal = marks.cells(source.taken[0]) if marks.strays else []
             if len(literal) == width:
@@ -88,12 +86,12 @@ def records(
         yield Record(source.line, None if problem else row, problem)
 
 
-def _fitted(row: list[str], width: int, may_lack_last: bool, marks: Marks) -> tuple[list[str], str]:
+def _fitted(row: list[str], width: int, may_lack: int, marks: Marks) -> tuple[list[str], str]:
     """A row of another width than the header's, made fit where nothing is lost by it; or what is wrong with it."""
     if len(row) > width and not any(row[width:]):  # what spreadsheets add to the right
         return row[:width], ""
-    if may_lack_last and len(row) == width - 1:
-        return [*row, ""], ""
+    if width - may_lack <= len(row) < width or not any(cell.strip() for cell in row):
+        return [*row, *[""] * width][:width], ""
     shown = {"\t": "a tab"}.get(marks.delimiter, marks.delimiter if marks.delimiter.isprintable() else "nothing")
     said = f"has {len(row):,} cells, and the header {width:,}; {shown} separates them"
     return row, f"{said}, or see --delimiter, --quote and --header-row"

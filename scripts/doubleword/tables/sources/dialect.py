@@ -147,7 +147,7 @@ def _score(rows: Sequence[Record], delimiter: str) -> tuple[float, int]:
     body = rows[above:]
     header = next((row.cells for row in body if row.cells is not None and len(row.cells) == width), [])
     share = sum(len(row.cells or ()) == width for row in body) / max(1, len(body))
-    named = _are_names(header)
+    named = are_names(header)
     # Lines above the header may be rows of a single column: then not every line below is separated so.
     if width < 2 or (above and (not named or share < 0.9 or len(body) < 2)):
         return 0.0, 0
@@ -168,7 +168,7 @@ def _is_prose(lines: Sequence[str], delimiter: str) -> bool:
     return not any(re.search(rf"{re.escape(delimiter)}(?! )", line.rstrip()) for line in lines)
 
 
-def _are_names(cells: Sequence[str]) -> bool:
+def are_names(cells: Sequence[str]) -> bool:
     """Whether a row looks like a header: unlike cells, filled but for the first, none of them a number but a year."""
     names = [cell.strip().casefold() for cell in cells]
     numbers = [name for name in names if NUMBER.fullmatch(name) and not YEAR.fullmatch(name)]
@@ -182,7 +182,7 @@ def _titles(lines: Sequence[str], marks: Marks) -> int:
     rows = _rows(lines[:TITLE_ROWS], marks)
     width = _width(rows)
     wide = [at for at, row in enumerate(rows) if row.cells is not None and len(row.cells) == width > 1]
-    at = next((at for at in wide if _are_names(rows[at].cells or ())), 0)
+    at = next((at for at in wide if are_names(rows[at].cells or ())), 0)
     above = [row.cells or [] for row in rows[:at]]
     filled = [sum(bool(cell.strip()) for cell in cells) for cells in above]
     alone = all(

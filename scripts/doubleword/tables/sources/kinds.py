@@ -79,7 +79,7 @@ def kind_of(path: Path, content: Path, said: str | None, shown: str) -> str:
 
 def _by_text(text: str, by_name: str | None) -> str | None:
     """What a text file is by its beginning, and its name; None where neither says it."""
-    if by_name in ("csv", "tsv", None) and OBJECTS.match(text):
+    if OBJECTS.match(text) if by_name in ("csv", "tsv") else by_name is None and text.startswith(("[", "{")):
         return "json"
     if by_name == "workbook":  # as many web applications export tables, which spreadsheets open all the same
         first = text.partition("\n")[0] if "\0" not in text else ""

@@ -102,15 +102,18 @@ class Table:
         cells = "".join(f', {column.value if raw else column.text} AS "{at}"' for at, column in enumerate(self.columns))
         return f"(SELECT number{cells} FROM {self._sql})"
 
-    def repeated(self, name: str, limit: int | None) -> tuple[int, list[str]]:
-        """In how many of the first `limit` rows a column holds a value of a row before, and some of these values."""
+    def repeated(self, name: str, limit: int | None) -> tuple[int, int, list[str]]:
+        """How many of the first `limit` rows have a value in a column, how many of these one of a row before, and some
+        of those values.
+        """
         column = next(one for one in self.columns if one.name == name)
         most = "" if limit is None else f" LIMIT {limit}"
         cells = f"(SELECT nullif(trim({column.text}), '') AS cell FROM {self._sql}{most})"
-        ((count,),) = self._target.run(f"SELECT count(cell) - count(DISTINCT cell) FROM {cells}", self._refused)
+        counts = f"SELECT count(cell), count(cell) - count(DISTINCT cell) FROM {cells}"
+        ((values, repeats),) = self._target.run(counts, self._refused)
         some = f"SELECT cell FROM {cells} WHERE cell IS NOT NULL GROUP BY cell HAVING count(*) > 1 ORDER BY cell"
-        found = self._target.run(f"{some} LIMIT {SHOWN_VALUES}", self._refused) if count else []
-        return count, [str(row[0]) for row in found]
+        found = self._target.run(f"{some} LIMIT {SHOWN_VALUES}", self._refused) if repeats else []
+        return values, repeats, [str(row[0]) for row in found]
 
     # Opening
 

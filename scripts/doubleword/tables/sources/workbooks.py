@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from doubleword.failure import Exit, Failure, plain
 from doubleword.tables.database import Database
 from doubleword.tables.relation import Column, Relation, Settings, unlike_names
+from doubleword.tables.sources.dialect import are_names
 from doubleword.tables.staged import Kind, Staged
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet, CalamineWorkbook
 
 HINT = "save it as .xlsx or CSV, without a password"
+ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # the stream that holds such a workbook: [MS-OFFCRYPTO] 2.3.4.4
 TITLE_ROWS = 50
 EXACT = 2**53  # whole numbers up to here are exact in a workbook, whose numbers are doubles
 
@@ -33,11 +35,10 @@ def relation(path: Path, shown: str, settings: Settings, target: Database) -> Re
         with path.open("rb") as file, python_calamine.load_workbook(file) as book:
             sheet, warnings = _sheet(book, settings.sheet, shown)
             return _of_sheet(sheet, f"the sheet {plain(sheet.name, 60)} of {shown}", settings, warnings, target)
-    except python_calamine.PasswordError:
-        message = f"{shown} is protected by a password"
-        raise Failure(Exit.BAD_INPUT, "bad_table", message, HINT) from None
     except (python_calamine.CalamineError, ValueError) as error:
         message = f"{shown} cannot be read as a workbook: {plain(error, 120)}"
+        if isinstance(error, python_calamine.PasswordError) or ENCRYPTED in path.read_bytes():
+            message = f"{shown} is protected by a password"
         raise Failure(Exit.BAD_INPUT, "bad_table", message, HINT) from None
 
 
@@ -63,7 +64,7 @@ def _of_sheet(sheet: CalamineSheet, shown: str, settings: Settings, warnings: li
     above = _above(first) if settings.header_row is None else settings.header_row - 1
     header = next(itertools.islice(sheet.iter_rows(), above, None), None)
     if header is None:
-        rows = f"has only {sheet.total_height:,} rows" if first else "is empty"
+        rows = f"has only {sheet.end[0] + 1:,} rows" if sheet.end else "is empty"
         raise Failure(Exit.BAD_INPUT, "no_rows", f"{shown} {rows}", "name another with --sheet, or --header-row N")
     names = [as_cell(cell) or "" for cell in header]
     kinds = [Kind() for _ in names]
@@ -115,10 +116,14 @@ def _seen(value: Any) -> Any:
 
 
 def _above(rows: Sequence[Sequence[str | None]]) -> int:
-    """How many rows stand above the header: empty ones, and titles, which fill one cell where the header fills more."""
+    """How many rows stand above the header: empty ones, and titles, which fill one cell where the header has names in
+    several, and most rows below it fill several too.
+    """
     filled = [sum(cell is not None for cell in row) for row in rows]
     first = next((at for at, count in enumerate(filled) if count), 0)
     header = next((at for at, count in enumerate(filled) if count > 1), first)
     margin = min((at for row in rows for at, cell in enumerate(row) if cell is not None), default=0)
     titles = all(not filled[at] or (filled[at] == 1 and rows[at][margin]) for at in range(first, header))
-    return header if titles else first
+    below = [count for count in filled[header + 1 :] if count]
+    wide = 2 * sum(count > 1 for count in below) >= len(below)
+    return header if rows and titles and wide and are_names([cell or "" for cell in rows[header][margin:]]) else first
