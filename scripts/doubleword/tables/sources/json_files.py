@@ -128,7 +128,7 @@ def _rows(values: Values, shown: str, made: Relation) -> Iterator[Found]:
         yield from rows
         return
     value = first.value
-    if not isinstance(value, Object) or value.keys() >= REQUEST_KEYS or "messages" in value:
+    if not isinstance(value, Object) or not value or value.keys() >= REQUEST_KEYS or "messages" in value:
         yield first
         return
     place, inner = _place_of_rows(value)
