@@ -50,21 +50,27 @@ def _staged(found: Found, columns: dict[str, tuple[str, Kind]], encoding: str) -
     value = found.value
     if found.problem or not isinstance(value, Object):
         return {"problem": found.problem or f"is not a JSON object, such as {EXAMPLE}"}
+    problem = ""
     if value.twice is not None:
-        return {"problem": f"the key {plain(value.twice, 60)} stands twice in one object"}
-    try:
-        cells = {name: as_cell(cell) for name, cell in value.items()}
-        "".join([*cells, *filter(None, cells.values())]).encode("utf-8")
-    except RecursionError as error:
-        return {"problem": said_of(error)}
-    except UnicodeEncodeError:
-        said = f"holds half of a surrogate pair, or bytes that are not {plain(encoding, 20)}"
-        return {"problem": f"{said}; name the encoding with --encoding, often cp1252"}
+        problem = f"the key {plain(value.twice, 60)} stands twice in one object"
     line: dict[str, str | int | None] = {}
-    for name, cell in value.items():
-        place, kind = columns.setdefault(name, (str(len(columns)), Kind()))
-        kind.see(cell if isinstance(cell, (str, bool, dict, list)) or cell is None else bytes(cell))
-        line[place] = cells[name]
+    for name, one in value.items():
+        try:
+            name.encode()
+            place, kind = columns.setdefault(name, (str(len(columns)), Kind()))
+            cell = as_cell(one)
+            (cell or "").encode()
+        except RecursionError as error:
+            problem = problem or said_of(error)
+            continue
+        except UnicodeEncodeError:
+            said = f"holds half of a surrogate pair, or bytes that are not {plain(encoding, 20)}"
+            problem = problem or f"{said}; name the encoding with --encoding, often cp1252"
+            continue
+        kind.see(one if isinstance(one, (str, bool, dict, list)) or one is None else bytes(one))
+        line[place] = cell
+    if problem:
+        return {"problem": problem}
     if value.keys() >= REQUEST_KEYS:
         line["own"] = found.own or as_cell(value)
     return line
