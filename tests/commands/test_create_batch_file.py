@@ -360,7 +360,7 @@ def test_request_lines_of_two_endpoints_are_not_mixed(tmp_path: Path) -> None:
         (["--endpoint", "/v1/embeddings", "--max-tokens", "1"], "bad_arguments", "takes no --max-tokens"),
         (["--endpoint", "/v1/completions", "--system", "x"], "bad_arguments", "takes no --system"),
         (["--prompt-file", "p.txt"], "bad_arguments", "exclude each other"),
-        (["--input-format", "xls"], "bad_arguments", "expected one of csv,"),
+        (["--input-format", "doc"], "bad_arguments", "expected one of csv,"),
         (["--example"], "bad_arguments", "--example takes no --input"),
         (["--input", "none.csv"], "no_file", "no file none.csv"),
         (["--no-such-flag"], "bad_arguments", "--no-such-flag"),

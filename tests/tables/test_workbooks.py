@@ -41,6 +41,7 @@ def one(rows: Rows) -> Content:
 def test_a_workbook_is_known_by_what_it_holds(tmp_path: Path, name: str) -> None:
     """Not by its ending, and also on standard input."""
     assert ask(tmp_path, {name: one(ROWS)}).prompts == ["a", "b"]
+    assert ask(tmp_path, {}, "--input", name, "--input-format", "ods").prompts == ["a", "b"]
     given = (tmp_path / name).read_bytes()
     assert ask(tmp_path, {}, "--input", "-", stdin=given).prompts == ["a", "b"]
 

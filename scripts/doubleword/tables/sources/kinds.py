@@ -13,7 +13,7 @@ from doubleword.failure import Exit, Failure
 from doubleword.tables.plain_copy import suffix
 from doubleword.text_encoding import MARK_BYTES, encoding_of
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "text", "workbook", "sql")
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "xlsx", "xls", "ods", "sql", "text")
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 ENDINGS = {
     ".csv": "csv",
@@ -49,12 +49,13 @@ OBJECTS = re.compile(r'\[\s*\{|\{\s*"')
 
 
 def kind_of(path: Path, content: Path, said: str | None, shown: str) -> str:
-    """One of `FORMATS` for the file that the user calls `path`; `said` is what the user says it is.
+    """What reads the file that the user calls `path`: one of `FORMATS`, or `workbook` for all workbooks; `said` is the
+    format that the user says.
 
     `content` holds what is in it, unpacked. Raises Failure (exit 2) for an empty file, and for one of no such format.
     """
     if said is not None:
-        return said
+        return "workbook" if f".{said}" in WORKBOOKS else said
     with content.open("rb") as file:
         start = file.read(START)
     if not start:
