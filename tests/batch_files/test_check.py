@@ -45,6 +45,13 @@ def test_errors_name_file_physical_line_custom_id_and_path(tmp_path: Path) -> No
     assert found.requests == 4
 
 
+def test_an_id_that_is_a_number_is_told_how_to_be_written(tmp_path: Path) -> None:
+    """In the words that creating uses."""
+    content = request("a").replace(b'"a"', b"7") + b"\n" + request("é") + b"\n"
+    (error,) = check([write(tmp_path / "a.jsonl", content)], DISK).errors
+    assert (error.line, error.path, error.message) == (1, "custom_id", 'is a number: write "7"')
+
+
 def test_a_line_with_several_problems_is_one_error(tmp_path: Path) -> None:
     """error_count counts lines, and says how many more problems the line has."""
     found = check([write(tmp_path / "a.jsonl", b'{"custom_id":"a"}\n')], DISK)

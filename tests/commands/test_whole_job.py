@@ -65,18 +65,19 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
 def test_a_folder_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     """Under ids made of its paths, with their map; run again it goes on, and leaves nothing beside."""
     (folder / "notes").mkdir()
-    for name in ("Ä.txt", "b.txt"):
+    long = "Ä" * 40 + ".txt"  # more bytes than an id may have
+    for name in (long, "b.txt"):
         (folder / "notes" / name).write_text(f"I am {name[0]}.")
     ask = ["--input", "notes", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Who? {text}"]
     first = call_door("run_batch", "out.csv", *ask, cwd=folder, env=settings(engine))
     assert first.code == 0, first.json
     found = rows(folder / "out.csv")
     assert [(row["path"], row["answer"]) for row in found] == [
-        ("b.txt", "answer to: Who? I am b."), ("Ä.txt", "answer to: Who? I am Ä.")
+        ("b.txt", "answer to: Who? I am b."), (long, "answer to: Who? I am Ä.")
     ]  # fmt: skip
     with (folder / "out.requests.ids.csv").open(encoding="utf-8", newline="") as file:
         (only,) = csv.DictReader(file)
-    assert (only["original"], only["custom_id"]) == ("Ä.txt", found[1]["custom_id"])
+    assert (only["original"], only["custom_id"]) == (long, found[1]["custom_id"])
     before = sorted(folder.iterdir())
     assert call_door("run_batch", "out.csv", *ask, cwd=folder, env=settings(engine)).json == first.json
     assert sorted(folder.iterdir()) == before

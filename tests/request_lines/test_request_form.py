@@ -175,7 +175,7 @@ def test_conversations_need_what_they_need(tmp_path: Path) -> None:
     [
         ("e.csv", "prompt,answer\nFilm: Up,good\n"),
         ("e.csv", "user;assistant\nFilm: Up;good\n"),
-        ("e.csv", "title,answer\nUp,good\n"),
+        ("e.csv", "title, answer\nUp,good\n"),
         (
             "e.jsonl",
             '{"messages": [{"role": "user", "content": "Film: Up"}, {"role": "assistant", "content": "good"}]}',
