@@ -98,7 +98,7 @@ def test_quotes_are_found_however_they_are_written(tmp_path: Path, rows: str, te
 @pytest.mark.parametrize("bad", ['"open', '"ok"x', '"he said "hi" there"', "b,c", ""])
 def test_a_bad_row_takes_no_other_with_it(tmp_path: Path, bad: str) -> None:
     """It is refused by its number; left out, the others keep their numbers, those of several lines too."""
-    table = {"t.csv": f'id,text\n1,"x, y"\n2{"," if bad else ""}{bad}\n3,plain\n4,"a\n\nb"\n5,"z"\n'}
+    table = {"t.csv": f'id,text\n1,"x, y" \n2{"," if bad else ""}{bad}\n3,plain\n4,"a\n\nb"\n5,"z"\n\x1a'}
     assert refusal(tmp_path, table).startswith("bad_row: row 2: ")
     found = ask(tmp_path, table, "--skip-invalid")
     assert found.prompts == ["x, y", "plain", "a\n\nb", "z"]

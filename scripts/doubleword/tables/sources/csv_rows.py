@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 # A cell longer than this is a quote that was never closed.
 LONGEST_CELL = 64 << 20
+NOTHING = "\0\x1a"  # what old systems leave at the end of a file
 # Stands for a quote after a backslash while a line is read: no text holds this half of a surrogate pair alone.
 ESCAPED = "\ud800"
 BACKSLASHED = re.compile(r'\\(["\\])')
@@ -68,6 +69,8 @@ def records(lines: Iterable[str], marks: Marks, width: int | None = None, may_la
         except StopIteration:
             return
         except csv.Error:
+            if source.retry(marks):
+                continue
             row = []
             problem = f"a quote in line {source.line} is not closed, or not doubled within a cell; see --quote"
         if not row and not problem:
@@ -90,8 +93,10 @@ def _fitted(row: list[str], width: int, may_lack: int, marks: Marks) -> tuple[li
     """A row of another width than the header's, made fit where nothing is lost by it; or what is wrong with it."""
     if len(row) > width and not any(row[width:]):  # what spreadsheets add to the right
         return row[:width], ""
-    if width - may_lack <= len(row) < width or not any(cell.strip() for cell in row):
-        return [*row, *[""] * width][:width], ""
+    if width - may_lack <= len(row) < width:
+        return [*row, *[""] * (width - len(row))], ""
+    if not any(cell.strip().strip(NOTHING) for cell in row):
+        return [""] * width, ""
     shown = {"\t": "a tab"}.get(marks.delimiter, marks.delimiter if marks.delimiter.isprintable() else "nothing")
     said = f"has {len(row):,} cells, and the header {width:,}; {shown} separates them"
     return row, f"{said}, or see --delimiter, --quote and --header-row"
@@ -129,6 +134,16 @@ class _Again(Iterator[str]):
         """A row begins."""
         self.line += len(self.taken)
         self.taken.clear()
+
+    def retry(self, marks: Marks) -> bool:
+        """Give back what was taken without the blanks after quotes that may end a cell; whether there were any."""
+        end = rf"{re.escape(marks.quote)} +(?={re.escape(marks.delimiter)}|[\r\n]|$)"
+        tried = [re.sub(end, marks.quote, line) for line in self.taken] if marks.quote else self.taken
+        changed = tried != self.taken
+        if changed:
+            self._waiting += reversed(tried)
+            self.taken.clear()
+        return changed
 
     def give_back(self) -> None:
         """Of what was taken only the first line counts."""
