@@ -106,6 +106,14 @@ def test_a_bad_row_takes_no_other_with_it(tmp_path: Path, bad: str) -> None:
     assert found.warnings[0] == "skipped 1 of 5 rows" and found.warnings[1].startswith("row 2: ")
 
 
+def test_rows_have_the_same_numbers_beside_a_bad_one(tmp_path: Path) -> None:
+    """Blank lines are rows of a single column, and of several none."""
+    for table, ids in (('text\n"a"\n\nb\n', "13"), ('id,text\n1,"a"\n\n2,b\n,\n3,c\n', "124")):
+        for bad in ("", '"x"y\n'):
+            found = ask(tmp_path, {"t.csv": table + bad}, "--skip-invalid")
+            assert found.ids == [f"row-000000{one}" for one in ids]
+
+
 def test_what_is_wrong_with_a_row_names_the_flags(tmp_path: Path) -> None:
     """How many cells there are, by which delimiter, in which line a quote is open."""
     said = refusal(tmp_path, {"t.csv": "id;text\n1;a\n2;b;c\n"})

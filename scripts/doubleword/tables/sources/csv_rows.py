@@ -74,6 +74,8 @@ def records(lines: Iterable[str], marks: Marks, width: int | None = None, may_la
             row = []
             problem = f"a quote in line {source.line} is not closed, or not doubled within a cell; see --quote"
         if not row and not problem:
+            if width == 1:  # the one cell may be empty
+                yield Record(source.line, [""])
             continue
         if marks.backslashes:
             row = [cell.replace(ESCAPED, '"') for cell in row]
