@@ -150,7 +150,9 @@ def test_a_limit_ends_the_reading(tmp_path: Path) -> None:
     ("name", "content", "part"),
     [
         ("t.csv", "", "no_rows: t.csv is empty"),
-        ("t.csv", "\n\n", "no_rows: t.csv is empty"),
+        ("t.csv", "\ufeff\n\n", "no_rows: t.csv is empty"),
+        ("t.csv", ",,\n,,\n", "missing_column: "),
+        ("t.csv", '"', "no_rows: "),
         ("t.json", "", "no_rows: t.json is empty"),
         ("t.csv", "a,b,a\n1,2,3\n", "bad_table: t.csv names the column a twice"),
         ("t.dat", "a;b\n", "unknown_format: t.dat: neither its ending nor its beginning tells the format"),

@@ -136,7 +136,7 @@ def _delimiter(lines: Sequence[str], usual: str) -> str:
             scores = [_score(_rows(lines, Marks(delimiter, quote)), delimiter) for quote in ('"', "")]
             found.append((*max(scores), delimiter))
     share, _, best = max(found, key=lambda one: one[:2], default=(0.0, 0, NOWHERE))
-    first = next(line for line in lines if line.strip(" \t\r\n,;|"))
+    first = next((line for line in lines if line.strip(" \t\r\n,;|")), "")
     return best if share and (best in first or not _is_prose(lines, best)) else NOWHERE
 
 
