@@ -284,3 +284,19 @@ def error_line(result: Result) -> bytes:
         return result.line
     error = {"code": result.kind, "message": result.cause}
     return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()
+
+
+def history_line(custom_id: str, entry: Entry, attempt: int | None, change: dict[str, Any] | None) -> bytes:
+    """The line for one attempt at a request, of which the job says what number it had and what it changed."""
+    line = entry.result.line
+    said = {
+        "custom_id": custom_id,
+        "attempt": attempt,
+        "batch": entry.batch or None,
+        "kind": entry.result.status,
+        "flaws": entry.result.flaws,
+        "cause": entry.result.cause,
+        "change": change,
+        "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
+    }
+    return json.dumps(said).encode()

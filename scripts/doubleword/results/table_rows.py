@@ -18,7 +18,7 @@ from doubleword.results.usual import UsualLine
 from doubleword.tables.formulas import STARTS
 from doubleword.tables.outputs.columns import OutputColumn, free_name
 from doubleword.tables.sources.json_files import Object, as_cell, read
-from doubleword.tables.staged import Kind, Staged
+from doubleword.tables.staged import Kind, Staged, as_unicode
 
 CUSTOM_ID, ANSWER, EMBEDDING = "custom_id", "answer", "embedding"
 RESULT_COLUMNS = (CUSTOM_ID, "status", ANSWER, "finish_reason", "prompt_tokens", "completion_tokens", "error")
@@ -59,6 +59,8 @@ class ResultRows:
         self._several = several
         self._declared = properties
         self._kinds = {name: Kind() for name in properties}
+        # Staged under numbers: what a schema calls its properties may be no name in SQL, or one but for its case.
+        self._places = {name: f"property {at}" for at, name in enumerate(properties)}
         self.may_run = False  # whether a spreadsheet may take some cell for a formula
 
     def pack(self, result: Result) -> bytes:
@@ -88,7 +90,7 @@ class ResultRows:
     @property
     def sql(self) -> str:
         """SQL of the rows, once all are staged: `place`, from 1 in their order, and a column for each part."""
-        names = [*RESULT_COLUMNS, *(f"property:{name}" for name in self._declared)]
+        names = [*RESULT_COLUMNS, *self._places.values()]
         types = {name: "BIGINT" if name in TOKENS else "VARCHAR" for name in names}
         return f"(SELECT row_number() OVER () AS place, * FROM {self._staged.sql(types)})"
 
@@ -101,18 +103,18 @@ class ResultRows:
         return [name for name, kind in self._kinds.items() if kind.is_inexact]
 
     def _column(self, part: str, name: str) -> OutputColumn:
-        sql = f'results."{part.replace(chr(34), chr(34) * 2)}"'
+        prop = part.removeprefix("property:") if part.startswith("property:") else None
+        sql = f'results."{part if prop is None else self._places[prop]}"'
         if part in TOKENS:
             return OutputColumn(name, f"CAST({sql} AS VARCHAR)", sql, "BIGINT")
         if part == ANSWER and self._vectors:
             return OutputColumn(name, sql, f"TRY_CAST({sql} AS DOUBLE[])", "DOUBLE[]")
-        if part.startswith("property:"):
-            prop = part.removeprefix("property:")
+        if prop is not None:
             kind = self._kinds[prop].type
             if self._kinds[prop].is_unseen:
                 kind = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}.get(self._declared[prop], kind)
             return OutputColumn(name, sql, sql if kind == "VARCHAR" else f"TRY_CAST({sql} AS {kind})", kind)
-        return OutputColumn(name, sql, sql, key=part == CUSTOM_ID)
+        return OutputColumn(name, sql, sql, key=part == CUSTOM_ID, may_be_numbers=part == ANSWER)
 
     def _cells(self, result: Result) -> dict[str, str | int | None]:
         cells: dict[str, str | int | None] = {CUSTOM_ID: result.custom_id, "status": result.status}
@@ -132,7 +134,7 @@ class ResultRows:
                 self._kinds[name].see(
                     value if isinstance(value, (str, bool, dict, list)) or value is None else bytes(value)
                 )
-                cells[f"property:{name}"] = as_cell(value)
+                cells[self._places[name]] = _cell(value)
         self.may_run |= any(type(cell) is str and cell[:1] in STARTS for name, cell in cells.items() if cell)
         return cells
 
@@ -154,6 +156,22 @@ def _properties(result: Result, body: dict[str, Any]) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, Object) else {}
+
+
+def _cell(value: Any) -> str | None:
+    """A property's cell; halves of surrogate pairs, which are no text, become question marks."""
+    try:
+        return as_cell(value)
+    except UnicodeEncodeError:
+        return as_cell(_in_unicode(value))
+
+
+def _in_unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return as_unicode(value)
+    if isinstance(value, list):
+        return [_in_unicode(one) for one in value]
+    return {as_unicode(name): _in_unicode(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def vector_of(result: Result) -> Sequence[float] | None:
