@@ -102,7 +102,10 @@ def refuse_existing(path: Path, disk: Disk, force: bool) -> None:
         raise Failure(Exit.BAD_INPUT, "output_is_folder", f"{plain(path)} is a folder", "name a file as the output")
     if not force and disk.size(path) is not None:
         raise _exists(path)
-    folder = disk.target(path).parent
+    target = disk.target(path)
+    folder = target.parent
+    if target == path and disk.is_link(path):
+        raise Failure(Exit.BAD_INPUT, "bad_output", f"{plain(path)} is a link to itself", "name a file as the output")
     if not disk.is_folder(folder):
         raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {plain(folder)}", f"mkdir -p {plain(folder)}")
 

@@ -44,12 +44,15 @@ class Disk:
         os.fsync(file.fileno())
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename `source` to `target`, and make the rename itself durable."""
-        source.replace(target)
+        """Rename `source` to `target`, and make the rename itself durable; it may lead to another file system."""
+        self._beside(source, target).replace(target)
         self._sync_folder(target.parent)
 
     def add(self, source: Path, target: Path) -> None:
-        """Rename `source` to `target` unless that exists: then raise FileExistsError and change nothing."""
+        """As `replace`, unless `target` exists: then raise FileExistsError and change nothing."""
+        if target.exists():
+            raise FileExistsError(str(target))
+        source = self._beside(source, target)
         try:
             os.link(source, target)
         except FileExistsError:
@@ -71,8 +74,18 @@ class Disk:
         return sorted(path.name for path in folder.iterdir())
 
     def target(self, path: Path) -> Path:
-        """Where writing to `path` ends up: itself, or for a link what it leads to, be it there or not."""
-        return path.resolve() if path.is_symlink() else path
+        """Where writing to `path` ends up: itself, or for a link what it leads to, be it there or not.
+
+        A link that leads to itself leads nowhere: it is its own target.
+        """
+        try:
+            return path.resolve() if path.is_symlink() else path
+        except (OSError, RuntimeError):
+            return path
+
+    def is_link(self, path: Path) -> bool:
+        """Whether `path` is a link, be there something at its end or not."""
+        return path.is_symlink()
 
     def size(self, path: Path) -> int | None:
         """Size of the file in bytes, None where there is no such file."""
@@ -146,6 +159,19 @@ class Disk:
             if sys.platform != "win32":
                 path.unlink(missing_ok=True)
             os.close(descriptor)
+
+    def _beside(self, source: Path, target: Path) -> Path:
+        """`source`, or its copy on the file system of `target`, where that is another."""
+        if source.parent == target.parent or source.stat().st_dev == target.parent.stat().st_dev:
+            return source
+        import shutil
+
+        copy = target.with_name(source.name)
+        shutil.copyfile(source, copy)
+        with copy.open("rb") as file:
+            os.fsync(file.fileno())
+        source.unlink()
+        return copy
 
     def _sync_folder(self, folder: Path) -> None:
         if sys.platform == "win32":

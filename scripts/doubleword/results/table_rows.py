@@ -108,7 +108,9 @@ class ResultRows:
         if part in TOKENS:
             return OutputColumn(name, f"CAST({sql} AS VARCHAR)", sql, "BIGINT")
         if part == ANSWER and self._vectors:
-            return OutputColumn(name, sql, f"TRY_CAST({sql} AS DOUBLE[])", "DOUBLE[]")
+            numbers = f"TRY_CAST({sql} AS DOUBLE[])"
+            beyond = " OR ".join(f"list_contains({numbers}, CAST('{one}' AS DOUBLE))" for one in ("inf", "-inf"))
+            return OutputColumn(name, sql, f"CASE WHEN NOT ({beyond}) THEN {numbers} END", "DOUBLE[]")
         if prop is not None:
             kind = self._kinds[prop].type
             if self._kinds[prop].is_unseen:
