@@ -91,6 +91,14 @@ def read_sheet(path: Path) -> list[list[Any]]:
     return python_calamine.load_workbook(str(path)).get_sheet_by_index(0).to_python(skip_empty_area=False)
 
 
+def read_cells(path: Path) -> list[list[Any]]:
+    """The header and the rows of a table of any format."""
+    if path.suffix == ".xlsx":
+        return read_sheet(path)
+    rows: list[dict[str, Any]] = [*read_csv(path)] if path.suffix == ".csv" else read_parquet(path)
+    return [list(rows[0]), *(list(row.values()) for row in rows)]
+
+
 # Names
 
 
@@ -235,13 +243,9 @@ def test_a_schema_may_call_its_properties_anything(tmp_path: Path, name: str) ->
     names = ["", " ", 'a"b', 'A"B', "x\0y", "line\nend", "\ud800", "place", "custom_id", "property 0"]
     answer = json.dumps({one: ["\ud800", at] for at, one in enumerate(names)})
     write(tmp_path / name, [result(chat(answer))], dict.fromkeys(names, "text"))
-    cells = {
-        "t.csv": lambda path: list(read_csv(path)[0].items()),
-        "t.parquet": lambda path: list(read_parquet(path)[0].items()),
-        "t.xlsx": lambda path: list(zip(*read_sheet(path), strict=True)),
-    }[name](tmp_path / name)
-    assert [json.loads(cell) for _, cell in cells[3 : 3 + len(names)]] == [["?", at] for at in range(len(names))]
-    assert all(column.strip() for column, _ in cells)
+    header, cells = read_cells(tmp_path / name)
+    assert [json.loads(cell) for cell in cells[3 : 3 + len(names)]] == [["?", at] for at in range(len(names))]
+    assert all(column.strip() for column in header)
 
 
 def test_no_choice_and_no_tool_call_is_dropped(tmp_path: Path) -> None:
@@ -374,11 +378,8 @@ def test_amounts_telephone_numbers_and_dashes_stay(text: str) -> None:
 
 def test_an_empty_answer_in_the_only_column_is_a_row(tmp_path: Path) -> None:
     """A blank line would be none to most readers."""
-    results = [
-        Result("r1", "missing", None, "no row", CHAT),
-        result(chat("a")),
-        Result("r3", "failed", None, "x", CHAT),
-    ]
+    lost = Result("r1", "missing", None, "no row", CHAT)
+    results = [lost, result(chat("a")), lost]
     write(tmp_path / "t.csv", results, columns="answer")
     assert (tmp_path / "t.csv").read_text() == 'answer\n""\na\n""\n'
 
@@ -520,11 +521,7 @@ def test_rows_stand_in_the_order_of_the_requests(tmp_path: Path, name: str, orde
     results = [result(chat(f"a{at}"), custom_id=f"r{at}") for at in asked]
     (said,) = write(tmp_path / name, results, source=tmp_path / "s.csv", columns="x, custom_id, answer")
     assert f"{count - len(asked)} rows of the table were not asked" in said
-    rows: list[list[Any]] = {
-        "t.csv": lambda: [list(row.values()) for row in read_csv(tmp_path / name)],
-        "t.parquet": lambda: [list(row.values()) for row in read_parquet(tmp_path / name)],
-        "t.xlsx": lambda: read_sheet(tmp_path / name)[1:],
-    }[name]()
+    rows = read_cells(tmp_path / name)[1:]
     assert rows == [[f"x{at}", f"r{at}", f"a{at}"] for at in asked]
     assert not (tmp_path / "work").exists()
 
