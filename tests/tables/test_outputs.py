@@ -445,8 +445,8 @@ def test_types_of_a_source_decide_in_a_sheet(tmp_path: Path) -> None:
 
 
 TEXTS = [
-    "=1+1", "=HYPERLINK(\"http://x\")", "http://example.com", "mailto:a@b.c", "<r>x</r>", "<r><t>in</t></r>", "<b>&amp;",
-    "a\x01b", "a\rb", "a\r\nb", "\t=1", " x ", "\n", "_x0041_", "\x7f", "\x85", "'q", "true", "1e5", "é東😀", "{=1}",
+    "=1+1", "=HYPERLINK(\"http://x\")", "http://example.com", "mailto:a@b.c", "<r>x</r>", "<r><t>in</t></r>",
+    "<b>&amp;", "a\x01b", "a\rb", "a\r\nb", "\t=1", " x ", "\n", "_x0041_", "\x7f", "\x85", "'q", "true", "1e5", "é東😀", "{=1}",
 ]  # fmt: skip
 
 

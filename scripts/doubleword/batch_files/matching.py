@@ -29,6 +29,7 @@ from doubleword.tables.relation import Settings
 from doubleword.tables.rows import BadRow, Row
 from doubleword.tables.sources.source import Table
 from doubleword.tables.staged import Staged
+from doubleword.text_encoding import MARK_BYTES, encoding_of
 
 HINT = "join the table that the batch file was made of, or leave --join out"
 BLOCK = 1 << 20
@@ -59,7 +60,7 @@ def reading_settings(record: Record | None, given: Sequence[str], disk: Disk) ->
         return Settings()
     if not _same_kinds(given, record.inputs):
         return replace(Settings(), where=record.settings.where)
-    if record.settings.encoding != Settings.encoding and all(_is_utf8(Path(one), disk) for one in given):
+    if record.settings.encoding != Settings.encoding and all(_tells_encoding(Path(one), disk) for one in given):
         return replace(record.settings, encoding=Settings.encoding)
     return record.settings
 
@@ -68,12 +69,15 @@ def _same_kinds(some: Sequence[str], others: Sequence[str]) -> bool:
     return {suffix(Path(one)) for one in some} == {suffix(Path(one)) for one in others}
 
 
-def _is_utf8(path: Path, disk: Disk) -> bool:
-    """Whether a file is text in UTF-8, as one that was saved anew; a table in another encoding hardly ever is."""
+def _tells_encoding(path: Path, disk: Disk) -> bool:
+    """Whether a file has a byte order mark, or is in UTF-8, which text in another encoding hardly ever is."""
     if disk.size(path) is None:
         return False
     decode = codecs.getincrementaldecoder("utf-8")().decode
     with opened(path, disk) as file:
+        if encoding_of(Settings.encoding, file.read(MARK_BYTES)) != Settings.encoding:
+            return True
+        file.seek(0)
         try:
             while block := file.read(BLOCK):
                 if b"\0" in block:

@@ -249,7 +249,13 @@ class TableOutput:
 
     def _open_source(self, source: Source) -> None:
         settings = reading_settings(source.record, source.given, self._disk)
-        self._table = Table(source.given, settings, self._disk, self._target)
+        try:
+            self._table = Table(source.given, settings, self._disk, self._target)
+        except Failure as failure:
+            if failure.code != "bad_where":
+                raise
+            message = f"the table was changed since the batch file was made of it: {failure.message}"
+            raise Failure(Exit.BAD_INPUT, "join_mismatch", message, HINT) from None
         files = self._table.files
         hashes = hashes_of(files, self._disk)
         self.sources = dict(zip(files, hashes, strict=False))  # none of standard input
