@@ -24,7 +24,7 @@ from doubleword.results.table_rows import ResultRows, added_names, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
 from doubleword.tables.formulas import may_run
-from doubleword.tables.outputs.columns import OutputColumn, selected, selection, source_names
+from doubleword.tables.outputs.columns import OutputColumn, in_milliseconds, selected, selection, source_names
 from doubleword.tables.outputs.matrix import Matrix
 from doubleword.tables.outputs.workbooks import write_workbook
 from doubleword.tables.outputs.writers import Dialect, Rows, write_csv, write_parquet
@@ -274,17 +274,18 @@ class TableOutput:
             return []
         raw = self._wanted.format == "parquet"
         keys = self._keys(self._table.names)
-        return [
-            OutputColumn(
-                name,
-                f'source."{at}"' if not raw else f'CAST(source."{at}" AS VARCHAR)',
-                f'source."{at}"',
-                column.type,
-                key=at in keys,
-                may_be_numbers=bool(self._table.delimiter),  # of CSV, where all is text
-            )
-            for at, (column, name) in enumerate(zip(self._table.columns, self._names.source, strict=True))
-        ]
+        are_times = raw and any(column.type == "TIMESTAMP" for column in self._table.columns)
+        counted = in_milliseconds(self._table.files, self._disk, self._target) if are_times else set()
+        found = []
+        for at, (column, name) in enumerate(zip(self._table.columns, self._names.source, strict=True)):
+            value = text = f'source."{at}"'
+            if raw:
+                text = f"CAST({value} AS VARCHAR)"
+            if column.type == "TIMESTAMP" and column.name in counted:
+                value = f"CAST({value} AS TIMESTAMP_MS)"
+            may_be_numbers = bool(self._table.delimiter)  # of CSV, where all is text
+            found.append(OutputColumn(name, text, value, column.type, at in keys, may_be_numbers))
+        return found
 
     def _keys(self, names: Sequence[str]) -> set[int]:
         """Which columns of the source custom_ids are made of."""
