@@ -220,7 +220,7 @@ class Matching:
         added = self._require_all(found, may_be_more, without)
         numbers = f"(SELECT custom_id, number FROM {found} WHERE custom_id IS NOT NULL)"
         told = [] if unchanged else [one for one in (added, without) if one]
-        return Match(numbers, warnings=tuple(f"{one}: left out of the output" for one in told))
+        return Match(numbers, warnings=tuple(f"{one}; left out of the output" for one in told))
 
     def _asked(self) -> str:
         """SQL of the requests in the batch files: `custom_id`, `digest`, `place`."""
@@ -247,7 +247,7 @@ class Matching:
                 digest = digest_of(request["url"], request["body"])
                 rows.add({"number": row.number, "custom_id": request["custom_id"], "digest": digest})
         sql = rows.sql({"number": "BIGINT", "custom_id": "VARCHAR", "digest": "VARCHAR"})
-        told = f"{without:,} rows of the table give no request, such as {first}" if without else ""
+        told = f"rows of the table that give no request: {without:,}, such as {first}" if without else ""
         return f"(SELECT *, number AS place FROM {sql})", told
 
     def _require_all(self, found: str, may_be_more: bool, without: str) -> str:
@@ -258,7 +258,7 @@ class Matching:
         added = self._target.run(f"SELECT number FROM {found} WHERE custom_id IS NULL ORDER BY number LIMIT 3")
         ((count,),) = self._target.run(f"SELECT count(*) FROM {found} WHERE custom_id IS NULL")
         if not lost and (may_be_more or not added):
-            return f"{count:,} rows of the table were not asked, such as row {added[0][0]}" if added else ""
+            return f"rows of the table that were not asked: {count:,}, such as row {added[0][0]}" if added else ""
         said = []
         if lost:
             said.append(f"no row asks what {', '.join(plain(one[0], 64) for one in lost)} asked")

@@ -334,8 +334,8 @@ class TableOutput:
         unasked = f"{numbers} WHERE number NOT IN (SELECT number FROM {placed} WHERE number IS NOT NULL)"
         ((count, first),) = self._target.run(f"SELECT count(*), min(number) FROM ({unasked})", _refused)
         if count:
-            said = f"{count:,} rows of the table were not asked, such as row {first}: left out of the output"
-            self.warnings.append(said)
+            said = f"rows of the table that were not asked: {count:,}, such as row {first}"
+            self.warnings.append(f"{said}; left out of the output")
 
 
 def _refused(said: str) -> Failure:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,10 @@ class Database:
                 yield rows
         except self._error as error:
             raise self._told(error, refused) from error
+        except RuntimeError as error:  # what becomes of the exception that a signal raises
+            if "interrupted" in str(error):
+                raise KeyboardInterrupt from None
+            raise
 
     def copy(self, query: str, path: Path, options: str, refused: Refusal) -> None:
         """Write what `query` gives to a file; raises as `run`."""
@@ -87,17 +92,24 @@ class Database:
 
     def _patiently(self, work: Callable[[], list[tuple[Any, ...]]], refused: Refusal | None) -> list[tuple[Any, ...]]:
         """Do `work`. To sort long rows may take more memory than usual: then again, slower, and with all there is."""
-        for setting in ("SET threads = 1", "RESET memory_limit"):
+        for setting in ("SET threads = 1", "RESET memory_limit", None):
             try:
-                return work()
-            except self._memory_error:
-                self._connection.execute(setting)
+                return self._interruptibly(work)
             except self._error as error:
-                raise self._told(error, refused) from error
-        try:
-            return work()
-        except self._error as error:
-            raise self._told(error, refused) from error
+                if setting is None or not isinstance(error, self._memory_error):
+                    raise self._told(error, refused) from error
+            self._connection.execute(setting)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _interruptibly(self, work: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        """Do `work` beside, as DuckDB hears no signal while it works."""
+        with ThreadPoolExecutor(1) as beside:
+            doing = beside.submit(work)
+            try:
+                return doing.result()
+            except KeyboardInterrupt:
+                self._connection.interrupt()
+                raise
 
     def columns(self, query: str, refused: Refusal | None = None) -> list[tuple[str, str]]:
         """The names and DuckDB's types of what `query` gives."""
