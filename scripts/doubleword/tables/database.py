@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from doubleword.failure import Exit, Failure, plain
 
 MEMORY = "300MB"
 ROWS_AT_ONCE = 2048
+INTERRUPT_S = 0.05  # between two attempts
 # What the disk may say while a table is written; a user's file was opened before DuckDB reads it.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EACCES)
 
+T = TypeVar("T")
 Refusal = Callable[[str], Failure]
 
 
@@ -42,12 +45,20 @@ class Database:
             "autoinstall_known_extensions": "false",
         }
         self._connection = duckdb.connect(config=settings)
+        self._beside = ThreadPoolExecutor(1)
+        self._idle = threading.Event()
+        self._idle.set()
+        self._over = False
         self._connection.execute("SET TimeZone = 'UTC'")
 
     def __enter__(self) -> Database:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
+        self._beside.shutdown(wait=False, cancel_futures=True)
+        while not self._idle.wait(INTERRUPT_S):
+            self._connection.interrupt()
         self._connection.close()
 
     def allow(self, megabytes: int) -> None:
@@ -75,15 +86,11 @@ class Database:
     ) -> Iterator[list[tuple[Any, ...]]]:
         """As `run`, some thousand rows at a time; a reading ends where another statement is run."""
         try:
-            found = self._connection.execute(sql, values)
-            while rows := found.fetchmany(ROWS_AT_ONCE):
+            found = self._interruptibly(lambda: self._connection.execute(sql, values))
+            while rows := self._interruptibly(lambda: found.fetchmany(ROWS_AT_ONCE)):
                 yield rows
         except self._error as error:
             raise self._told(error, refused) from error
-        except RuntimeError as error:  # what becomes of the exception that a signal raises
-            if "interrupted" in str(error):
-                raise KeyboardInterrupt from None
-            raise
 
     def copy(self, query: str, path: Path, options: str, refused: Refusal) -> None:
         """Write what `query` gives to a file; raises as `run`."""
@@ -101,15 +108,19 @@ class Database:
             self._connection.execute(setting)
         raise AssertionError("the last attempt returns or raises")
 
-    def _interruptibly(self, work: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
-        """Do `work` beside, as DuckDB hears no signal while it works."""
-        with ThreadPoolExecutor(1) as beside:
-            doing = beside.submit(work)
+    def _interruptibly(self, work: Callable[[], T]) -> T:
+        """Do `work` beside, as DuckDB hears no signal while it works; `__exit__` ends it where one came."""
+
+        def doing() -> T:
+            self._idle.clear()
             try:
-                return doing.result()
-            except KeyboardInterrupt:
-                self._connection.interrupt()
-                raise
+                if self._over:
+                    raise KeyboardInterrupt
+                return work()
+            finally:
+                self._idle.set()
+
+        return self._beside.submit(doing).result()
 
     def columns(self, query: str, refused: Refusal | None = None) -> list[tuple[str, str]]:
         """The names and DuckDB's types of what `query` gives."""
