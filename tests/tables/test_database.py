@@ -96,8 +96,8 @@ def test_a_signal_ends_a_query_at_once(tmp_path: Path, work: str, number: signal
     """One that would go on for hours: exit 7, as for any other work, and nothing is left."""
     code = ENDLESS.replace("SCRIPTS", repr(str(SCRIPTS))).replace("WORK", WORKS[work])
     words = [sys.executable, "-c", code]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, cwd=tmp_path, text=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=tmp_path, text=True, stdout=pipe, stderr=pipe) as process:
         assert process.stderr is not None
         while (line := process.stderr.readline()) and line != "begun\n":
             pass
