@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.door import Result, call_door, run_door
@@ -137,7 +138,7 @@ def test_any_table_becomes_any_table(engine: RunningEngine, folder: Path, source
     ask = ["--input", source, *ASK[2:]]
     assert door(engine, "run_batch", output, *ask, "--columns", "title, answer", cwd=folder).code == 0
     if output == "out.csv":
-        found = [list(row.values()) for row in rows(folder / output)]
+        found: list[list[Any]] = [list(row.values()) for row in rows(folder / output)]
     elif output == "out.parquet":
         found = [list(row.values()) for row in pyarrow.parquet.read_table(folder / output).to_pylist()]
     else:
