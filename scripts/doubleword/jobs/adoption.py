@@ -241,7 +241,7 @@ class Adoption:
         """The batch file as the job records it: the user's own, or the server's copy, put in its place."""
         if copy.use is None:
             try:
-                self._disk.add(copy.scratch, place)
+                self._disk.add(copy.scratch, self._disk.target(place))
             except FileExistsError:
                 if sha256_of(place, self._disk) != made.sha256:  # else a run that was cut off left it
                     if not asks_the_same(place, copy.scratch, self._disk):

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.door import Result, call_door, run_door
@@ -103,6 +104,47 @@ def test_other_arguments_are_another_job(engine: RunningEngine, folder: Path) ->
     assert (refused.code, refused.json["error"]["code"]) == (2, "other_requests")
     assert sorted(folder.iterdir()) == before
     assert len(engine.call("GET", "/batches").json()["data"]) == 1
+
+
+@pytest.mark.parametrize("more", [["--bom"], ["--columns", "title, genre=answer"]])
+def test_another_look_of_the_output_is_no_repetition(engine: RunningEngine, folder: Path, more: list[str]) -> None:
+    """The output is there already; with --force it is written anew, and nothing is paid twice."""
+    assert door(engine, "run_batch", "out.csv", *ASK, cwd=folder).code == 0
+    before = (folder / "out.csv").read_bytes()
+    refused = door(engine, "run_batch", "out.csv", *ASK, *more, cwd=folder)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "output_exists")
+    assert (folder / "out.csv").read_bytes() == before
+    assert door(engine, "run_batch", "out.csv", *ASK, *more, "--force", cwd=folder).code == 0
+    assert (folder / "out.csv").read_bytes() != before
+    assert engine.upstream.count() == 3
+
+
+@pytest.mark.parametrize("source", ["t.csv", "parts", "parts/*.csv", "t.json", "t.xlsx"])
+@pytest.mark.parametrize("output", ["out.csv", "out.parquet", "out.xlsx"])
+def test_any_table_becomes_any_table(engine: RunningEngine, folder: Path, source: str, output: str) -> None:
+    """One row for each of the input, in its order, whatever it is made of."""
+    import pyarrow.parquet
+    import python_calamine
+    import xlsxwriter
+
+    titles = ["Toy Story", "Alien, the first", "Heat"]
+    (folder / "parts").mkdir()
+    for title in titles:
+        (folder / "parts" / f"{titles.index(title)}.csv").write_text(f'id,title\n1,"{title}"\n')
+    (folder / "t.json").write_text(json.dumps([{"id": 1, "title": title} for title in titles]))
+    with xlsxwriter.Workbook(str(folder / "t.xlsx")) as book:
+        sheet = book.add_worksheet()
+        for number, title in enumerate(["title", *titles]):
+            sheet.write_row(number, 0, ["id" if title == "title" else number, title])
+    ask = ["--input", source, *ASK[2:]]
+    assert door(engine, "run_batch", output, *ask, "--columns", "title, answer", cwd=folder).code == 0
+    if output == "out.csv":
+        found: list[list[Any]] = [list(row.values()) for row in rows(folder / output)]
+    elif output == "out.parquet":
+        found = [list(row.values()) for row in pyarrow.parquet.read_table(folder / output).to_pylist()]
+    else:
+        found = python_calamine.load_workbook(str(folder / output)).get_sheet_by_index(0).to_python()[1:]
+    assert found == [[title, f"answer to: Genre of {title}?"] for title in titles]
 
 
 def test_failures_are_in_the_table_with_their_cause(engine: RunningEngine, folder: Path) -> None:
