@@ -9,6 +9,7 @@ import pydoc_data.topics
 import struct
 import zlib
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from doubleword.engine.models.model import BundledModels, _weights
 from doubleword.failure import Exit, Failure
-from doubleword.pricing.estimate import METHOD, Estimate, Price, Prices, Total, estimate, load_prices
+from doubleword.pricing.estimate import METHOD, Estimate, Total, estimate
 from doubleword.pricing.image_tokens import image_tokens
+from doubleword.pricing.prices import Price, Prices, load_prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, text_tokens
 from doubleword.system import Disk
 
@@ -29,12 +31,12 @@ CHAT = "/v1/chat/completions"
 DISK = Disk()
 TABLE = Prices(
     {
-        (model, window): Price(model, window, given, answered, "https://example.org/prices", "2026-11-22")
+        (model, window): Price(model, window, Decimal(given), Decimal(answered), "https://example.org", "2026-11-22")
         for model, window, given, answered in [
-            ("cheap", "24h", 1.0, 10.0),
-            ("cheap", "1h", 2.0, 20.0),
-            ("dear", "24h", 100.0, 1000.0),
-            ("free", "24h", 0.0, 0.0),
+            ("cheap", "24h", 1, 10),
+            ("cheap", "1h", 2, 20),
+            ("dear", "24h", 100, 1000),
+            ("free", "24h", 0, 0),
         ]
     }
 )
@@ -544,7 +546,7 @@ def test_the_shorter_window_is_never_cheaper_in_the_bundled_table() -> None:
     prices = load_prices(None, DISK).prices
     for (model, window), price in prices.items():
         if window == "24h":
-            fast = prices[model, "1h"]
+            fast = prices.get((model, "1h"), price)
             assert fast.input_usd >= price.input_usd
             assert fast.output_usd >= price.output_usd
 
@@ -556,7 +558,7 @@ def test_the_embedded_engine_is_free() -> None:
         for window in ("24h", "1h"):
             price = prices.find(model, window)
             assert price is not None
-            assert (price.input_usd, price.output_usd) == (0, 0)
+            assert not price.input_usd and not price.output_usd
 
 
 def test_own_prices_replace_bundled_ones_and_leave_the_others(tmp_path: Path) -> None:
@@ -567,7 +569,7 @@ def test_own_prices_replace_bundled_ones_and_leave_the_others(tmp_path: Path) ->
     prices, bundled = load_prices(path, DISK), load_prices(None, DISK)
     changed = prices.find("openai/gpt-oss-20b", "24h")
     assert changed is not None
-    assert (changed.input_usd, changed.output_usd, changed.date) == (7, 8, "2027-01-01")
+    assert (int(changed.input_usd), int(changed.output_usd), changed.date) == (7, 8, "2027-01-01")
     assert prices.find("openai/gpt-oss-20b", "1h") == bundled.find("openai/gpt-oss-20b", "1h")
     assert prices.find("Qwen/Qwen3.5-9B", "24h") == bundled.find("Qwen/Qwen3.5-9B", "24h")
     assert prices.templates == bundled.templates

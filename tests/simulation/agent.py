@@ -37,7 +37,7 @@ from doubleword.commands import run_batch as whole_job
 from doubleword.failure import Exit, Failure
 from doubleword.jobs import submission
 from doubleword.jobs import watching as watch
-from doubleword.pricing import estimate as pricing
+from doubleword.pricing import prices as pricing
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.change import Change
 from doubleword.request_lines.checker import Checker

@@ -27,9 +27,20 @@ class _Choice(Struct):
     finish_reason: str
 
 
+class _OfPrompt(Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _OfCompletion(Struct):
+    reasoning_tokens: int | None = None
+
+
 class _Tokens(Struct):
     prompt_tokens: int
     completion_tokens: int
+    prompt_tokens_details: _OfPrompt | None = None
+    completion_tokens_details: _OfCompletion | None = None
 
 
 class _Body(Struct):
@@ -83,5 +94,10 @@ def _of_chat(raw: bytes) -> UsualLine | None:
     if message.refusal or message.tool_calls or message.function_call:
         return None
     if not (0 <= tokens.prompt_tokens < MOST_TOKENS and 0 <= tokens.completion_tokens < MOST_TOKENS):
+        return None
+    given, made = tokens.prompt_tokens_details, tokens.completion_tokens_details
+    if given is not None and (given.cache_write_tokens or not 0 <= (given.cached_tokens or 0) < MOST_TOKENS):
+        return None
+    if made is not None and not 0 <= (made.reasoning_tokens or 0) < MOST_TOKENS:
         return None
     return line

@@ -23,10 +23,12 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.job_file import JobFile, Written, locked, resolve
+from doubleword.jobs.cost_limit import asked_models, behind, prices_of
+from doubleword.jobs.job_file import JobFile, Written, locked, require_files, resolve
 from doubleword.jobs.watching import look, older_than_retry
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
-from doubleword.pricing.bill import Estimated, bill, estimated
+from doubleword.pricing.bill import Asking, bill_of
+from doubleword.pricing.estimate import Estimated, estimated
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
 from doubleword.results.reading import Asked
@@ -161,6 +163,9 @@ class Delivery:
         it is replaced without asking only where there is no table beside it.
         """
         disk, force = self._system.disk, self._args.force
+        if self._store is not None:
+            require_files(self._store)
+            self._remarks += behind(self._store.job, disk)
         if self.history is not None:
             refuse_existing(self.history, disk, force)
         schemas = Schemas(disk, read_schema(self._schema, disk) if self._schema is not None else None)
@@ -185,7 +190,9 @@ class Delivery:
             written = [one for one in (file, history, ids, errors) if one is not None]
             for one in written:
                 one.finish()
-            answer = self._answer(collector, asked, errors is not None, schemas, expected.result())
+            answer = self._answer(
+                collector, asked, errors is not None, schemas, self._bill(api, collector, asked, expected.result())
+            )
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, answer)
         if errors is None:
@@ -312,7 +319,7 @@ class Delivery:
     # The answer
 
     def _answer(
-        self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, expected: Estimated | None
+        self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, bill: dict[str, Any]
     ) -> dict[str, Any]:
         total = self._store.job.requests if self._store is not None else collector.tally.total
         warnings = [*remarks(collector, schemas, self._retry), *self._remarks]
@@ -320,9 +327,18 @@ class Delivery:
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
             **summary(collector, asked, total, self._retry),
-            **bill(collector.usage, self._window(asked), expected, self._system.disk),
+            **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
+
+    def _bill(self, api: Api, collector: Collector, asked: list[Asked], expected: Estimated | None) -> dict[str, Any]:
+        job, disk = self._store.job if self._store is not None else None, self._system.disk
+        batches = [batch for one in asked for batch in one.batches]
+        models = asked_models(job, batches, expected.models if expected is not None else ())
+        asking = Asking(api, job.id if job is not None else "", self._system)
+        local, prices = job is not None and job.local is not None, prices_of(job, disk)
+        window = self._window(asked)
+        return bill_of(batches, collector.usage, models, window, prices, None if local else asking, expected)
 
     def _window(self, asked: list[Asked]) -> str:
         windows = {batch.window for one in asked for batch in one.batches}
@@ -335,7 +351,8 @@ class Delivery:
         paths = [one.path for one in asked if one.path is not None]
         if not paths or len(paths) < len(asked):
             return None
-        return estimated(paths, self._window(asked), self._system.disk)
+        prices = prices_of(self._store.job if self._store is not None else None, self._system.disk)
+        return estimated(paths, self._window(asked), self._system.disk, prices)
 
     def _judged(self, answer: dict[str, Any]) -> dict[str, Any]:
         """`answer` when everything succeeded; Failure 6 or 7 that carries it otherwise."""

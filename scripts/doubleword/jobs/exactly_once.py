@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,11 +40,18 @@ Said = TypeVar("Said")
 class Submission:
     """Brings every intended batch of one job to the state "created".
 
-    `note` receives facts the user should see, `sent` the number of bytes just sent.
+    `note` receives facts the user should see, `sent` the number of bytes just sent. `approve` is asked once all files
+    of batches that cost nothing yet are uploaded; where it raises, they are deleted again and no batch is made.
     """
 
     def __init__(
-        self, store: JobFile, api: Api, system: System, note: Callable[[str], None], sent: Callable[[int], None]
+        self,
+        store: JobFile,
+        api: Api,
+        system: System,
+        note: Callable[[str], None],
+        sent: Callable[[int], None],
+        approve: Callable[[Sequence[Intended]], None] | None = None,
     ) -> None:
         self._store = store
         self._api = api
@@ -52,6 +59,7 @@ class Submission:
         self._saving = system.lock()  # the job file is written by one at a time, and shows each batch as it stands
         self._note = _in_turn(note, self._saving)
         self._sent = _in_turn(sent, self._saving)
+        self._approve = approve
         self._uploaded_again: set[str] = set()
         self._uploaded_at: dict[str, float] = {}
 
@@ -60,10 +68,30 @@ class Submission:
         stays away. What is under way then for other batches is brought to its end, and no other is begun.
         """
         waiting = [one for one in self._store.job.batches if one.state != "created"]
+        unpaid = [one for one in waiting if one.state != "creating"]
         try:
+            if self._approve is not None and unpaid:
+                unsent = [one for one in unpaid if one.state != "uploaded"]
+                self._system.together([functools.partial(self._upload, one) for one in unsent], AT_ONCE)
+                self._require_approval(unpaid, self._approve)
             self._system.together([functools.partial(self._bring, one) for one in waiting], AT_ONCE)
         except KeyboardInterrupt:
             self._saving.__enter__()  # for good: nothing is written any more, and so nothing is begun
+            raise
+
+    def _require_approval(self, ones: Sequence[Intended], approve: Callable[[Sequence[Intended]], None]) -> None:
+        """Ask for it; where it is refused, leave no file on the server, and the batches planned."""
+        try:
+            approve(ones)
+        except Failure:
+            for one in ones:
+                try:
+                    self._api.delete_file(one.file_id or "")
+                except ApiError as error:
+                    self._note(f"{plain(one.input.path)} stays on the server as {one.file_id}: {error.sentence}")
+                else:
+                    one.file_id = None
+                    self._finish(one, "planned")
             raise
 
     def _bring(self, one: Intended) -> None:
@@ -78,6 +106,7 @@ class Submission:
 
     def _upload(self, one: Intended) -> None:
         """planned or uploading -> uploaded; a file that is on the server under our key is adopted."""
+        one.tries = 0
         name = f"{Path(one.input.path).stem[:60]}-{one.key}.jsonl"
         doing = f"uploading {plain(one.input.path)}"
         if one.state == "uploading":  # an earlier run never learnt the outcome

@@ -17,6 +17,7 @@ from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
+from doubleword.server.objects import MIXED
 from doubleword.system import Disk
 
 VERSION = 1
@@ -73,6 +74,17 @@ class Intended:
     retries: list[Retry] = field(default_factory=list)
     left: int = 0
     change: dict[str, Any] | None = None
+    models: list[str] | None = None
+
+    def asked_model(self, told: str) -> str:
+        """The one model that all its requests ask for, as `told` by the server, or noted when they were submitted or
+        changed; empty where there are several, or nobody knows.
+        """
+        if told and told != MIXED:
+            return told
+        if self.models:
+            return self.models[0] if len(self.models) == 1 else ""
+        return str((self.change or {}).get("model", ""))
 
 
 @dataclass
@@ -95,7 +107,9 @@ class Written:
 class Job:
     """A job: batch files, the batches intended for them on one server, and the results written so far.
 
-    `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`.
+    `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`. `tariff` is what the
+    server charges for models that the price table has not, or not right: by model and window, USD per million tokens in
+    and out. `files_deleted` says that its files were deleted from the server.
     """
 
     id: str
@@ -107,6 +121,8 @@ class Job:
     files: list[InputFile]
     batches: list[Intended]
     results: list[Written] = field(default_factory=list)
+    tariff: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    files_deleted: bool = False
 
     @property
     def requests(self) -> int:
@@ -117,6 +133,16 @@ class Job:
     def submitted(self) -> bool:
         """Whether every intended batch is known to exist."""
         return all(one.state == "created" for one in self.batches)
+
+    @property
+    def answer_tokens(self) -> float | None:
+        """How many tokens its answers took on average; None where no results of it were written."""
+        for one in reversed(self.results):
+            counts, usage = one.answer.get("counts", {}), one.answer.get("usage", {})
+            answers = counts.get("succeeded", 0) + one.answer.get("answers", {}).get("invalid", 0)
+            if answers and usage.get("completion_tokens"):
+                return float(usage["completion_tokens"]) / int(answers)
+        return None
 
 
 class JobFile:
@@ -213,6 +239,24 @@ def resolve(names: list[str], disk: Disk) -> tuple[JobFile | None, list[str]]:
     return None, names
 
 
+def like(name: str, disk: Disk) -> float:
+    """How many tokens the answers of another job took on average; raises Failure (2) where it has none yet."""
+    store, _ = resolve([name], disk)
+    if store is None or store.job.answer_tokens is None:
+        message = f"{plain(name)} is no job whose results were fetched, so its answers have no known length"
+        raise Failure(Exit.BAD_INPUT, "no_sample", message, "fetch_results.py JOB first, or leave --like out")
+    return store.job.answer_tokens
+
+
+def require_files(store: JobFile) -> None:
+    """Raise Failure (4) where the job's files were deleted from the server, so that nothing can be read there."""
+    if store.job.files_deleted:
+        message = (
+            f"the files of the job {plain(store.path)} were deleted from the server; what was fetched is all there is"
+        )
+        raise Failure(Exit.NOT_FOUND, "files_deleted", message, "asking the requests again is a new, paid job")
+
+
 def _damaged(path: Path, why: str) -> Failure:
     return Failure(
         Exit.BAD_INPUT,
@@ -242,6 +286,8 @@ def _job(value: dict[str, Any]) -> Job:
         files=files,
         batches=batches,
         results=[_written(one) for one in _list(value["results"])],
+        tariff=dict(value.get("tariff", {})),  # these two are not in older job files
+        files_deleted=bool(value.get("files_deleted")),
     )
 
 
@@ -263,8 +309,9 @@ def _intended(value: dict[str, Any], files: int) -> Intended:
         file_id=None if value["file_id"] is None else _text(value["file_id"]),
         batch_id=None if value["batch_id"] is None else _text(value["batch_id"]),
         retries=[Retry(_number(r["at"]), _text(r["state"]), dict(r["before"])) for r in _list(value["retries"])],
-        left=_count(value.get("left", 0)),  # these two are not in older job files
+        left=_count(value.get("left", 0)),  # these three are not in older job files
         change=None if value.get("change") is None else dict(value["change"]),
+        models=None if value.get("models") is None else [_text(one) for one in _list(value["models"])],
     )
     if one.state not in STATES or one.file >= files or not one.key:
         raise ValueError("a batch is not as it should be")

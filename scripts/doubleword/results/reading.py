@@ -90,8 +90,8 @@ class Reading:
     """What the batches of one batch file showed: the best row for each custom_id, with `past` all of them by batch.
 
     `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
-    `unreadable` counts lines that do not say whose they are; `remarks` tell of answers that are good all the same, and
-    `lengths` which lengths vectors had, each with the custom_id of the first.
+    `unreadable` counts lines that do not say whose they are; `usage` has the tokens of each batch; `remarks` tell of
+    answers that are good all the same, `lengths` which lengths vectors had, each with the custom_id of the first.
     """
 
     rows: dict[str, Row] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Reading:
     several: dict[str, list[Row]] = field(default_factory=dict)
     over: bool = True
     unreadable: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: dict[str, Usage] = field(default_factory=dict)
     remarks: Remarks = field(default_factory=Remarks)
     lengths: dict[int, str] = field(default_factory=dict)
 
@@ -179,7 +179,7 @@ class Reader:
         if not (batch.terminal and whole) and not self._partial:
             raise _rows_missing(batch, shown.lines)
         reading.unreadable += shown.unreadable
-        reading.usage.include(shown.usage)
+        reading.usage[batch.id] = shown.usage
         reading.remarks.include(shown.remarks)
         reading.lengths = {**shown.lengths, **reading.lengths}
         reading.several.update(shown.several)
@@ -247,7 +247,7 @@ class _Into:
                 self._keep_judged(raw, lines.cut, shown, seen)
             return
         usual, pack, add, rows = self._usual, self._pack_usual, self._spool.add, shown.rows
-        model, prompt, completion = "", 0, 0
+        model, answers, prompt, completion, cached, reasoning = "", 0, 0, 0, 0, 0
         for raw in lines.raws:
             found = usual(raw)
             if found is None or found.custom_id in rows or not found.id:
@@ -257,12 +257,18 @@ class _Into:
             seen.add((found.id, found.custom_id))
             body = found.response.body
             if body.model != model:
-                shown.usage.count(model, prompt, completion)
-                model, prompt, completion = body.model, 0, 0
-            prompt += body.usage.prompt_tokens
-            completion += body.usage.completion_tokens
+                shown.usage.count(model, answers, prompt, completion, cached, reasoning)
+                model, answers, prompt, completion, cached, reasoning = body.model, 0, 0, 0, 0, 0
+            tokens = body.usage
+            answers += 1
+            prompt += tokens.prompt_tokens
+            completion += tokens.completion_tokens
+            if tokens.prompt_tokens_details is not None:
+                cached += tokens.prompt_tokens_details.cached_tokens or 0
+            if tokens.completion_tokens_details is not None:
+                reasoning += tokens.completion_tokens_details.reasoning_tokens or 0
             rows[found.custom_id] = add(pack(found) if pack is not None else raw.strip())
-        shown.usage.count(model, prompt, completion)
+        shown.usage.count(model, answers, prompt, completion, cached, reasoning)
 
     def _keep_judged(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         judged = result_lines.judge(raw, self._endpoint)
