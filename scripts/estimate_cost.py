@@ -47,11 +47,9 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     from doubleword.system import Disk
 
     disk = Disk()
-    sample = like(args.like, disk) if args.like else None
-    total = total_of(args.files, disk, load_prices(args.prices, disk), sample)
+    total = total_of(args.files, disk, load_prices(args.prices, disk), like(args.like, disk) if args.like else None)
     both = {window: total.estimate(window) for window in WINDOWS}
-    asked = [both[window] for window in ([args.window] if args.window else WINDOWS)]
-    found = asked[0]
+    found, *others = [both[window] for window in ([args.window] if args.window else WINDOWS)]
     compared = {window: {"cost_usd": one.cost_usd, "ceiling_usd": one.ceiling_usd} for window, one in both.items()}
     return {
         "requests": found.requests,
@@ -74,7 +72,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
             }
             for price in found.prices
         ],
-        "warnings": list(dict.fromkeys(warning for one in asked for warning in one.warnings)),
+        "warnings": list(dict.fromkeys(warning for one in (found, *others) for warning in one.warnings)),
     }
 
 

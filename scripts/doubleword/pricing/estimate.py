@@ -136,9 +136,10 @@ class Total:
         model = body["model"]
         if not isinstance(model, str) or not isinstance(url, str):
             raise TypeError(model)
-        prompt = Prompt(url, body, self._prices.templates.get(model, Template()))
+        template = self._prices.templates.get(model, Template())
+        prompt = Prompt(url, body, template)
         most_answer = _most_answer(url, body)
-        expected, source = self._lengths.of(url, body, prompt.tokens)
+        expected, source = self._lengths.of(url, body, prompt.tokens, template.schema_factor)
         if url != EMBEDDINGS:
             self._sources[source] += 1
         sums = self._models.setdefault(model, _Sums())

@@ -103,7 +103,8 @@ def _table(path: Path, disk: Disk) -> Prices:
         for model, entry in content["models"].items():
             found.update({(model, price.window): price for price in _of_model(model, entry, sources)})
             if added := entry.get("template_tokens"):
-                templates[model] = Template(int(added.get("always", 0)), int(added.get("without_system", 0)))
+                always, without_system = (int(added.get(name, 0)) for name in ("always", "without_system"))
+                templates[model] = Template(always, without_system, float(added.get("schema_factor", 1)))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         form = '{"sources": {"mine": {"page": "…", "date": "2026-11-22"}}, '
         form += '"models": {"MODEL": {"source": "mine", "24h": [0.05, 0.20]}}}'

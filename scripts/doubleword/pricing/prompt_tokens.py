@@ -66,10 +66,14 @@ DEAREST_WRITE = Decimal(3)
 
 @dataclass(frozen=True)
 class Template:
-    """What a model's chat template adds of its own, in tokens: always, and where there is no system message."""
+    """What a model's chat template adds of its own, in tokens: always, and where there is no system message.
+
+    `schema_factor` is how many times the usual tokens its answers take where a schema determines them.
+    """
 
     always: int = 0
     without_system: int = 0
+    schema_factor: float = 1.0
 
 
 class Prompt:
