@@ -185,6 +185,33 @@ def test_a_retry_by_the_server_is_on_the_bill_once(till: Till) -> None:
     assert (exactly(fetched["cost_usd"]), fetched["cost_source"]) == (till.ledger(), "billed")
 
 
+def test_what_a_retry_would_cost_is_said_before(till: Till) -> None:
+    """For the requests that are asked again, by the model that would be asked; answers as long as those that came."""
+    till.engine.upstream.fail("1", 400)
+    till.submit(requests=100)
+    failed = till.fetch()["counts"]["failed"]
+    dry, other = (
+        till.run("retry_failed", "a.job.json", "--only", "failed", "--dry-run", *words).json
+        for words in ([], ["--model", OTHER])
+    )
+    assert (dry["batches"][0]["status"], dry["requests"]) == (f"{failed} to retry", failed)
+    assert 0 < dry["cost_usd"] < other["cost_usd"] < other["realtime_usd"] and other["cost_usd"] < other["ceiling_usd"]
+    assert "as long as earlier ones" in dry["method"]
+    assert till.run("retry_failed", "a.job.json", "--dry-run").json["cost_usd"] == dry["cost_usd"]
+
+
+def test_an_estimate_learns_from_another_job(till: Till) -> None:
+    """Once its results were fetched: three tokens an answer here, where the rule says as many as the prompt has."""
+    till.submit()
+    words = ["estimate_cost", "a.jsonl", "--like", "a.job.json"]
+    early = call_door(*words, cwd=till.folder)
+    assert (early.code, early.json["error"]["code"]) == (2, "no_sample")
+    till.fetch()
+    found = call_door(*words, cwd=till.folder).json
+    assert found["assumed_completion_tokens"] == 3 * 6 and "as long as earlier ones" in found["method"]
+    assert found["cost_usd"] < found["realtime_usd"] and found["cost_usd"] < found["ceiling_usd"]
+
+
 @pytest.mark.parametrize("batches", [1, 3])
 def test_poll_tells_the_bill_without_results(till: Till, batches: int) -> None:
     """In the end, or asked for; of many batches from one list. Nothing is downloaded."""

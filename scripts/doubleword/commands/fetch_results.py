@@ -23,11 +23,10 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import asked_models, behind, prices_of
+from doubleword.jobs.cost_limit import behind, bill_of, prices_of
 from doubleword.jobs.job_file import JobFile, Written, locked, require_files, resolve
 from doubleword.jobs.watching import look, older_than_retry
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
-from doubleword.pricing.bill import Asking, bill_of
 from doubleword.pricing.estimate import Estimated, estimated
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
@@ -190,9 +189,10 @@ class Delivery:
             written = [one for one in (file, history, ids, errors) if one is not None]
             for one in written:
                 one.finish()
-            answer = self._answer(
-                collector, asked, errors is not None, schemas, self._bill(api, collector, asked, expected.result())
-            )
+            batches = [batch for one in asked for batch in one.batches]
+            told = (self._window(asked), self._system, expected.result(), collector.usage)
+            bill = bill_of(api, self._store, batches, *told)
+            answer = self._answer(collector, asked, errors is not None, schemas, bill)
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, answer)
         if errors is None:
@@ -330,15 +330,6 @@ class Delivery:
             **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
-
-    def _bill(self, api: Api, collector: Collector, asked: list[Asked], expected: Estimated | None) -> dict[str, Any]:
-        job, disk = self._store.job if self._store is not None else None, self._system.disk
-        batches = [batch for one in asked for batch in one.batches]
-        models = asked_models(job, batches, expected.models if expected is not None else ())
-        asking = Asking(api, job.id if job is not None else "", self._system)
-        local, prices = job is not None and job.local is not None, prices_of(job, disk)
-        window = self._window(asked)
-        return bill_of(batches, collector.usage, models, window, prices, None if local else asking, expected)
 
     def _window(self, asked: list[Asked]) -> str:
         windows = {batch.window for one in asked for batch in one.batches}

@@ -13,10 +13,9 @@ from typing import Any
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import asked_models, prices_of
+from doubleword.jobs.cost_limit import bill_of, prices_of
 from doubleword.jobs.job_file import JobFile, resolve
 from doubleword.jobs.watching import older_than_retry, remarks, status_of, watch
-from doubleword.pricing.bill import Asking, bill_of
 from doubleword.pricing.estimate import estimated
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -61,15 +60,12 @@ def _bill(api: Api, batches: Sequence[Batch], store: JobFile | None, system: Sys
     job = store.job if store is not None else None
     if job is not None and job.local is not None:
         return {}
-    windows, prices = {one.window for one in batches}, prices_of(job, system.disk)
+    windows, expected = {one.window for one in batches}, None
     window = job.window if job is not None else windows.pop() if len(windows) == 1 else ""
-    expected = None
     with contextlib.suppress(Failure):  # a batch file that is gone, or was changed
         files = [store.input_path(one) for one in store.job.files] if store is not None else []
-        expected = estimated(files, window, system.disk, prices) if files else None
-    models = asked_models(job, batches, expected.models if expected is not None else ())
-    asking = Asking(api, job.id if job is not None else "", system, wait_s)
-    return bill_of(batches, None, models, window, prices, asking, expected)
+        expected = estimated(files, window, system.disk, prices_of(job, system.disk)) if files else None
+    return bill_of(api, store, batches, window, system, expected, None, wait_s)
 
 
 def report(

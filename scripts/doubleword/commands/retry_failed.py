@@ -130,10 +130,11 @@ class Retrial:
             message = f"an attempt with other changes ({plain(unsent[0].change, 120)}) is planned and not submitted yet"
             hint = f"{script('retry_failed.py')} {quoted(self._store.path)} submits it as it was planned"
             raise Failure(Exit.BAD_INPUT, "attempt_planned", message, hint)
+        unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
         if dry_run:
-            return report(self._store, {}, resumed=True)
+            total = total_of(unasked, self._system.disk, prices_of(self._store.job, self._system.disk))
+            return {**report(self._store, {}, resumed=True), **total.forecast(self._store.job.window)}
         with self._withdrawing():
-            unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
             self._require_cost(unasked, max_cost)
             return carry_out(self._store, self._api, self._system, self._progress, True, max_cost)
 
@@ -142,11 +143,7 @@ class Retrial:
     ) -> dict[str, Any]:
         """Let the server retry, where it has a retry and the batch holds all that is open; attempts for the rest."""
         if dry_run or not wanting:
-            statuses = {
-                batch.id: f"{one.left + one.input.requests - batch.completed} to retry" for one, batch in wanting
-            }
-            keys = report(self._store, statuses, resumed=not wanting)
-            return {**keys, **self._share(wanting)} if wanting else keys
+            return self._by_attempts([], [one for one, _ in wanting], True, max_cost)
         self._require_cost([], max_cost)  # what the server runs again is in the ceiling of what was asked
         self._store.job.results.clear()  # what was delivered is no longer the last word
         asked = [one for one, batch in wanting if not one.left and self._server.asked(one, batch)]
@@ -228,18 +225,6 @@ class Retrial:
             for line in self._attempts.lines(one, owed[one.key], self._wanted.change):
                 total.add(request_of(line))
         return total.forecast(job.window)
-
-    def _share(self, wanting: list[tuple[Intended, Batch]]) -> dict[str, Any]:
-        """What the server's own retry would cost: of the whole batch files, by the number of requests; the most is that
-        of all of them.
-        """
-        job, disk = self._store.job, self._system.disk
-        paths = [self._store.input_path(one.input) for one, _ in wanting]
-        whole = total_of(paths, disk, prices_of(job, disk), job.answer_tokens).forecast(job.window)
-        share = sum(one.input.requests - batch.completed for one, batch in wanting) / whole["requests"]
-        counts = {name: round(share * whole[name]) for name in ("requests", "prompt_tokens")}
-        costs = {name: whole[name] and round(share * whole[name], 6) for name in ("cost_usd", "realtime_usd")}
-        return {**whole, **counts, **costs}
 
     def _over(self, one: Intended) -> Batch | None:
         """The batch, if it is over; raises Failure (7) while it runs, None while an earlier run's retry does."""

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from doubleword.endpoints import CHAT, EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile
+from doubleword.pricing import live
+from doubleword.pricing.bill import Asking, Part, Usage, bill, told
+from doubleword.pricing.estimate import Estimated, estimate
+from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import MIXED, Batch, CostEstimate
+from doubleword.server.objects import MIXED, Analytics, Batch, CostEstimate
 from doubleword.system import Disk, System
 
-if TYPE_CHECKING:
-    from doubleword.pricing.prices import Prices
-
 ASKED = ("creating", "created")  # states of a batch that costs, or may
-AT_ONCE = 4
 
 
 def require_cost(
@@ -44,13 +45,10 @@ def require_cost(
     `prices` are those of the table unless others are given. Without the `last_word` what only a price refuses is let
     through, since the server's own may differ. `rough_usd` is what the server expects, where only that is known.
     """
-    from doubleword.pricing import estimate as pricing
-    from doubleword.pricing.prices import load_prices
-
     ceiling: float | None = 0.0
     why, named = "what the job has cost so far is not known" if spent_usd is None else "", ""
     if paths:
-        found = pricing.estimate(paths, window, system.disk, prices or load_prices(None, system.disk))
+        found = estimate(paths, window, system.disk, prices or load_prices(None, system.disk))
         ceiling = found.ceiling_usd
         last_word = last_word or bool(found.uncapped_requests) or spent_usd is None
         if found.unknown_models:
@@ -78,48 +76,66 @@ def spent_ceiling(store: JobFile, system: System) -> float | None:
     engine. What the server's own retry runs again is in it already: only requests without an answer, which have no
     usage that could be charged.
     """
-    from doubleword.pricing import estimate as pricing
-
     asked = [store.input_path(one.input) for one in store.job.batches if one.state in ASKED]
     if not asked or store.job.local is not None:
         return 0.0
     try:
-        return pricing.estimate(asked, store.job.window, system.disk, prices_of(store.job, system.disk)).ceiling_usd
+        return estimate(asked, store.job.window, system.disk, prices_of(store.job, system.disk)).ceiling_usd
     except Failure:  # a batch file of an earlier attempt is gone
         return None
 
 
 def prices_of(job: Job | None, disk: Disk) -> Prices:
     """The price table, put right by what the server said of the job."""
-    from doubleword.pricing.prices import Price, load_prices
-
-    table = load_prices(None, disk)
-    return (
-        table
-        if job is None
-        else table.replaced(
-            Price(model, window, Decimal(given), Decimal(answered), job.base_url or "", "")
-            for model, windows in job.tariff.items()
-            for window, (given, answered) in windows.items()
-        )
+    return load_prices(None, disk).replaced(
+        Price(model, window, Decimal(given), Decimal(answered), "", "")
+        for model, windows in (job.tariff if job is not None else {}).items()
+        for window, (given, answered) in windows.items()
     )
 
 
 def behind(job: Job, disk: Disk) -> list[str]:
     """What to tell of a price table that is not what the server charges for the job."""
-    from doubleword.pricing import live
-    from doubleword.pricing.prices import load_prices
-
     return list(live.behind(load_prices(None, disk), prices_of(job, disk).prices.values())) if job.tariff else []
 
 
-def asked_models(job: Job | None, batches: Sequence[Batch], first: Sequence[str]) -> dict[str, str]:
+def bill_of(
+    api: Api,
+    store: JobFile | None,
+    batches: Sequence[Batch],
+    window: str,
+    system: System,
+    expected: Estimated | None,
+    usage: Mapping[str, Usage] | None = None,
+    wait_s: float = 60.0,
+) -> dict[str, Any]:
+    """The keys of the bill, `estimate_usd` where that is known, and `bill`: all of it in one line.
+
+    `usage` has the tokens of each batch's answers, None where those were not read. What the server has counted is
+    waited for, at most `wait_s`, only where all batches are over; the embedded engine costs nothing and is not asked.
+    """
+    job = store.job if store is not None else None
+    answers = {one.id: one.completed if usage is None else usage[one.id].answers for one in batches}
+    counted, late = dict[str, Analytics](), ""
+    if job is None or job.local is None:
+        counted, late = Asking(api, job.id if job is not None else "", system, wait_s).counted(batches, answers)
+    models = _asked_models(job, batches, expected.models if expected is not None else ())
+    tokens = usage or {}
+    parts = [Part(tokens.get(one.id), models[one.id], counted.get(one.id)) for one in batches]
+    keys = bill(parts, window, prices_of(job, system.disk), late)
+    if expected is not None:
+        keys["estimate_usd"] = expected.cost_usd
+    given = sum(answers.values()) + sum(one.unknown for one in tokens.values())
+    return {**keys, "bill": told(keys, given, sum(one.failed for one in batches))}
+
+
+def _asked_models(job: Job | None, batches: Sequence[Batch], first: Sequence[str]) -> dict[str, str]:
     """For each batch the one model that all its requests ask for, empty where there are several or nobody knows.
 
-    `first` are those of the job's batch files.
+    `first` are those of the job's batch files. Later attempts ask as was asked last, so after a change of model only
+    the change itself tells.
     """
     made = {one.batch_id: one for one in job.batches} if job is not None else {}
-    # Later attempts ask as was asked last, so after a change of model only the change itself tells.
     changed = any(one.change is not None and one.change.get("model", not one.change) for one in made.values())
     found = {}
     for batch in batches:
@@ -174,9 +190,6 @@ class Approval:
 
     def _learnt(self, quotes: Sequence[tuple[Intended, CostEstimate]]) -> set[str]:
         """Keep the server's prices where they are others than ours; the models whose price it does not tell."""
-        from doubleword.pricing import live
-        from doubleword.pricing.prices import REALTIME
-
         job, prices = self._store.job, prices_of(self._store.job, self._system.disk)
         unlike: dict[str, str] = {}
         for one, quote in quotes:

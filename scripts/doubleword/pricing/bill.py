@@ -18,7 +18,6 @@ from typing import Any
 
 from doubleword.answers import lines as result_lines
 from doubleword.failure import plain
-from doubleword.pricing.estimate import Estimated
 from doubleword.pricing.prices import REALTIME, Prices
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
@@ -79,13 +78,27 @@ class Usage:
 
 @dataclass(frozen=True)
 class Part:
-    """One batch of a job: the tokens of its answers, None where those were not read, the model that all its requests
-    ask for, empty where that is not one, and what the server counted, None where it has not counted all.
+    """One batch of a job: the tokens of its answers, None where those were not read; the one model that it asks, empty
+    for several; and what the server counted, None where it has not counted all.
     """
 
     usage: Usage | None
     asked: str
-    analytics: Analytics | None
+    seen: Analytics | None
+
+    def charged(self, listed: bool = False) -> Decimal | None:
+        """What the server says that it cost, `listed` without discounts; it says nothing of one without answers."""
+        if self.seen is None:
+            return None
+        return (self.seen.list_cost_usd if listed else self.seen.cost_usd) if self.seen.requests else Decimal(0)
+
+    @property
+    def tokens(self) -> Usage:
+        """The tokens of its answers, or what the server counted, which does not tell how much input was cached."""
+        if self.usage is not None or self.seen is None:
+            return self.usage or Usage(unknown=1)
+        sums = [self.seen.prompt_tokens, self.seen.completion_tokens, 0, self.seen.reasoning_tokens or 0]
+        return Usage({self.asked: sums}, unknown=int(self.charged() != self.charged(listed=True)))
 
 
 @dataclass(frozen=True)
@@ -147,49 +160,32 @@ class Asking:
         return any(not model.cost_usd for quote in quotes if quote is not None for model in quote.models)
 
 
-def bill(parts: Sequence[Part], window: str, prices: Prices, reason: str = "") -> dict[str, Any]:
+def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> dict[str, Any]:
     """The keys `usage`, `cost_usd`, `cost_source`, `list_cost_usd`, `realtime_usd`, `saved_usd` and, where the cost is
-    not billed, `cost_reason`; `reason` says why the server has not counted all.
+    not billed, `cost_reason`; `late` says why the server has not counted all.
     """
-    costs = _sum(_either(_billed(part), _computed(part, window, prices)) for part in parts)
-    lists = _sum(_either(_listed(part), _computed(part, window, prices, discounts=False)) for part in parts)
-    realtime = _sum(_computed(part, REALTIME, prices) for part in parts)
-    billed = all(_billed(part) is not None for part in parts)
-    keys: dict[str, Any] = {
-        "usage": _usage(parts),
-        "cost_usd": _number(costs),
-        "cost_source": None if costs is None else "billed" if billed else "computed",
-        "list_cost_usd": _number(lists),
-        "realtime_usd": _number(realtime),
-        "saved_usd": None if realtime is None or costs is None else _number(realtime - costs),
+    billed = [part.charged() for part in parts]
+    computed = [_computed(part, window, prices) for part in parts]
+    lists = [_computed(part, window, prices, discounts=False)[0] for part in parts]
+    cost = _sum(made if told is None else told for told, (made, _) in zip(billed, computed, strict=True))
+    listed = _sum(
+        made if part.charged(True) is None else part.charged(True) for part, made in zip(parts, lists, strict=True)
+    )
+    at_once = _sum(_computed(part, REALTIME, prices)[0] for part in parts)
+    usage = Usage()
+    for part in parts:
+        usage.include(part.tokens)
+    whys = [late, *(why for told, (_, why) in zip(billed, computed, strict=True) if told is None)]
+    why = "; ".join(dict.fromkeys(filter(None, whys))) if None in billed else ""
+    return {
+        "usage": {**usage.tokens, **({"cached_tokens": None} if any(part.usage is None for part in parts) else {})},
+        "cost_usd": _number(cost),
+        "cost_source": None if cost is None else "computed" if None in billed else "billed",
+        **({"cost_reason": why} if why else {}),
+        "list_cost_usd": _number(listed),
+        "realtime_usd": _number(at_once),
+        "saved_usd": None if at_once is None or cost is None else _number(at_once - cost),
     }
-    reasons = [] if billed else [reason, "" if costs is not None else _unknown(parts, window, prices)]
-    return {**keys, **({"cost_reason": "; ".join(filter(None, reasons))} if any(reasons) else {})}
-
-
-def bill_of(
-    batches: Sequence[Batch],
-    usage: Mapping[str, Usage] | None,
-    models: Mapping[str, str],
-    window: str,
-    prices: Prices,
-    asking: Asking | None,
-    expected: Estimated | None,
-) -> dict[str, Any]:
-    """The keys of `bill` for batches of a job, `estimate_usd` where there is one, and `bill`: all of it in one line.
-
-    `usage` has the tokens of each batch's answers, None where those were not read; `models` the one that each asks for.
-    What the server has counted is waited for only where all batches are over; without `asking` it is not asked.
-    """
-    answers = {one.id: one.completed if usage is None else usage[one.id].answers for one in batches}
-    counted, why = asking.counted(batches, answers) if asking is not None else ({}, "")
-    tokens = usage or dict[str, Usage]()
-    parts = [Part(tokens.get(one.id), models[one.id], counted.get(one.id)) for one in batches]
-    keys = bill(parts, window, prices, why)
-    if expected is not None:
-        keys["estimate_usd"] = expected.cost_usd
-    given = sum(answers.values()) + sum(one.unknown for one in tokens.values())
-    return {**keys, "bill": told(keys, given, sum(one.failed for one in batches))}
 
 
 def told(keys: dict[str, Any], answers: int, failed: int) -> str:
@@ -201,82 +197,28 @@ def told(keys: dict[str, Any], answers: int, failed: int) -> str:
     return f"{amount} for {answers:,} answers" + (f" ({'; '.join(beside)})" if beside else "")
 
 
-def _either(first: Decimal | None, second: Decimal | None) -> Decimal | None:
-    return second if first is None else first
-
-
-def _billed(part: Part) -> Decimal | None:
-    """What was charged for a batch, as the server says it; it says nothing of one without answers."""
-    seen = part.analytics
-    return None if seen is None else Decimal(0) if not seen.requests else seen.cost_usd
-
-
-def _listed(part: Part) -> Decimal | None:
-    seen = part.analytics
-    return None if seen is None else Decimal(0) if not seen.requests else seen.list_cost_usd
-
-
-def _computed(part: Part, window: str, prices: Prices, discounts: bool = True) -> Decimal | None:
-    """What the tokens of a batch cost in `window`; None where a price or the tokens of an answer are not known."""
-    usage = _known(part)
-    if usage is None or usage.unknown or usage.written:
-        return None
-    total = Decimal(0)
+def _computed(part: Part, window: str, prices: Prices, discounts: bool = True) -> tuple[Decimal | None, str]:
+    """What the tokens of a batch cost in `window`; else None, and which price or tokens are not known."""
+    usage, total = part.tokens, Decimal(0)
+    if usage.unknown:
+        return None, f"{usage.unknown} answers do not say their tokens" if part.usage is not None else ""
+    if usage.written:
+        return None, "input was written into the prompt cache, at a price that only the server knows"
     for model, (prompt, completion, cached, _) in usage.models.items():
         price = prices.find(part.asked or model, window)
-        cost = price.cost(prompt, completion, min(cached, prompt) if discounts else 0) if price is not None else None
+        named = plain(part.asked or model or "a model without a name", 80)
+        if price is None:
+            return None, f"the price of {named} at {window} is not known"
+        cost = price.cost(prompt, completion, min(cached, prompt) if discounts else 0)
         if cost is None:
-            return None
+            return None, f"the price of cached input of {named} at {window} is not known"
         total += cost
-    return total
-
-
-def _known(part: Part) -> Usage | None:
-    """The tokens of a batch: as its answers say, or as the server counted them where none of its input was cached."""
-    seen = part.analytics
-    if part.usage is not None or seen is None or seen.cost_usd is None or seen.cost_usd != seen.list_cost_usd:
-        return part.usage
-    return Usage({part.asked: [seen.prompt_tokens, seen.completion_tokens, 0, seen.reasoning_tokens or 0]})
-
-
-def _usage(parts: Sequence[Part]) -> dict[str, int | None]:
-    if all(part.usage is not None for part in parts):
-        total = Usage()
-        for part in parts:
-            total.include(part.usage or Usage())
-        return total.tokens
-    seen = [part.analytics for part in parts]
-    return {
-        "prompt_tokens": sum(one.prompt_tokens for one in seen if one is not None),
-        "completion_tokens": sum(one.completion_tokens for one in seen if one is not None),
-        "cached_tokens": None,
-        "reasoning_tokens": sum(one.reasoning_tokens or 0 for one in seen if one is not None),
-    }
-
-
-def _unknown(parts: Sequence[Part], window: str, prices: Prices) -> str:
-    """Why the cost of answers cannot be computed."""
-    for usage, asked in ((one.usage, one.asked) for one in parts if one.usage is not None):
-        if usage.unknown:
-            return f"{usage.unknown} answers do not say their tokens"
-        if usage.written:
-            return "input was written into the prompt cache, at a price that only the server knows"
-        for model, sums in usage.models.items():
-            price = prices.find(asked or model, window)
-            if price is None:
-                return f"the price of {plain(asked or model or 'a model without a name', 80)} at {window} is not known"
-            if sums[2] and price.cached_usd is None:
-                return f"the price of cached input of {plain(price.model, 80)} at {window} is not known"
-    return ""
+    return total, ""
 
 
 def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    total = Decimal(0)
-    for amount in amounts:
-        if amount is None:
-            return None
-        total += amount
-    return total
+    known = list(amounts)
+    return None if None in known else sum((one for one in known if one is not None), Decimal(0))
 
 
 def _number(amount: Decimal | None) -> float | None:
