@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """The script's answer."""
-    from doubleword.jobs.job_file import like
+    from doubleword.jobs.cost_limit import like
     from doubleword.pricing.estimate import total_of
     from doubleword.pricing.prices import REALTIME, WINDOWS, load_prices
     from doubleword.system import Disk

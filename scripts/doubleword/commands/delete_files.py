@@ -50,9 +50,7 @@ def delete_files(api: Api, store: JobFile | None, ids: Sequence[str] = ()) -> li
         running = [one for one in batches if not one.terminal]
         if running:
             message = f"{len(running)} batches still run, and would be cancelled"
-            raise Failure(
-                Exit.NOT_FINISHED, "not_finished", message, f"{script('cancel.py')} first, where that is meant"
-            )
+            raise Failure(Exit.NOT_FINISHED, "not_finished", message, f"{script('cancel.py')} --help")
         # Input files go last: with one the server forgets whose results the others are (dwctl files.rs).
         found = [file for one in batches for file in (one.output_file_id, one.error_file_id)]
         found += [one.input_file_id for one in batches]

@@ -24,7 +24,8 @@ from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import behind, bill_of, prices_of
-from doubleword.jobs.job_file import JobFile, Written, locked, require_files, resolve
+from doubleword.jobs.job_file import JobFile, Written, locked, resolve
+from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import look, older_than_retry
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.pricing.estimate import Estimated, estimated

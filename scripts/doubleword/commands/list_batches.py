@@ -141,9 +141,7 @@ def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
             models = [model["id"] for model in api.models()]
             table = load_prices(None, system.disk)
             if args.prices:
-                progress.note(
-                    "uploading two small files to learn the prices, and deleting them; nothing is run or paid"
-                )
+                progress.note("uploading two small files to learn the prices, and deleting them; nothing is paid")
                 table = Prices({}).replaced(all_live_prices(api, system, models, windows))
         except ApiError as error:
             raise error.failure("listing models") from error
@@ -159,13 +157,15 @@ def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
         "price_sources": [{"source": source, "date": date} for source, date in sources],
     }
     if output is not None:
-        named = {f"live-{number}": {"page": source, "date": date} for number, (source, date) in enumerate(sources, 1)}
-        found = {
-            row["id"]: {"source": "live-1", **row["usd_per_million_tokens"]}
-            for row in rows
-            if row["usd_per_million_tokens"]
-        }
+        page, date = next(iter(sources), (api.base_url, ""))
+        priced = [row for row in rows if row["usd_per_million_tokens"]]
+        found = {row["id"]: {"source": "live", **row["usd_per_million_tokens"]} for row in priced}
         with WholeFile(output, system.disk, force=False) as file:
-            file.write(json.dumps({"format": 2, "sources": named, "models": found}, indent=1).encode() + b"\n")
+            file.write(
+                json.dumps(
+                    {"format": 2, "sources": {"live": {"page": page, "date": date}}, "models": found}, indent=1
+                ).encode()
+                + b"\n"
+            )
         keys["output"] = str(output)
     return keys

@@ -26,7 +26,8 @@ from doubleword.jobs.attempts import Attempts, Owed
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import ASKED, prices_of, require_cost, spent_ceiling
 from doubleword.jobs.exactly_once import SETTLE_S
-from doubleword.jobs.job_file import Intended, JobFile, Written, locked, require_files, resolve
+from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
+from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of

@@ -16,7 +16,7 @@ from typing import Any
 from doubleword.endpoints import CHAT, EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import AT_ONCE
-from doubleword.jobs.job_file import Intended, Job, JobFile
+from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
 from doubleword.pricing import live
 from doubleword.pricing.bill import Asking, Part, Usage, bill, told
 from doubleword.pricing.estimate import Estimated, estimate
@@ -94,6 +94,15 @@ def prices_of(job: Job | None, disk: Disk) -> Prices:
     )
 
 
+def like(name: str, disk: Disk) -> float:
+    """How many tokens the answers of another job took on average; raises Failure (2) where it has none yet."""
+    store, _ = resolve([name], disk)
+    if store is None or store.job.answer_tokens is None:
+        message = f"{plain(name)} is no job whose results were fetched, so its answers have no known length"
+        raise Failure(Exit.BAD_INPUT, "no_sample", message, "fetch_results.py JOB first, or leave --like out")
+    return store.job.answer_tokens
+
+
 def behind(job: Job, disk: Disk) -> list[str]:
     """What to tell of a price table that is not what the server charges for the job."""
     return list(live.behind(load_prices(None, disk), prices_of(job, disk).prices.values())) if job.tariff else []
@@ -140,10 +149,12 @@ def _asked_models(job: Job | None, batches: Sequence[Batch], first: Sequence[str
     found = {}
     for batch in batches:
         one = made.get(batch.id)
-        told = one.asked_model(batch.model) if one is not None else batch.model.replace(MIXED, "")
-        if not told and len(first) == 1 and (one is None or one.attempt == 1 or not changed):
-            told = first[0]
-        found[batch.id] = told
+        models = [batch.model] if batch.model not in ("", MIXED) else (one.models or []) if one is not None else []
+        if not models and one is not None and one.change and one.change.get("model"):
+            models = [one.change["model"]]
+        elif not models and (one is None or one.attempt == 1 or not changed):
+            models = list(first)
+        found[batch.id] = models[0] if len(models) == 1 else ""
     return found
 
 

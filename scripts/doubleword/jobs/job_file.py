@@ -17,7 +17,6 @@ from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
-from doubleword.server.objects import MIXED
 from doubleword.system import Disk
 
 VERSION = 1
@@ -75,16 +74,6 @@ class Intended:
     left: int = 0
     change: dict[str, Any] | None = None
     models: list[str] | None = None
-
-    def asked_model(self, told: str) -> str:
-        """The one model that all its requests ask for, as `told` by the server, or noted when they were submitted or
-        changed; empty where there are several, or nobody knows.
-        """
-        if told and told != MIXED:
-            return told
-        if self.models:
-            return self.models[0] if len(self.models) == 1 else ""
-        return str((self.change or {}).get("model", ""))
 
 
 @dataclass
@@ -191,7 +180,7 @@ class JobFile:
             )
         try:
             job = _job(value)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, f"{type(error).__name__}: {plain(error, 80)}") from None
         return cls(path, job, disk)
 
@@ -239,24 +228,6 @@ def resolve(names: list[str], disk: Disk) -> tuple[JobFile | None, list[str]]:
     return None, names
 
 
-def like(name: str, disk: Disk) -> float:
-    """How many tokens the answers of another job took on average; raises Failure (2) where it has none yet."""
-    store, _ = resolve([name], disk)
-    if store is None or store.job.answer_tokens is None:
-        message = f"{plain(name)} is no job whose results were fetched, so its answers have no known length"
-        raise Failure(Exit.BAD_INPUT, "no_sample", message, "fetch_results.py JOB first, or leave --like out")
-    return store.job.answer_tokens
-
-
-def require_files(store: JobFile) -> None:
-    """Raise Failure (4) where the job's files were deleted from the server, so that nothing can be read there."""
-    if store.job.files_deleted:
-        message = (
-            f"the files of the job {plain(store.path)} were deleted from the server; what was fetched is all there is"
-        )
-        raise Failure(Exit.NOT_FOUND, "files_deleted", message, "asking the requests again is a new, paid job")
-
-
 def _damaged(path: Path, why: str) -> Failure:
     return Failure(
         Exit.BAD_INPUT,
@@ -286,7 +257,10 @@ def _job(value: dict[str, Any]) -> Job:
         files=files,
         batches=batches,
         results=[_written(one) for one in _list(value["results"])],
-        tariff=dict(value.get("tariff", {})),  # these two are not in older job files
+        tariff={  # these two are not in older job files
+            _text(model): {_text(window): _pair(pair) for window, pair in windows.items()}
+            for model, windows in value.get("tariff", {}).items()
+        },
         files_deleted=bool(value.get("files_deleted")),
     )
 
@@ -330,6 +304,14 @@ def _input(value: dict[str, Any]) -> InputFile:
         requests=_count(value["requests"]),
         endpoint=_text(value["endpoint"]),
     )
+
+
+def _pair(value: Any) -> list[str]:
+    """Two prices, as texts that keep their digits."""
+    pair = [_text(one) for one in _list(value)]
+    if len(pair) != 2 or not all(0 <= float(one) < 1e9 for one in pair):
+        raise ValueError("a price is not as it should be")
+    return pair
 
 
 def _list(value: Any) -> list[Any]:
