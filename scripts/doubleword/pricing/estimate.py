@@ -21,7 +21,7 @@ from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.endpoints import EMBEDDINGS
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.answer_tokens import Lengths
-from doubleword.pricing.prices import REALTIME, WINDOWS, Price, Prices
+from doubleword.pricing.prices import REALTIME, Price, Prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
 from doubleword.system import Disk
 
@@ -61,13 +61,7 @@ def estimate(paths: Sequence[Path], window: str, disk: Disk, prices: Prices) -> 
 
     Raises Failure (2) for a file that is missing, empty, or holds a line that is no request.
     """
-    return estimates(paths, disk, prices)[window]
-
-
-def estimates(paths: Sequence[Path], disk: Disk, prices: Prices) -> dict[str, Estimate]:
-    """`estimate` for each of `WINDOWS`, from one reading of the files."""
-    total = total_of(paths, disk, prices)
-    return {window: total.estimate(window) for window in WINDOWS}
+    return total_of(paths, disk, prices).estimate(window)
 
 
 def total_of(paths: Sequence[Path], disk: Disk, prices: Prices, answer_tokens: float | None = None) -> Total:
