@@ -36,6 +36,7 @@ class _Body(Struct):
     choices: list[_Choice]
     model: str
     usage: _Tokens
+    created: Any = None
     error: Any = None
 
 
