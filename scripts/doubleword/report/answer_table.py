@@ -25,6 +25,7 @@ VECTOR = 400  # characters of a vector
 BINS, BARS = 24, 12
 FAR = 4  # where the highest hundredth takes so many times the room of all others, it has one bar
 MOST_FIELDS = 24
+LONGEST_CHOICE = 40
 LOOKED_AT = 1000  # answers that tell which fields there are
 TYPES = {
     "custom_id": "VARCHAR", "kind": "BIGINT", "status": "VARCHAR", "flaws": "VARCHAR", "cause": "VARCHAR",
@@ -57,7 +58,7 @@ class Numbers:
 @dataclass(frozen=True)
 class Field:
     """What stands in one field of structured answers: its most frequent words, of `words` unlike ones in `total`
-    places, those in lists counted one by one; and its numbers.
+    places, those in lists counted one by one. Many unlike numbers are no words.
     """
 
     name: str
@@ -67,10 +68,15 @@ class Field:
     numbers: Numbers | None
 
     @property
+    def is_free(self) -> bool:
+        """Whether nearly every text is another, so that bars say nothing."""
+        return self.words > BARS and 2 * self.words > self.total
+
+    @property
     def choices(self) -> list[str]:
-        """Its values, where they are so few that answers can be chosen by them; else none."""
-        few = [bar.value for bar in self.bars] if 1 < self.words <= BARS else []
-        return sorted(few, key=lambda word: (not word.lstrip("-").isdigit(), len(word) * word.isdigit(), word))
+        """Its values, where they are so few and short that answers can be chosen by them; else none."""
+        few = [bar.value for bar in self.bars]
+        return few if 1 < self.words <= BARS and max(map(len, few)) <= LONGEST_CHOICE else []
 
 
 class Shown(NamedTuple):
@@ -142,6 +148,11 @@ class AnswerTable:
         """How many requests have no good answer, and are not open any more."""
         return int(self._target.run(f"SELECT count(*) FROM answers WHERE kind = {WRONG}")[0][0])
 
+    def flaws(self) -> dict[str, int]:
+        """How many answers succeeded all the same with each flaw."""
+        sql = "SELECT unnest(string_split(flaws, ', ')), count(*) FROM answers WHERE status = 'succeeded' GROUP BY 1"
+        return {flaw: count for flaw, count in self._target.run(f"{sql} ORDER BY 2 DESC, 1") if flaw}
+
     def models(self) -> list[str]:
         """The models that answered, the most frequent first."""
         sql = "SELECT model FROM answers WHERE model <> '' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 9"
@@ -161,7 +172,8 @@ class AnswerTable:
         first, last = (math.floor(one / step + 1e-9) for one in (low, top))
         bins = f"least(floor(x / {step!r} + 1e-9), {last})"
         counts = dict(self._target.run(f"SELECT {bins}, count(*) FROM {relation} GROUP BY 1"))
-        bars = [Bar(at * step, (at + 1) * step, counts.get(at, 0)) for at in range(first, last + 1)]
+        wide = step - 1 if whole else step  # whole numbers are said as 10 to 14, others as 1.5 to 2
+        bars = [Bar(at * step, at * step + wide, counts.get(at, 0)) for at in range(first, last + 1)]
         bars[-1] = bars[-1]._replace(high=max(bars[-1].high, high))
         return Numbers(count, low, median, most, high, bars)
 
@@ -178,12 +190,17 @@ class AnswerTable:
             yield self._field(name)
 
     def _field(self, name: str) -> Field:
-        words = "SELECT item ->> '$' AS word FROM items WHERE json_type(item) NOT IN ('OBJECT', 'ARRAY')"
-        unlike, total = self._target.run(f"SELECT count(DISTINCT word), count(word) FROM ({words})")[0]
-        sql = f"SELECT word, count(*) FROM ({words}) WHERE word IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {BARS}"
+        numeric = "json_type(item) IN ('BIGINT', 'UBIGINT', 'DOUBLE')"
+        unlike = self._target.run(f"SELECT count(DISTINCT item ->> '$') FROM items WHERE {numeric}")[0][0]
+        numbers = self.numbers(f"CASE WHEN {numeric} THEN item END", "items") if unlike > BARS else None
+        nested = "json_type(item) IN ('OBJECT', 'ARRAY')"
+        words = f"SELECT coalesce(item ->> '$', 'null') AS word FROM items WHERE NOT {nested} AND NOT ({numbers is not None} AND {numeric})"
+        count, total = self._target.run(f"SELECT count(DISTINCT word), count(word) FROM ({words})")[0]
+        sql = f"SELECT word, count(*) FROM ({words}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {BARS}"
         bars = [Bar(0, 0, times, word) for word, times in self._target.run(sql)]
-        number = "CASE WHEN json_type(item) IN ('BIGINT', 'UBIGINT', 'DOUBLE') THEN item END"
-        return Field(name, bars, unlike, total, self.numbers(number, "items"))
+        if unlike and all(_number(bar.value) is not None for bar in bars):
+            bars.sort(key=lambda bar: _number(bar.value) or 0)
+        return Field(name, bars, count, total, numbers)
 
     # Those that stand in the page
 
@@ -208,6 +225,13 @@ def _even(least: float, lowest: float) -> float:
     least = max(least, lowest, 1e-300)
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * one for one in (1, 2, 5, 10) if power * one >= least * (1 - 1e-9))
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
 
 
 def _cells(result: Result) -> dict[str, str | int | None]:

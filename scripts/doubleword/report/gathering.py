@@ -69,13 +69,14 @@ def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, name: str = "
     record = None
     with contextlib.suppress(Failure):  # a damaged record tells nothing; a fetch with --join says so
         record = read_record(store.input_path(store.job.files[0]), disk)
-    return Subject(store, ids, record, name or store.path.name.removesuffix(SUFFIX))
+    return Subject(store, ids, record, name or store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
 
 
 @dataclass
 class Gathered:
     """What is known of a subject, `at` a time in epoch seconds. `keys` are those of `fetch_results.py` on results and
-    costs; without them `problem` says why they could not be read. `steps` has the next step for each flaw.
+    costs; without them `problem` says why they could not be read. `flaws` counts answers that succeeded all the same, and
+    `steps` has the next step for each flaw.
 
     `rows` stand in the page, in the order in which they have a place there, with their `prompts` and the `cells` of
     their source by place, under `columns`; `missing` says why there are none. `wrong` counts requests of all the job.
@@ -87,6 +88,7 @@ class Gathered:
     problem: str = ""
     keys: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    flaws: dict[str, int] = field(default_factory=dict)
     steps: dict[str, str] = field(default_factory=dict)
     wrong: int = 0
     models: list[str] = field(default_factory=list)
@@ -159,13 +161,15 @@ class Gathering:
         found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
         advice = _advice(found.subject, collector)
         found.keys = {**summary(collector, found.asked, found.total, advice), **_bill(found, collector, disk)}
-        found.notes += remarks(collector, schemas, advice)
-        for flaw, example in collector.tally.flawed.items():
-            found.steps[flaw] = advice.step("", (flaw,), example.endpoint)
+        flawed = collector.tally.flawed.items()
+        found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
+        told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
+        found.notes += [one for one in remarks(collector, schemas, advice) if not one.endswith(told)]
 
     def _ask(self, found: Gathered, table: AnswerTable) -> None:
         """What the table of all results tells."""
-        found.wrong, found.models, found.fields = table.wrong(), table.models(), list(table.fields())
+        found.wrong, found.flaws = table.wrong(), table.flaws()
+        found.models, found.fields = table.models(), list(table.fields())
         came = f"created - {found.began or 0}"
         every = {
             "answers, in tokens": table.numbers("completion_tokens"),

@@ -42,6 +42,7 @@
 
   // Filters
   const every = data.rows.flatMap((row) => row.answers);
+  const models = new Set(every.map((one) => one.model).filter(Boolean));
   const flawsOf = (answer) => (answer.flaws ? answer.flaws.split(", ") : []);
   const markOf = (answer) => (marks[answer.job][answer.custom_id] || {}).mark || "none";
   const present = (values) => [...new Set(values)].sort();
@@ -140,20 +141,20 @@
     const made = element("div", { class: "answer" });
     if (row.answers.length > 1 || data.jobs.length > 1) made.append(element("h4", {}, data.jobs[answer.job].name));
     const colour = COLOURS[answer.status] || (answer.flaws ? "flawed" : "good");
-    const told = [answer.finish && answer.finish !== "stop" ? "ended: " + answer.finish : undefined, tokens(answer), answer.model];
+    const told = [answer.finish === "stop" || answer.flaws ? undefined : answer.finish, tokens(answer), models.size > 1 ? answer.model : undefined];
     const chips = [element("span", { class: "dot " + colour, "aria-hidden": "true" }), answer.status];
     made.append(
       element(
         "p",
         { class: "chips" },
         element("span", { class: "chip" }, ...chips),
-        ...[...flawsOf(answer), ...told.filter(Boolean)].map((one) => element("span", { class: "chip" }, one)),
+        ...[...flawsOf(answer).filter((flaw) => flaw !== answer.status), ...told.filter(Boolean)].map((one) => element("span", { class: "chip" }, one)),
       ),
     );
     if (answer.cause) made.append(element("p", { class: "cause" }, answer.cause));
     if (answer.answer !== undefined) made.append(...drawnText(answer));
     if (answer.prompt.length) made.append(drawnPrompt(answer, key));
-    if (answer.status !== "pending") made.append(drawnMarks(answer, key));
+    if (answer.answer !== undefined) made.append(drawnMarks(answer, key));
     return made;
   }
   function tokens(answer) {
@@ -243,6 +244,11 @@
     look({});
     byId("answers").scrollIntoView();
   });
+  const openNamed = () => {
+    const named = byId(location.hash.slice(1));
+    if (named && named.localName === "details") named.open = true;
+  };
+  window.addEventListener("hashchange", openNamed);
   byId("more").addEventListener("click", () => {
     view.drawn += AT_ONCE;
     draw();
@@ -253,6 +259,7 @@
     keep("sessionStorage", viewKey, { view, open, scroll: window.scrollY, focus: at.id, caret: at.selectionStart });
   });
 
+  openNamed();
   drawFilters();
   draw();
   for (const id of former.open || []) if (byId(id)) byId(id).open = true;

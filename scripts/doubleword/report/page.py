@@ -35,7 +35,9 @@ ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 UNITS = ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min"))
 
 
-def page(found: Sequence[Gathered], seed: int, now: float, reload_s: int, disk: Disk) -> tuple[bytes, int]:
+def page(
+    found: Sequence[Gathered], compared: bool, seed: int, now: float, reload_s: int, disk: Disk
+) -> tuple[bytes, int]:
     """The page on what was gathered until `now`, and how many requests stand in it; 0 s is no reloading."""
     import jinja2
     from markupsafe import Markup
@@ -46,7 +48,7 @@ def page(found: Sequence[Gathered], seed: int, now: float, reload_s: int, disk: 
     )
     environment.filters.update(usd=usd, when=when, duration=duration, number=number, plain=plain)
     environment.filters.update(headline=headline, segments=segments)
-    answers = chosen(found)
+    answers = chosen(found, compared)
     text = environment.from_string(template).render(
         found=found,
         title=headline(found[0]) if len(found) == 1 else _together(found),
@@ -160,9 +162,9 @@ class Chosen(NamedTuple):
 Row = list[tuple[int, Shown]]
 
 
-def chosen(found: Sequence[Gathered]) -> Chosen:
+def chosen(found: Sequence[Gathered], compared: bool) -> Chosen:
     """The chosen requests of all jobs, as many as there is room for: unlike answers first, then what went wrong."""
-    tables = Counter(one.subject.table for one in found)
+    tables = Counter(one.subject.table if compared else number for number, one in enumerate(found))
     together: dict[Hashable, Row] = {}
     for number, one in enumerate(found):
         table = one.subject.table

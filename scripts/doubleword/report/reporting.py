@@ -34,12 +34,22 @@ RELOAD_S = (5, 300)
 
 
 class Report:
-    """A page on subjects at `path`: each is `read`, or `missed`, and then the page is written."""
+    """A page on subjects at `path`: each is `read`, or `missed`, and then the page is written.
+
+    Those over the rows of one table are `compared`, each row standing once with all its answers.
+    """
 
     def __init__(
-        self, path: Path, subjects: Sequence[Subject], system: System, progress: Progress, seed: int = SEED
+        self,
+        path: Path,
+        subjects: Sequence[Subject],
+        system: System,
+        progress: Progress,
+        seed: int = SEED,
+        compared: bool = True,
     ) -> None:
-        most = MOST_ROWS // len({one.table for one in subjects})
+        most = max(MOST_ROWS // (len({one.table for one in subjects}) if compared else len(subjects)), 1)
+        self._compared = compared
         self.path = path
         self._subjects = subjects
         self._system = system
@@ -78,7 +88,7 @@ class Report:
         if self.running:
             began = min((batch.created_at for one in found for batch in one.batches if batch.created_at), default=now)
             reload_s = round(min(max(SHARE_OF_ELAPSED * (now - began), RELOAD_S[0]), RELOAD_S[1]))
-        content, rows = page(found, self._seed, now, reload_s, self._system.disk)
+        content, rows = page(found, self._compared, self._seed, now, reload_s, self._system.disk)
         with WholeFile(self.path, self._system.disk, force=True) as file:
             file.write(content)
         total = sum(one.total for one in found)
@@ -105,7 +115,8 @@ def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     subjects = [subject(*one, disk) for name in args.names for one in _named(name, disk)]
     path = Path(args.output) if args.output else _usual_path(subjects)
     refuse_other(path, disk)
-    made = Report(path, subjects, system, progress, args.sample)
+    compared = not any(disk.is_folder(Path(name)) for name in args.names)  # a folder's jobs ask unlike things
+    made = Report(path, subjects, system, progress, args.sample, compared)
     ends = system.monotonic() + args.wait
     with contextlib.ExitStack() as held:
         apis: dict[int, Api] = {}
