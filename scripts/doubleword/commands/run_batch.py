@@ -28,6 +28,7 @@ from doubleword.jobs.submission import carry_out, checked, metadata_of
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing import estimate as pricing
+from doubleword.report import reporting
 from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import added_names
 from doubleword.server.errors import ApiError
@@ -66,11 +67,14 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             if args.dry_run:
                 return _forecast(paths, store, system)
             delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
+            if args.report and store.job.results:  # it may be that nothing is watched any more
+                reporting.once(store, args, system, progress)
             former = delivery.former()
             if former is not None and is_final(former):
                 return {"job": str(job), **delivery.repeated(former)}
             refuse_existing(output, disk, args.force or former is not None)
             api = held.enter_context(connect(args, system, progress.note, store))
+            seen = reporting.along(args.report, store, [], api, system, progress) if args.report else None
             carry_out(store, api, system, progress, resumed)
         except BaseException as error:
             if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
@@ -92,6 +96,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
                 wait_s=args.wait,
                 system=system,
                 progress=progress,
+                seen=seen,
             )
             api.until = None
             return {"job": str(job), **delivery.run(api, former)}

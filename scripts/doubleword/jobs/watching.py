@@ -114,7 +114,7 @@ def watch(
     system: System,
     progress: Progress,
     is_old: Callable[[Batch], bool] | None = None,
-    seen: Callable[[list[Batch]], None] = lambda _: None,
+    seen: Callable[[list[Batch]], None] | None = None,
 ) -> list[Batch]:
     """Look until all batches are terminal or `wait_s` is over, and return the last sight of them.
 
@@ -134,7 +134,8 @@ def watch(
             if not batches or not error.may_pass or system.monotonic() < ends:
                 raise
             return batches  # the wait ended inside a call: what was seen last still stands
-        seen(batches)
+        if seen is not None:
+            seen(batches)
         if all(one.terminal for one in batches):
             return batches
         left = ends - system.monotonic()

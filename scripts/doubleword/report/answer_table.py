@@ -193,8 +193,8 @@ class AnswerTable:
         numeric = "json_type(item) IN ('BIGINT', 'UBIGINT', 'DOUBLE')"
         unlike = self._target.run(f"SELECT count(DISTINCT item ->> '$') FROM items WHERE {numeric}")[0][0]
         numbers = self.numbers(f"CASE WHEN {numeric} THEN item END", "items") if unlike > BARS else None
-        nested = "json_type(item) IN ('OBJECT', 'ARRAY')"
-        words = f"SELECT coalesce(item ->> '$', 'null') AS word FROM items WHERE NOT {nested} AND NOT ({numbers is not None} AND {numeric})"
+        wordless = "json_type(item) IN ('OBJECT', 'ARRAY')" + (f" OR {numeric}" if numbers is not None else "")
+        words = f"SELECT coalesce(item ->> '$', 'null') AS word FROM items WHERE NOT ({wordless})"
         count, total = self._target.run(f"SELECT count(DISTINCT word), count(word) FROM ({words})")[0]
         sql = f"SELECT word, count(*) FROM ({words}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {BARS}"
         bars = [Bar(0, 0, times, word) for word, times in self._target.run(sql)]

@@ -75,8 +75,8 @@ def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, name: str = "
 @dataclass
 class Gathered:
     """What is known of a subject, `at` a time in epoch seconds. `keys` are those of `fetch_results.py` on results and
-    costs; without them `problem` says why they could not be read. `flaws` counts answers that succeeded all the same, and
-    `steps` has the next step for each flaw.
+    costs; without them `problem` says why they could not be read. `flaws` counts answers that succeeded all the same,
+    and `steps` has the next step for each flaw.
 
     `rows` stand in the page, in the order in which they have a place there, with their `prompts` and the `cells` of
     their source by place, under `columns`; `missing` says why there are none. `wrong` counts requests of all the job.
@@ -109,6 +109,11 @@ class Gathered:
     def over(self) -> bool:
         """Whether nothing runs any more."""
         return all(one.batches for one in self.asked) and all(batch.terminal for batch in self.batches)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it runs on the embedded engine, which costs nothing."""
+        return self.subject.store is not None and self.subject.store.job.local is not None
 
     @property
     def status(self) -> str:

@@ -2,6 +2,7 @@
 (() => {
   const AT_ONCE = 50; // rows that are drawn before "Show more"
   const LONG = 1200; // characters of an answer that are shown before "Show all"
+  const QUIET_MS = 5000; // so long after the last key the page does not reload itself
   const MARKS = ["right", "wrong", "unsure"];
   const COLOURS = { invalid: "invalid", failed: "failed", missing: "missing", pending: "open" };
   const byId = (id) => document.getElementById(id);
@@ -59,19 +60,24 @@
   }
   const words = (value) => [value].flat().map((one) => (one === null || typeof one !== "object" ? String(one) : ""));
   const filters = [
-    { name: "State", values: present(every.map((one) => one.status)), has: (one, value) => one.status === value },
-    { name: "Flaw", values: present(every.flatMap(flawsOf)), has: (one, value) => flawsOf(one).includes(value) },
+    { key: "state", name: "State", values: present(every.map((one) => one.status)), has: (one, value) => one.status === value },
+    { key: "flaw", name: "Flaw", values: present(every.flatMap(flawsOf)), has: (one, value) => flawsOf(one).includes(value) },
     ...data.filters.map(({ name, values }) => ({
+      key: "field " + name,
       name,
       values,
       has: (one, value) => Object.hasOwn(fieldsOf(one), name) && words(fieldsOf(one)[name]).includes(value),
     })),
-    { name: "Mark", values: [...MARKS, "none"], has: (one, value) => markOf(one) === value },
+    { key: "mark", name: "Mark", values: [...MARKS, "none"], has: (one, value) => markOf(one) === value },
   ];
   if (data.jobs.length > 1) {
     const values = data.jobs.map((job, number) => [String(number), job.name]);
-    filters.unshift({ name: "Job", values, has: (one, value) => String(one.job) === value });
+    filters.unshift({ key: "job", name: "Job", values, has: (one, value) => String(one.job) === value });
   }
+  const label = (value) => [value].flat().at(-1);
+  const code = (value) => [value].flat()[0];
+  // What was chosen before a reload may have no answers any more.
+  const chosenOf = (one) => (one.values.some((value) => code(value) === view.chosen[one.key]) ? view.chosen[one.key] : "");
   const differing = { name: "Unlike answers only", row: (row) => row.differs === true };
 
   function haystack(row) {
@@ -82,7 +88,7 @@
     return row.haystack;
   }
   function matches(row) {
-    const asked = filters.map((one, at) => [one, view.chosen[at]]).filter(([, value]) => value);
+    const asked = filters.map((one) => [one, chosenOf(one)]).filter(([, value]) => value);
     return (
       (!view.chosen.differing || differing.row(row)) &&
       view.find.toLowerCase().split(/\s+/).every((word) => haystack(row).includes(word)) &&
@@ -96,14 +102,14 @@
     find.value = view.find;
     find.addEventListener("input", () => look({ find: find.value }));
     form.append(element("label", { class: "find" }, "Search in ids, source, prompts and answers", find));
-    filters.forEach((one, at) => {
-      if (!one.values.length) return;
-      const select = element("select", { id: "filter-" + at }, element("option", { value: "" }, "any"));
-      for (const value of one.values) select.append(element("option", { value: [value].flat()[0] }, [value].flat().at(-1)));
-      select.value = view.chosen[at] || "";
-      select.addEventListener("change", () => choose(at, select.value));
+    for (const one of filters) {
+      if (!one.values.length) continue;
+      const select = element("select", { id: "filter-" + one.key }, element("option", { value: "" }, "any"));
+      for (const value of one.values) select.append(element("option", { value: code(value) }, label(value)));
+      select.value = chosenOf(one);
+      select.addEventListener("change", () => choose(one.key, select.value));
       form.append(element("label", {}, one.name, select));
-    });
+    }
     if (data.rows.some(differing.row)) {
       const tick = element("input", { type: "checkbox", id: "differing" });
       tick.checked = Boolean(view.chosen.differing);
@@ -113,7 +119,7 @@
     form.append(element("div", { id: "saving" }));
     form.addEventListener("submit", (event) => event.preventDefault());
   }
-  const choose = (at, value) => look({ chosen: { ...view.chosen, [at]: value } });
+  const choose = (key, value) => look({ chosen: { ...view.chosen, [key]: value } });
   function look(changed) {
     Object.assign(view, { drawn: AT_ONCE, ...changed });
     draw();
@@ -238,7 +244,7 @@
     const { find, flaw } = event.target.dataset || {};
     if (find === undefined && flaw === undefined) return;
     view.find = find || "";
-    view.chosen = flaw === undefined ? {} : { [filters.findIndex((one) => one.name === "Flaw")]: flaw };
+    view.chosen = flaw === undefined ? {} : { flaw };
     byId("filters").replaceChildren();
     drawFilters();
     look({});
@@ -258,6 +264,19 @@
     const open = [...document.querySelectorAll("details[open]")].map((one) => one.id);
     keep("sessionStorage", viewKey, { view, open, scroll: window.scrollY, focus: at.id, caret: at.selectionStart });
   });
+
+  // While jobs run the page is written anew now and then.
+  const reloading = byId("reloading");
+  if (reloading) {
+    const every = Number(reloading.dataset.every);
+    const tick = element("input", { type: "checkbox", id: "reload" });
+    tick.checked = !view.still;
+    tick.addEventListener("change", () => (view.still = !tick.checked));
+    reloading.append(element("label", { class: "tick" }, tick, `Reload this page every ${every} s`));
+    let typed = 0;
+    document.addEventListener("input", () => (typed = Date.now()));
+    setInterval(() => tick.checked && Date.now() - typed > QUIET_MS && location.reload(), 1000 * every);
+  }
 
   openNamed();
   drawFilters();

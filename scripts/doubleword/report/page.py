@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -27,8 +28,10 @@ from doubleword.report.sources import Part
 from doubleword.server.key import without_key
 from doubleword.system import Disk
 
+MOST_ROWS = 2000
 ROWS_BYTES = 3_900_000  # the rest of 5 MB is for the overviews, of which there are at most so many
 OVERVIEWS = 20
+LONGEST_PROMPT = 20_000
 MOST_FILTERS = 6
 MARK = b"<!doctype html>\n<!-- a report on batch jobs -->\n"
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
@@ -38,7 +41,7 @@ UNITS = ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min"))
 def page(
     found: Sequence[Gathered], compared: bool, seed: int, now: float, reload_s: int, disk: Disk
 ) -> tuple[bytes, int]:
-    """The page on what was gathered until `now`, and how many requests stand in it; 0 s is no reloading."""
+    """The page on what was gathered until `now`, and how many rows stand in it; after 0 s it does not reload itself."""
     import jinja2
     from markupsafe import Markup
 
@@ -57,6 +60,7 @@ def page(
         number_=number,
         duration=duration,
         overviews=OVERVIEWS,
+        longest_prompt=LONGEST_PROMPT,
         answers=answers,
         seed=seed,
         now=now,
@@ -68,7 +72,7 @@ def page(
         policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:;"
         " base-uri 'none'; form-action 'none'",
     )
-    return MARK + without_key(text).encode("utf-8", "replace"), answers.requests
+    return MARK + without_key(text).encode("utf-8", "replace"), answers.rows
 
 
 def _own_text(name: str, disk: Disk) -> str:
@@ -87,14 +91,14 @@ def headline(one: Gathered) -> str:
     """One line on a job: `4,980 of 5,000 answered · 20 failed · USD 1.12`."""
     if one.problem:
         return one.problem
-    return _headline(one.keys["counts"], one.keys["cost_usd"])
+    return _headline(one.keys["counts"], 0.0 if one.is_free else one.keys["cost_usd"])
 
 
 def _headline(counts: dict[str, int], cost: float | None) -> str:
     parts = [f"{counts['succeeded']:,} of {counts['total']:,} answered"]
     parts += [f"{counts[name]:,} {name}" for name in ("failed", "missing") if counts[name]]
     parts += [f"{counts['pending']:,} still open"] if counts.get("pending") else []
-    return " · ".join([*parts, f"USD {usd(cost)}" if cost is not None else "cost not known"])
+    return " · ".join([*parts, "cost not known" if cost is None else f"USD {usd(cost)}" if cost else "no cost"])
 
 
 def _together(found: Sequence[Gathered]) -> str:
@@ -102,7 +106,7 @@ def _together(found: Sequence[Gathered]) -> str:
     read_ones = [one.keys for one in found if one.keys]
     names = ("total", "succeeded", "failed", "missing", "pending")
     counts = {name: sum(one["counts"].get(name, 0) for one in read_ones) for name in names}
-    costs = [one["cost_usd"] for one in read_ones]
+    costs = [0.0 if one.is_free else one.keys["cost_usd"] for one in found if one.keys]
     return _headline(counts, None if None in costs else sum(costs))
 
 
@@ -148,11 +152,12 @@ def duration(seconds: float) -> str:
 
 
 class Chosen(NamedTuple):
-    """The answers as JSON without any sign of markup; how many requests they are of, and how many of these went wrong;
-    how many rows of a comparison are answered in unlike ways, None where nothing is compared.
+    """The answers as JSON without any sign of markup; how many rows and requests they are of, and how many of these
+    went wrong; how many rows of a comparison are answered in unlike ways, None where nothing is compared.
     """
 
     json: str
+    rows: int
     requests: int
     wrong: int
     differing: int | None
@@ -174,21 +179,26 @@ def chosen(found: Sequence[Gathered], compared: bool) -> Chosen:
     parts: dict[Part, int] = {}
     kept: list[tuple[Row, str]] = []
     room = ROWS_BYTES
-    for row in sorted(together.values(), key=_order):
+    for row in sorted(together.values(), key=_order)[:MOST_ROWS]:
         before = len(parts)
-        text = written(_told(row, found, parts))
-        room -= len(text.encode()) + sum(len(role) + len(said.encode()) for role, said in list(parts)[before:])
+        text = _json(_told(row, found, parts))
+        room -= len(text.encode()) + sum(len(_json(part).encode()) for part in itertools.islice(parts, before, None))
         if room < 0:
             break
         kept.append((row, text))
     kept.sort(key=lambda one: (*_order(one[0]), one[0][0][0], one[0][0][1].place))
     jobs = [{"id": one.subject.id, "name": one.subject.name, "columns": one.columns} for one in found]
-    head = written({"jobs": jobs, "filters": _filters(found), "parts": list(parts)})
+    head = _json({"jobs": jobs, "filters": _filters(found), "parts": list(parts)})
     text = f'{head[:-1]}, "rows": [{",".join(text for _, text in kept)}]}}'
     every = [shown for row, _ in kept for _, shown in row]
     wrong = sum(shown.kind == WRONG for shown in every)
     unlike = sum(_differs(row) for row, _ in kept) if max(tables.values()) > 1 else None
-    return Chosen(text.translate(ESCAPES), len(every), wrong, unlike)
+    return Chosen(text, len(kept), len(every), wrong, unlike)
+
+
+def _json(value: Any) -> str:
+    """JSON without any sign of markup, which is at most six times as long."""
+    return written(value).translate(ESCAPES)
 
 
 def _order(row: Row) -> tuple[bool, int]:
@@ -216,8 +226,9 @@ def _told(row: Row, found: Sequence[Gathered], parts: dict[Part, int]) -> dict[s
         if shown.answer and shown.answer.startswith("{"):
             told["answer"] = _indented(shown.answer)
         answers.append({**told, "job": job, "prompt": prompt})
-    cells = next((own for job, shown in row if (own := found[job].cells.get(shown.place))), [])
-    return {"job": row[0][0], "cells": cells, "answers": answers, **({"differs": True} if _differs(row) else {})}
+    known = ((job, own) for job, shown in row if (own := found[job].cells.get(shown.place)))
+    job, cells = next(known, (row[0][0], []))  # of that job are the names of the columns
+    return {"job": job, "cells": cells, "answers": answers, **({"differs": True} if _differs(row) else {})}
 
 
 def _indented(answer: str) -> str:

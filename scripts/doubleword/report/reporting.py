@@ -21,15 +21,13 @@ from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
 from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Pace
 from doubleword.output_file import WholeFile, refuse_existing
 from doubleword.report.gathering import Gathered, Gathering, Subject, subject
-from doubleword.report.page import MARK, page
+from doubleword.report.page import MARK, MOST_ROWS, page
 from doubleword.server.api import Api
-from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
 
-MOST_ROWS = 2000
 SEED = 1
-FREE = 9  # so many times as long as they took to read, results are not read again
+FREE = 9  # so many times as long as it took to read results of all jobs that run, they are not read again
 RELOAD_S = (5, 300)
 
 
@@ -56,7 +54,7 @@ class Report:
         self._seed = seed
         self._gathering = Gathering(system, path, seed, most, progress)
         self._found: dict[int, Gathered] = {}
-        self._free_until = 0.0
+        self._free_until: dict[int, float] = {}
 
     def read(self, number: int, api: Api, seen: Sequence[Batch] | None = None) -> None:
         """Look at a subject, whose batches may just have been `seen`, and read its results, or leave those for later.
@@ -65,12 +63,13 @@ class Report:
         """
         found, former = self._gathering.look(self._subjects[number], api, seen), self._found.get(number)
         began = self._system.monotonic()
-        if former is not None and former.keys and not found.over and began < self._free_until:
+        if former is not None and former.keys and not found.over and began < self._free_until.get(number, 0.0):
             self._found[number] = replace(former, asked=found.asked)
             return
         self._gathering.read(found, api)
-        self._free_until = self._system.monotonic() + FREE * (self._system.monotonic() - began)
         self._found[number] = found
+        ended = self._system.monotonic()
+        self._free_until[number] = ended + FREE * max(len(self.running), 1) * (ended - began)
 
     def missed(self, number: int, why: Failure) -> None:
         """Take note that a subject cannot be read."""
@@ -112,7 +111,7 @@ def _job(one: Gathered) -> dict[str, Any]:
 def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `report.py`: its keys; raises Failure 7 with them where a watch ends before the jobs."""
     progress, disk = Progress(system.monotonic), system.disk
-    subjects = [subject(*one, disk) for name in args.names for one in _named(name, disk)]
+    subjects = [subject(*one, disk) for name in args.names for one in _named(name, disk, progress.note)]
     path = Path(args.output) if args.output else _usual_path(subjects)
     refuse_other(path, disk)
     compared = not any(disk.is_folder(Path(name)) for name in args.names)  # a folder's jobs ask unlike things
@@ -146,7 +145,7 @@ def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     return keys
 
 
-def _named(name: str, disk: Disk) -> list[tuple[JobFile | None, list[str]]]:
+def _named(name: str, disk: Disk, note: Callable[[str], None]) -> list[tuple[JobFile | None, list[str]]]:
     """What a name stands for: a job, a bare batch, or the jobs of a folder, the newest first."""
     folder = Path(name)
     if not disk.is_folder(folder):
@@ -154,8 +153,10 @@ def _named(name: str, disk: Disk) -> list[tuple[JobFile | None, list[str]]]:
     paths = [folder / one for one in disk.entries(folder) if one.endswith(SUFFIX) and not one.startswith(".")]
     stores: list[tuple[JobFile | None, list[str]]] = []
     for path in paths:
-        with contextlib.suppress(Failure):  # a damaged one; list_batches.py says so
+        try:
             stores.append((JobFile.load(path, disk), []))
+        except Failure as damage:
+            note(f"{plain(path)} is left out: {damage.message}")
     if not stores:
         raise Failure(Exit.NOT_FOUND, "no_job", f"there is no job file in {plain(folder)}", "submit.py makes one")
     return sorted(stores, key=lambda one: -one[0].job.created_at if one[0] is not None else 0)
@@ -181,15 +182,16 @@ def refuse_other(path: Path, disk: Disk) -> None:
 
 
 def along(
-    path: str | None, store: JobFile | None, ids: Sequence[str], api: Api, system: System, progress: Progress
+    path: str, store: JobFile | None, ids: Sequence[str], api: Api, system: System, progress: Progress
 ) -> Callable[[list[Batch]], None]:
-    """What writes the page that `--report` names after each look of a watch; nothing where it names none.
+    """What writes the page that `--report` names, after each look of a watch.
+
+    It is given the batches that were seen, all of them and in order; where it is given none, it looks itself.
 
     Raises Failure (2) at once where something else stands there.
     """
-    if path is None:
-        return lambda _: None
-    import jinja2  # noqa: F401  what is missing is told now, not once requests are paid
+    import duckdb  # noqa: F401  what is missing is told now, not once requests are paid
+    import jinja2  # noqa: F401
 
     refuse_other(Path(path), system.disk)
     about = [subject(store, [one], system.disk) for one in ids] if store is None else [subject(store, [], system.disk)]
@@ -198,9 +200,15 @@ def along(
     def seen(batches: list[Batch]) -> None:
         try:
             for number in range(len(about)):
-                made.read(number, api, batches if store is not None else [batches[number]])
+                made.read(number, api, batches if store is not None or not batches else [batches[number]])
             made.write()
-        except (Failure, ApiError, OSError) as error:
+        except Exception as error:  # whatever it is, the job is worth more than a page on it
             progress.note(f"the report was not written: {error}")
 
     return seen
+
+
+def once(store: JobFile, args: argparse.Namespace, system: System, progress: Progress) -> None:
+    """Write the page that `--report` names on a job that nobody has to watch any more."""
+    with connect(args, system, progress.note, store) as api:
+        along(args.report, store, [], api, system, progress)([])
