@@ -91,23 +91,28 @@ def headline(one: Gathered) -> str:
     """One line on a job: `4,980 of 5,000 answered · 20 failed · USD 1.12`."""
     if one.problem:
         return one.problem
-    return _headline(one.keys["counts"], 0.0 if one.is_free else one.keys["cost_usd"])
+    return _headline(one.keys["counts"], _cost(one), one.over)
 
 
-def _headline(counts: dict[str, int], cost: float | None) -> str:
+def _cost(one: Gathered) -> float | None:
+    return 0.0 if one.is_free else one.keys["cost_usd"]
+
+
+def _headline(counts: dict[str, int], cost: float | None, over: bool) -> str:
     parts = [f"{counts['succeeded']:,} of {counts['total']:,} answered"]
     parts += [f"{counts[name]:,} {name}" for name in ("failed", "missing") if counts[name]]
     parts += [f"{counts['pending']:,} still open"] if counts.get("pending") else []
-    return " · ".join([*parts, "cost not known" if cost is None else f"USD {usd(cost)}" if cost else "no cost"])
+    told = "cost not known" if cost is None else f"USD {usd(cost)}" if cost else "no cost"
+    return " · ".join([*parts, told if over or not cost else f"{told} so far"])
 
 
 def _together(found: Sequence[Gathered]) -> str:
     """The same of several jobs."""
-    read_ones = [one.keys for one in found if one.keys]
+    told = [one for one in found if one.keys]
     names = ("total", "succeeded", "failed", "missing", "pending")
-    counts = {name: sum(one["counts"].get(name, 0) for one in read_ones) for name in names}
-    costs = [0.0 if one.is_free else one.keys["cost_usd"] for one in found if one.keys]
-    return _headline(counts, None if None in costs else sum(costs))
+    counts = {name: sum(one.keys["counts"].get(name, 0) for one in told) for name in names}
+    costs = [cost for one in told if (cost := _cost(one)) is not None]
+    return _headline(counts, sum(costs) if len(costs) == len(told) else None, all(one.over for one in told))
 
 
 def segments(one: Gathered) -> list[tuple[str, str, int]]:
