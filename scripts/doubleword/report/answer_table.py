@@ -180,8 +180,11 @@ class AnswerTable:
     def fields(self) -> Iterator[Field]:
         """The fields of structured answers, in the order of their appearance."""
         objects = "FROM answers WHERE status = 'succeeded' AND starts_with(answer, '{') AND json_valid(answer)"
-        keys = f"SELECT unnest(json_keys(answer)) AS name, place {objects} ORDER BY place LIMIT {LOOKED_AT}"
-        named = self._target.run(f"SELECT name FROM ({keys}) GROUP BY 1 ORDER BY min(place) LIMIT {MOST_FIELDS}")
+        first = f"SELECT place, json_keys(answer) AS names {objects} ORDER BY place LIMIT {LOOKED_AT}"
+        keys = f"SELECT unnest(names) AS name, unnest(range(len(names))) AS turn, place FROM ({first})"
+        named = self._target.run(
+            f"SELECT name FROM ({keys}) GROUP BY 1 ORDER BY min((place, turn)) LIMIT {MOST_FIELDS}"
+        )
         for (name,) in named:
             pointer = text("/" + name.replace("~", "~0").replace("/", "~1"))
             value = f"json_extract(answer, {pointer})"
