@@ -19,15 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import inputs
+from benchmarks import references as programs
 from benchmarks.measure import Comparison, Run, compare, run
 
 HOUSE = Path(__file__).resolve().parent.parent
 PACE = 125e6  # bytes a second: a line of one gigabit
 PYTHON = sys.executable
 PER_FILE = 50_000
-
-PARSE = "import orjson, sys\nwith open(sys.argv[1], 'rb') as file:\n    for line in file: orjson.loads(line)"
-READ = "import csv, sys\nwith open(sys.argv[1], newline='', encoding='utf-8') as f:\n    for row in csv.reader(f): pass"
 
 
 @dataclass
@@ -84,7 +82,7 @@ def validate(bench: Bench, lines: int, words: int, spaced: bool = False) -> Comp
     official = shutil.which("dw")
 
     def reference() -> Run:
-        return bench.command(official, "files", "validate", path) if official else bench.python(PARSE, path)
+        return bench.command(official, "files", "validate", path) if official else bench.python(programs.PARSE, path)
 
     return compare(lambda: bench.script("validate_batch_file", path), reference, bench.times)
 
@@ -100,7 +98,7 @@ def created(bench: Bench, table: Path, output: str, *more: str) -> Run:
 def create(bench: Bench) -> Comparison:
     """A table made into validated, split batch files, against reading it."""
     table = inputs.table(bench.folder / "t.csv", 1_000_000)
-    return compare(lambda: created(bench, table, "c.jsonl"), lambda: bench.python(READ, table), bench.times)
+    return compare(lambda: created(bench, table, "c.jsonl"), lambda: bench.python(programs.READ, table), bench.times)
 
 
 def submit(bench: Bench) -> Comparison:
@@ -120,7 +118,7 @@ def upload(bench: Bench) -> Comparison:
     path = inputs.batch_file(bench.folder / "u.jsonl", 43_000, 620)
     with bench.line(0) as url:
         return compare(
-            lambda: bench.python(SEND, HOUSE / "scripts", url, path, says_s=True),
+            lambda: bench.python(programs.SEND, HOUSE / "scripts", url, path, says_s=True),
             lambda: _curl_upload(bench, url, path, says_s=True),
             bench.times,
         )
@@ -134,35 +132,6 @@ def _curl_upload(bench: Bench, url: str, path: Path, says_s: bool = False) -> Ru
 def _curl_download(bench: Bench, url: str, says_s: bool = False) -> Run:
     words = ("-o", "curl.jsonl", "-w", "%{time_total}", f"{url}/files/out-f/content")
     return bench.command("curl", "-sS", *words, says_s=says_s)
-
-
-SEND = """
-import hashlib, os, sys, time
-sys.path.insert(0, sys.argv[1])
-import requests
-from doubleword.server.api import Api
-from doubleword.server.transfers import Upload
-from doubleword.system import System
-with open(sys.argv[3], "rb") as file:
-    sha256 = hashlib.sha256()
-    while block := file.read(1 << 20): sha256.update(block)
-    file.seek(0)
-    began = time.perf_counter()
-    body = Upload(file, os.path.getsize(sys.argv[3]), sha256.hexdigest(), "u.jsonl", "boundary", lambda size: None)
-    Api(sys.argv[2], "any", System()).upload(body)
-    print(time.perf_counter() - began)
-"""
-RECEIVE = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-import requests
-from doubleword.server.api import Api
-from doubleword.system import System
-began = time.perf_counter()
-with open(sys.argv[3], "wb") as file:
-    for block in Api(sys.argv[2], "any", System()).content("out-f").blocks(): file.write(block)
-print(time.perf_counter() - began)
-"""
 
 
 def fetch(bench: Bench) -> Comparison:
@@ -183,36 +152,22 @@ def download(bench: Bench) -> Comparison:
     inputs.results(bench.folder / "f.results.jsonl", 0, PER_FILE, 560)
     with bench.line(0) as url:
         return compare(
-            lambda: bench.python(RECEIVE, HOUSE / "scripts", url, "o.jsonl", says_s=True),
+            lambda: bench.python(programs.RECEIVE, HOUSE / "scripts", url, "o.jsonl", says_s=True),
             lambda: _curl_download(bench, url, says_s=True),
             bench.times,
         )
 
 
-JOIN = """
-import csv, json, sys
-answers = {}
-for path in sys.argv[3:]:
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            value = json.loads(line)
-            body = value["response"]["body"]
-            first, usage = body["choices"][0], body["usage"]
-            answers[value["custom_id"]] = (
-                first["message"]["content"], first["finish_reason"], usage["prompt_tokens"], usage["completion_tokens"]
-            )
-with open(sys.argv[1], newline="", encoding="utf-8") as f, open(sys.argv[2], "w", newline="", encoding="utf-8") as out:
-    rows, writer = csv.reader(f), csv.writer(out)
-    writer.writerow([*next(rows), "custom_id", "answer", "finish_reason", "prompt_tokens", "completion_tokens"])
-    for number, row in enumerate(rows, 1):
-        custom_id = f"row-{number:07d}"
-        writer.writerow([*row, custom_id, *answers[custom_id]])
-"""
+def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparison:
+    """As many results as rows joined to their table, against a plain dict of the results that lie on disk.
 
-
-def join(bench: Bench, rows: int = 1_000_000) -> Comparison:
-    """As many results as rows joined to their table, against a plain dict of the results that lie on disk."""
+    With `parquet` from Parquet to Parquet, each column in its type.
+    """
     table = inputs.table(bench.folder / "t.csv", rows)
+    form, program = ("parquet", programs.JOIN_PARQUET) if parquet else ("csv", programs.JOIN)
+    if parquet:
+        bench.python(programs.TO_PARQUET, table, "t.parquet")
+        table = bench.folder / "t.parquet"
     created(bench, table, "j.jsonl")
     files = sorted(bench.folder.glob("j-*.jsonl")) or [bench.folder / "j.jsonl"]
     answers = [
@@ -222,10 +177,10 @@ def join(bench: Bench, rows: int = 1_000_000) -> Comparison:
     with bench.line(0) as url:
         bench.remove("j*.job.json")
         bench.script("submit", *files, "--job", "j.job.json", base_url=url)
-        words = ("--force", "--format", "csv", "--join", table, "--output", "o.csv")
+        words = ("--force", "--format", form, "--join", table, "--output", f"o.{form}")
         return compare(
             lambda: bench.script("fetch_results", "j.job.json", *words, base_url=url),
-            lambda: bench.python(JOIN, table, "plain.csv", *answers),
+            lambda: bench.python(program, table, f"plain.{form}", *answers),
             bench.times,
         )
 
@@ -282,7 +237,8 @@ ROWS = (
     Row("upload of 190 MB on loopback", "curl -F", 1.5, 40, upload),
     Row("fetch 200 MB at 125 MB/s", "curl -o", 1.5, 80, fetch),
     Row("download of 200 MB on loopback", "curl -o", 1.5, 80, download),
-    Row("join 1,000,000 results, CSV", "a plain dict join", 0.5, 120, join),
+    Row("join 1,000,000 results, CSV", "a plain dict join", 0.8, 500, join),
+    Row("join the same, Parquet", "pyarrow and a dict", 0.8, 500, lambda bench: join(bench, parquet=True)),
     Row("--help", "python3 -c pass", 4.0, None, help_text),
     Row("poll once", "python3 -c 'import requests'", 1.3, None, poll),
     Row("submit 20 files, 0.2 s to each answer", "one file", 8.0, None, twenty),

@@ -30,8 +30,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from python_calamine import CalamineWorkbook  # noqa: E402
 from tests.door import call_door  # noqa: E402
-from tests.engine_process import QUICK, RunningEngine, engine_with_upstream  # noqa: E402
+from tests.engine_process import QUICK, RunningEngine, engine_with_upstream, wait_until  # noqa: E402
 
 from doubleword.engine.models.worker import Retries  # noqa: E402
 
@@ -97,6 +98,24 @@ def _columns(outcome: Outcome, want: dict[str, Any]) -> str:
         empty = [name for name in want["filled"] if not found.get(name)]
         if empty:
             return f"row {number} is not there in its place with {', '.join(empty)}"
+    return ""
+
+
+def _workbook(outcome: Outcome, want: dict[str, Any]) -> str:
+    path = outcome.folder / want["path"]
+    if not path.is_file():
+        return f"there is no {want['path']}"
+    header, *rows = CalamineWorkbook.from_path(str(path)).get_sheet_by_index(0).to_python()
+    if header != want["header"]:
+        return f"its columns are {header}, not {want['header']}"
+    source = _rows((ROOT / "evals" / "files" / want["like"]).read_bytes())
+    if len(rows) != len(source):
+        return f"it has {len(rows)} rows, not {len(source)}"
+    for number, (row, asked) in enumerate(zip(rows, source, strict=True), 1):
+        cells = dict(zip(header, map(_words, row), strict=True))
+        same = all(cells[name] == _words(asked[column]) for name, column in want["cells"].items())
+        if not same or _words(asked[want["about"]]) not in cells[want["answer"]]:
+            return f"row {number} is not there with its own answer, in its place"
     return ""
 
 
@@ -183,8 +202,8 @@ def _key_is_nowhere(outcome: Outcome, _want: bool) -> str:
 
 
 CHECKS: dict[str, Callable[[Outcome, Any], str]] = {
-    "table": _table, "columns": _columns, "lines": _lines, "batches": _batches, "statuses": _statuses,
-    "bodies": _bodies, "asked": _asked, "kept": _kept, "absent": _absent, "holds": _holds,
+    "table": _table, "columns": _columns, "workbook": _workbook, "lines": _lines, "batches": _batches,
+    "statuses": _statuses, "bodies": _bodies, "asked": _asked, "kept": _kept, "absent": _absent, "holds": _holds,
     "no_file_holds": _no_file_holds, "local_job": _local_job, "says": _says, "never_says": _never_says,
     "key_is_nowhere": _key_is_nowhere,
 }  # fmt: skip
@@ -206,6 +225,8 @@ def grade(name: str, folder: Path, command: list[str], limit_s: float = 3600) ->
         settings = {"DOUBLEWORD_BASE_URL": engine.base_url, "DOUBLEWORD_API_KEY": KEY, "SKILL": str(ROOT)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DOUBLEWORD_")}
         _prepare(eval_, folder, settings)
+        if "elsewhere" in eval_:
+            _send(folder, eval_["elsewhere"], engine)
         before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         if world.get("key") is False:
             settings = {"SKILL": str(ROOT)}
@@ -258,6 +279,16 @@ def _prepare(eval_: dict[str, Any], folder: Path, settings: dict[str, str]) -> N
             raise RuntimeError(f"{script} of the earlier session failed: {done.json}{done.stderr}")
     for name in eval_.get("remove", ()):
         (folder / name).unlink()
+
+
+def _send(folder: Path, name: str, engine: RunningEngine) -> None:
+    """Make a batch as any program does, and leave its id in batch.txt."""
+    with (folder / name).open("rb") as file:
+        uploaded = engine.call("POST", "/files", files={"file": (name, file)}, data={"purpose": "batch"}).json()
+    asked = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = engine.call("POST", "/batches", json=asked).json()
+    (folder / "batch.txt").write_text(f"{batch['id']}\n", encoding="utf-8")
+    wait_until(lambda: engine.call("GET", f"/batches/{batch['id']}").json()["status"] == "completed", "its end")
 
 
 def main() -> int:

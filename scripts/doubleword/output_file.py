@@ -102,7 +102,11 @@ def refuse_existing(path: Path, disk: Disk, force: bool) -> None:
         raise Failure(Exit.BAD_INPUT, "output_is_folder", f"{plain(path)} is a folder", "name a file as the output")
     if not force and disk.size(path) is not None:
         raise _exists(path)
-    folder = disk.target(path).parent
+    try:
+        folder = disk.target(path).parent
+    except OSError as error:
+        message = f"{plain(path)} cannot be written: {plain(error.strerror)}"
+        raise Failure(Exit.BAD_INPUT, "bad_output", message, "name a file as the output") from None
     if not disk.is_folder(folder):
         raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {plain(folder)}", f"mkdir -p {plain(folder)}")
 

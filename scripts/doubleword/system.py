@@ -7,6 +7,7 @@ Promises: the client reaches none of them in any other way, so a test or a simul
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -19,67 +20,42 @@ if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
 
 
-class Disk:
-    """Files, as the client uses them. Paths are absolute or relative to the working directory."""
-
-    def open(self, path: Path) -> BinaryIO:
-        """Open `path` for reading bytes; raises OSError as `open` does."""
-        return path.open("rb")
-
-    def create(self, path: Path, mode: int = 0o666) -> BinaryIO:
-        """Create or empty `path` for writing and reading bytes, with `mode` less the user's umask."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
-        return os.fdopen(descriptor, "w+b")
-
-    def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
-        """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""
-        if hasattr(os, "pread"):
-            return os.pread(file.fileno(), length, start)
-        file.seek(start)
-        return file.read(length)
-
-    def sync(self, file: BinaryIO) -> None:
-        """Return when what was written to `file` would survive a power cut."""
-        file.flush()
-        os.fsync(file.fileno())
-
-    def replace(self, source: Path, target: Path) -> None:
-        """Rename `source` to `target`, and make the rename itself durable."""
-        source.replace(target)
-        _sync_folder(target.parent)
-
-    def add(self, source: Path, target: Path) -> None:
-        """Rename `source` to `target` unless that exists: then raise FileExistsError and change nothing."""
-        try:
-            os.link(source, target)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links: the check and the rename are two steps there
-            if target.exists():
-                raise FileExistsError(str(target)) from None
-            source.replace(target)
-        else:
-            source.unlink()
-        _sync_folder(target.parent)
-
-    def remove(self, path: Path) -> None:
-        """Remove `path` if it is there."""
-        path.unlink(missing_ok=True)
+class Folders:
+    """Folders and names, as the client uses them; `Disk` has the files."""
 
     def entries(self, folder: Path) -> list[str]:
         """The names of what stands directly in `folder`, sorted; raises OSError where it cannot be read."""
         return sorted(path.name for path in folder.iterdir())
 
     def target(self, path: Path) -> Path:
-        """Where writing to `path` ends up: itself, or for a link what it leads to, be it there or not."""
-        return path.resolve() if path.is_symlink() else path
+        """Where writing to `path` ends up: itself, or for a link what it leads to, be it there or not.
 
-    def size(self, path: Path) -> int | None:
-        """Size of the file in bytes, None where there is no such file."""
-        try:
-            return path.stat().st_size if path.is_file() else None
-        except OSError:
-            return None
+        Raises OSError for a link that leads to itself.
+        """
+        if not path.is_symlink():
+            return path
+        end = Path(os.path.realpath(path))
+        if end.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        return end
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether `path` is a folder."""
+        return path.is_dir()
+
+    def files(self, folder: Path) -> list[str]:
+        """All files under `folder`, as sorted paths from there with /; raises OSError where a folder cannot be read.
+
+        Left out are hidden files and folders, links to folders, links that lead out, and what is no regular file.
+        """
+        root = folder.resolve()
+        found = []
+        for place, folders, names in os.walk(root, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(place, name) for name in names if not name.startswith(".")):
+                if path.is_file() and (not path.is_symlink() or root in path.resolve().parents):
+                    found.append(path.relative_to(root).as_posix())
+        return sorted(found)
 
     @contextlib.contextmanager
     def work_folder(self, path: Path | None) -> Iterator[Path]:
@@ -106,23 +82,63 @@ class Disk:
         """Where libraries that open files by themselves find `path`; `_folder` takes a copy where they could not."""
         return path
 
-    def is_folder(self, path: Path) -> bool:
-        """Whether `path` is a folder."""
-        return path.is_dir()
 
-    def files(self, folder: Path) -> list[str]:
-        """All files under `folder`, as sorted paths from there with /; raises OSError where a folder cannot be read.
+class Disk(Folders):
+    """Files, as the client uses them. Paths are absolute or relative to the working directory."""
 
-        Left out are hidden files and folders, links to folders, links that lead out, and what is no regular file.
-        """
-        root = folder.resolve()
-        found = []
-        for place, folders, names in os.walk(root, onerror=_raise):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for path in (Path(place, name) for name in names if not name.startswith(".")):
-                if path.is_file() and (not path.is_symlink() or root in path.resolve().parents):
-                    found.append(path.relative_to(root).as_posix())
-        return sorted(found)
+    def open(self, path: Path) -> BinaryIO:
+        """Open `path` for reading bytes; raises OSError as `open` does."""
+        return path.open("rb")
+
+    def create(self, path: Path, mode: int = 0o666) -> BinaryIO:
+        """Create or empty `path` for writing and reading bytes, with `mode` less the user's umask."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
+        return os.fdopen(descriptor, "w+b")
+
+    def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
+        """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""
+        if hasattr(os, "pread"):
+            return os.pread(file.fileno(), length, start)
+        file.seek(start)
+        return file.read(length)
+
+    def sync(self, file: BinaryIO) -> None:
+        """Return when what was written to `file` would survive a power cut."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename `source` to `target`, and make the rename itself durable; it may lead to another file system."""
+        _beside(source, target).replace(target)
+        self._sync_folder(target.parent)
+
+    def add(self, source: Path, target: Path) -> None:
+        """As `replace`, unless `target` exists: then raise FileExistsError and change nothing."""
+        if target.exists():
+            raise FileExistsError(str(target))
+        source = _beside(source, target)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: the check and the rename are two steps there
+            if target.exists():
+                raise FileExistsError(str(target)) from None
+            source.replace(target)
+        else:
+            source.unlink()
+        self._sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove `path` if it is there."""
+        path.unlink(missing_ok=True)
+
+    def size(self, path: Path) -> int | None:
+        """Size of the file in bytes, None where there is no such file."""
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except OSError:
+            return None
 
     @contextlib.contextmanager
     def lock(self, path: Path) -> Iterator[None]:
@@ -151,17 +167,30 @@ class Disk:
                 path.unlink(missing_ok=True)
             os.close(descriptor)
 
+    def _sync_folder(self, folder: Path) -> None:
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            pass  # some network file systems cannot; the rename stands all the same
+        finally:
+            os.close(descriptor)
 
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot; the rename stands all the same
-    finally:
-        os.close(descriptor)
+
+def _beside(source: Path, target: Path) -> Path:
+    """`source`, or its copy on the file system of `target`, where that is another."""
+    if source.parent == target.parent or source.stat().st_dev == target.parent.stat().st_dev:
+        return source
+    import shutil
+
+    copy = target.with_name(source.name)
+    shutil.copyfile(source, copy)
+    with copy.open("rb") as file:
+        os.fsync(file.fileno())
+    source.unlink()
+    return copy
 
 
 def _raise(error: OSError) -> None:

@@ -13,17 +13,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from doubleword.batch_files.batch_file import read_source
 from tests.door import Result, call_door, run_door
 from tests.sample_requests import chat, line
 from vega_datasets import data
 
 from doubleword.batch_files.check import check
+from doubleword.batch_files.making import making
+from doubleword.batch_files.record import Record, read_record
 from doubleword.cli import Parser
-from doubleword.commands.create_batch_file import requests_from
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.templates import repaired
-from doubleword.system import Disk, System
+from doubleword.system import Disk
 
 AIRPORTS = Path(data.airports.filepath)  # CSV, 3,376 rows
 CARS = Path(data.cars.filepath)  # a JSON array of 406 rows, 8 of them without Miles_per_Gallon
@@ -43,6 +43,13 @@ def requests(folder: Path, name: str = "out.jsonl") -> list[dict[str, Any]]:
     """The requests in a batch file, which must be valid."""
     assert check([folder / name], Disk()).error_count == 0
     return [json.loads(text) for text in (folder / name).read_bytes().splitlines()]
+
+
+def record_of(folder: Path) -> Record:
+    """The record beside the batch file."""
+    found = read_record(folder / "out.jsonl", Disk())
+    assert found is not None
+    return found
 
 
 def refused(result: Result, code: str, part: str) -> None:
@@ -70,6 +77,7 @@ def test_a_real_table_becomes_a_valid_batch_file(tmp_path: Path) -> None:
         "models": ["some/model"],
         "warnings": [],
     }
+    assert result.stderr == "" or result.stderr.endswith(" requests made\n")  # not written: nothing is, before the end
     found = requests(tmp_path)
     assert len(found) == 3376
     assert found[0] == {
@@ -140,10 +148,9 @@ def test_ids_come_from_columns_where_asked(tmp_path: Path) -> None:
     """The source file remembers how, so that results can be joined again."""
     assert table(tmp_path, "--id", "{iata}/{state}").code == 0
     assert [request["custom_id"] for request in requests(tmp_path)] == ["00M/MS", "00R/TX", "00V/CO"]
-    source = read_source(tmp_path / "out.jsonl", Disk())
-    assert source is not None
-    assert (source.id_template, source.rows, source.format) == ("{iata}/{state}", 3, "csv")
-    assert Path(source.path).resolve() == AIRPORTS.resolve()
+    record = record_of(tmp_path)
+    assert (record.form.id, record.rows, record.limit) == ("{iata}/{state}", 3, 3)
+    assert [Path(one).resolve() for one in record.inputs] == [AIRPORTS.resolve()]
 
 
 def test_the_same_table_gives_the_same_bytes_in_every_format(tmp_path: Path) -> None:
@@ -189,9 +196,8 @@ def test_request_lines_pass_through_checked(tmp_path: Path) -> None:
     result = create(tmp_path, "--input", "-", stdin="\n".join(json.dumps(row) for row in rows))
     assert result.code == 0
     assert requests(tmp_path) == rows
-    source = read_source(tmp_path / "out.jsonl", Disk())
-    assert source is not None
-    assert (source.path, source.id_template, source.rows) == ("-", "{custom_id}", 2)
+    record = record_of(tmp_path)
+    assert (record.inputs, record.form.id, record.rows) == (("-",), "{custom_id}", 2)
 
 
 def test_files_get_the_users_umask(tmp_path: Path) -> None:
@@ -238,28 +244,48 @@ def test_bad_rows_are_left_out_only_by_name_and_number(tmp_path: Path) -> None:
 
 def test_many_bad_rows_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
     """However many there are, the answer stays small."""
-    (tmp_path / "t.csv").write_text("a,b\n" + "1\n" * 5000 + "1,2\n")
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2,3\n" * 5000 + "1,2\n")
     result = create(tmp_path, "--input", "t.csv", "--model", "m", "--prompt", "{a}", "--skip-invalid")
     assert result.json["warnings"][0] == "skipped 5,000 of 5,001 rows"
-    assert result.json["warnings"][1] == "row 1: has 1 cells, and the header 2"
+    assert result.json["warnings"][1].startswith("row 1: has 3 cells, and the header 2; , separates them")
     assert result.json["warnings"][-1] == "and 4,980 more skipped rows"
     assert [request["custom_id"] for request in requests(tmp_path)] == ["row-0005001"]
 
 
 def test_an_id_used_twice_is_a_bad_row(tmp_path: Path) -> None:
-    """Two answers under one id could not be told apart."""
+    """Two answers under one id could not be told apart; all such pairs are counted, and the first ones named."""
     flags: list[str | Path] = ["--input", CARS, "--model", "m", "--prompt", "{Name}", "--id", "{Origin}"]
-    refused(create(tmp_path, *flags), "duplicate_custom_id", "row 2: the custom_id USA is used before, in row 1")
-    assert create(tmp_path, *flags, "--skip-invalid").json["requests"] == 3
-    (tmp_path / "t.csv").write_text(f"a\nx\né\n{repaired('é')}\n")
-    flags = ["--input", "t.csv", "--model", "m", "--prompt", "{a}", "--id", "{a}", "--repair-ids"]
-    refused(create(tmp_path, *flags, "--force"), "duplicate_custom_id", "row 3: the custom_id " + repaired("é"))
-    refused(create(tmp_path, *flags, "--force"), "duplicate_custom_id", "is used before, in row 2")
+    refused(
+        create(tmp_path, *flags), "duplicate_custom_id", "row 2: the custom_id USA is used before, in row 1; there are"
+    )
+    refused(
+        create(tmp_path, *flags), "duplicate_custom_id", "there are 403 such pairs, also row 3 repeats row 1, row 4"
+    )
+    result = create(tmp_path, *flags, "--skip-invalid")
+    assert result.json["requests"] == 3 and result.json["warnings"][0] == "skipped 403 of 406 rows"
+    long = "é" * 40
+    (tmp_path / "t.csv").write_text(f"a\nx\n{long}\n{repaired(long)}\n")
+    flags = ["--input", "t.csv", "--model", "m", "--prompt", "{a}", "--id", "{a}", "--repair-ids", "--force"]
+    said = f"row 3: the custom_id {repaired(long)} is used before, in row 2"
+    refused(create(tmp_path, *flags), "duplicate_custom_id", said)
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "customer_id", "customerId", "Order ID", "sku", "uuid", "product key"])
+def test_a_column_that_looks_like_an_id_and_repeats_is_told(tmp_path: Path, name: str) -> None:
+    """Where no --id uses it: some rows may be there twice; not where another column tells the rows apart."""
+    words = ["--input", "t.csv", "--model", "m", "--prompt", "{text}", "--force"]
+    (tmp_path / "t.csv").write_text(f"{name},text\nA,a\nB,b\nA,c\n,d\n,e\n")
+    (said,) = create(tmp_path, *words).json["warnings"]
+    assert f"the column {name} looks like an id, but values come again (1, such as A)" in said
+    assert create(tmp_path, *words, "--limit", "2").json["warnings"] == []
+    for table in (f"{name},key,text\nA,1,a\nA,2,b\n", "paid,monkey,text\n1,1,a\n1,1,b\n", f"{name},text\n,a\n,b\n"):
+        (tmp_path / "t.csv").write_text(table)
+        assert create(tmp_path, *words).json["warnings"] == []
 
 
 def test_an_id_that_the_server_refuses_is_a_bad_row(tmp_path: Path) -> None:
-    """65 characters, or a letter outside ASCII."""
-    for value in ("x" * 65, "é"):
+    """65 bytes, or a control character."""
+    for value in ("x" * 65, "é" * 33, "a\tb"):
         flags = ["--input", "-", "--model", "m", "--prompt", "{a}", "--id", "{a}"]
         refused(
             create(tmp_path, *flags, stdin=json.dumps([{"a": value}])), "bad_row", "row 1: custom_id: must be 1 to 64"
@@ -289,6 +315,11 @@ def test_a_request_too_large_for_the_server_is_a_bad_row(tmp_path: Path) -> None
         ('{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"m","model":"n"}}', "twice"),
         ('{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"\\ud800"}}', "surrogate"),
         ('{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{},"x":1}', "row 1"),
+        (
+            '{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"m","input":"x","seed":99999999999999999999}}',
+            "64 bits",
+        ),
+        ('{"custom_id":7,"method":"POST","url":"/v1/embeddings","body":{"model":"m","input":"x"}}', 'write "7"'),
     ],
 )
 def test_request_lines_are_not_taken_on_trust(tmp_path: Path, row: str, part: str) -> None:
@@ -330,7 +361,7 @@ def test_request_lines_of_two_endpoints_are_not_mixed(tmp_path: Path) -> None:
         (["--endpoint", "/v1/embeddings", "--max-tokens", "1"], "bad_arguments", "takes no --max-tokens"),
         (["--endpoint", "/v1/completions", "--system", "x"], "bad_arguments", "takes no --system"),
         (["--prompt-file", "p.txt"], "bad_arguments", "exclude each other"),
-        (["--input-format", "xls"], "bad_arguments", "expected one of csv,"),
+        (["--input-format", "doc"], "bad_arguments", "expected one of csv,"),
         (["--example"], "bad_arguments", "--example takes no --input"),
         (["--input", "none.csv"], "no_file", "no file none.csv"),
         (["--no-such-flag"], "bad_arguments", "--no-such-flag"),
@@ -425,7 +456,9 @@ def test_a_process_ends_with_its_exit_code_and_one_object(tmp_path: Path) -> Non
     assert run_door("create_batch_file", *flags, cwd=tmp_path, stdin='{"a": "\u00e9"}\n').code == 0
     assert requests(tmp_path)[0]["body"]["messages"][0]["content"] == "é"
     refused(run_door("create_batch_file", *flags, "--force", cwd=tmp_path), "no_rows", "standard input is empty")
-    refused(run_door("create_batch_file", *flags, "--force", cwd=tmp_path, stdin="[{}]"), "missing_column", "row 1")
+    refused(
+        run_door("create_batch_file", *flags, "--force", cwd=tmp_path, stdin='[{"b":1}]'), "missing_column", "row 1"
+    )
     assert len(requests(tmp_path)) == 1
 
 
@@ -450,10 +483,12 @@ def test_the_same_arguments_give_the_same_requests_without_a_file(
     flags = ["--input", str(CARS), "--model", "m", "--prompt", "{Name} {Miles_per_Gallon}", "--skip-invalid"]
     parser = Parser("", "")
     add_arguments(parser)
-    warnings: list[str] = []
-    made = list(requests_from(parser.parse_args([*flags, "--limit", "20"]), System(), warnings))
+    with making(parser.parse_args([*flags, "--limit", "20"]), Disk()) as made:
+        found = list(made.requests())
+        assert not made.is_doubtful()
+        warnings = made.warnings()
     assert list(tmp_path.iterdir()) == []
     written = create(tmp_path, *flags, "--limit", "20")
-    assert [request for _, request, _ in made] == requests(tmp_path)
+    assert [one.request for one in found] == requests(tmp_path)
     assert warnings == written.json["warnings"]
-    assert all(custom_id == f"row-{row.number:07d}" for custom_id, _, row in made)
+    assert all(one.request["custom_id"] == f"row-{one.row.number:07d}" for one in found)

@@ -46,7 +46,7 @@ def test_valid_files_of_a_job(tmp_path: Path) -> None:
         (chat(), "row-0000001", "custom_id", "is used before, on line 1 of a.jsonl"),
         ({**chat(), "custom_id": ""}, "", "custom_id", "1 to 64"),
         ({**chat(), "custom_id": "x" * 65}, "x" * 63 + "…", "custom_id", "1 to 64"),
-        ({**chat(), "custom_id": "é"}, "é", "custom_id", "ASCII"),
+        ({**chat(), "custom_id": "é" * 33}, "é" * 33, "custom_id", "1 to 64 bytes"),
         (b"{not json}", None, "", "is not JSON"),
         ({**chat(), "custom_id": "c", "url": "/v1/chat"}, "c", "url", "/v1/chat/completions"),
         ({**chat(stream=True), "custom_id": "c"}, "c", "body.stream", "absent or false"),

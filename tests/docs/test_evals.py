@@ -96,6 +96,15 @@ RIGHT = {
     "cut-off": """
         dw retry_failed reviews.job.json --only truncated --max-tokens 300; finish reviews.job.json reviews.csv
         echo "Two answers were cut off; they are whole now, and answers.csv holds all 12." """,
+    "excel-columns": """
+        ask run_batch answers.xlsx reviews.csv review --columns "id, text=review, short=answer" --max-cost 1 --wait 30
+        echo "answers.xlsx has the columns id, text and short, a row for each of the 12 reviews." """,
+    "made-elsewhere": """
+        dw fetch_results "$(cat batch.txt)" --output answers.jsonl
+        echo "All six answers are in answers.jsonl. The id t3 stands in two requests." """,
+    "retry-by-cause": """
+        dw retry_failed reviews.job.json --cause "HTTP 409"; finish reviews.job.json reviews.csv
+        echo "Ten answers are in answers.csv. r03 and r12 were refused with 400 and have none." """,
 }
 
 # A run that sounds right, and the kinds of checks that must find it out.
@@ -145,6 +154,15 @@ WRONG: dict[str, tuple[str, set[str]]] = {
     "cut-off": ("""
         whole reviews.csv review --max-tokens 300
         echo "The answers are whole now." """, {"asked"}),
+    "excel-columns": ("""
+        ask run_batch answers.xlsx reviews.csv review --max-cost 1 --wait 30
+        echo "answers.xlsx is ready." """, {"workbook"}),
+    "made-elsewhere": ("""
+        dw submit requests.jsonl; dw fetch_results "$(cat batch.txt)" --output answers.csv --format csv
+        echo "Six answers, all fine." """, {"lines"}),
+    "retry-by-cause": ("""
+        whole reviews.csv review
+        echo "All rows have an answer." """, {"asked", "says"}),
 }  # fmt: skip
 
 

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from doubleword.batch_files.batch_file import read_source
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.door import Result, call_door
 from tests.sample_requests import TOOL, chat
 
+from doubleword import images
 from doubleword.batch_files.check import check
+from doubleword.batch_files.record import Record, read_record
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.line import build, is_id
 from doubleword.request_lines.templates import custom_id, repaired
 from doubleword.system import Disk
-from doubleword.tables import images
-from doubleword.tables.sources import Row
+from doubleword.tables.rows import Row
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC")
 IMAGES = {
@@ -44,6 +44,13 @@ def bodies(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line)["body"] for line in (folder / "out.jsonl").read_bytes().splitlines()]
 
 
+def record_of(folder: Path) -> Record:
+    """The record beside the batch file."""
+    found = read_record(folder / "out.jsonl", Disk())
+    assert found is not None
+    return found
+
+
 def ids(folder: Path) -> list[str]:
     return [json.loads(line)["custom_id"] for line in (folder / "out.jsonl").read_bytes().splitlines()]
 
@@ -55,6 +62,7 @@ def refused(result: Result, code: str, *parts: str) -> None:
         assert part in result.json["error"]["message"] + " | " + result.json["error"]["hint"]
 
 
+LONG = "é" * 40  # more bytes than an id may have
 PROMPT = ("--model", "m", "--prompt")
 
 
@@ -63,7 +71,7 @@ PROMPT = ("--model", "m", "--prompt")
 
 def test_defaults_stand_for_what_is_missing_or_empty(tmp_path: Path) -> None:
     """In the prompt and the system text, for columns and for nested values; other values stay."""
-    rows = [{"a": "x", "b": {"c": "y"}}, {"a": " ", "b": None}, {"b": {"c": None}}]
+    rows = [{"a": "x", "b": {"c": "y"}}, {"a": " ", "b": None, "n": 2}, {"b": {"c": None}}]
     flags = [*PROMPT, "{a} {b.c}", "--system", "{a}", "--default", "a=none = 0", "--default", "b.c=?"]
     assert create(tmp_path, rows, *flags).code == 0
     said = [[one["content"] for one in body["messages"]] for body in bodies(tmp_path)]
@@ -138,12 +146,13 @@ def test_a_conversation_becomes_the_input_of_responses(tmp_path: Path) -> None:
         (["Hi"], "row 2: the column messages is no list of messages"),
         ([{"role": "bot", "content": "x"}], "row 2: body.messages[0].role: expected"),
         ([{"role": "user"}], "row 2: body.messages[0].content: is missing"),
-        (None, "row 2: the column messages is no list of messages"),
+        (None, "row 2: has nothing in the column messages"),
     ],
 )
 def test_messages_that_are_none_are_bad_rows(tmp_path: Path, value: Any, part: str) -> None:
     """By their number, and what is wrong."""
-    refused(create(tmp_path, [{"messages": CONVERSATION}, {"messages": value}], "--model", "m"), "bad_row", part)
+    rows = [{"messages": CONVERSATION}, {"messages": value, "n": 2}]
+    refused(create(tmp_path, rows, "--model", "m"), "bad_row", part)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,7 +164,7 @@ def test_conversations_need_what_they_need(tmp_path: Path) -> None:
         create(tmp_path, rows, "--model", "m", "--endpoint", "/v1/completions"), "bad_arguments", "--prompt is missing"
     )
     refused(create(tmp_path, rows, "--model", "m", "--image", "{a}"), "bad_arguments", "--image needs a --prompt")
-    refused(create(tmp_path, [*rows, {"a": 1}], "--model", "m"), "bad_row", "row 2: has no column messages")
+    refused(create(tmp_path, [*rows, {"a": 1}], "--model", "m"), "bad_row", "row 2: has nothing in the column")
 
 
 # Examples
@@ -166,7 +175,7 @@ def test_conversations_need_what_they_need(tmp_path: Path) -> None:
     [
         ("e.csv", "prompt,answer\nFilm: Up,good\n"),
         ("e.csv", "user;assistant\nFilm: Up;good\n"),
-        ("e.csv", "title,answer\nUp,good\n"),
+        ("e.csv", "title, answer\nUp,good\n"),
         (
             "e.jsonl",
             '{"messages": [{"role": "user", "content": "Film: Up"}, {"role": "assistant", "content": "good"}]}',
@@ -193,7 +202,7 @@ def test_a_structured_example_answer_is_its_json(tmp_path: Path) -> None:
     """An example of an answer that obeys a schema is written as the model is to write it."""
     (tmp_path / "e.json").write_text('[{"prompt": "Up", "answer": {"good": true}}]')
     assert create(tmp_path, [{"a": "Big"}], *PROMPT, "{a}", "--examples", "e.json").code == 0
-    assert bodies(tmp_path)[0]["messages"][1] == {"role": "assistant", "content": '{"good": true}'}
+    assert bodies(tmp_path)[0]["messages"][1] == {"role": "assistant", "content": '{"good":true}'}
 
 
 @pytest.mark.parametrize(
@@ -338,8 +347,8 @@ def test_a_folder_of_texts_is_a_table_of_its_files(tmp_path: Path) -> None:
     said = [body["messages"][0]["content"] for body in bodies(tmp_path)]
     assert said == ["a.txt|a|one", "again.txt|again|one", "b/Grüße.txt|Grüße|Ä", "b/a.md|a|two\n"]
     assert ids(tmp_path) == ["a.txt", "again.txt", repaired("b/Grüße.txt"), "b/a.md"]
-    source = read_source(tmp_path / "out.jsonl", Disk())
-    assert source is not None and (source.format, source.id_template, source.repair_ids) == ("folder", "{path}", True)
+    form = record_of(tmp_path).form
+    assert (form.id, form.repair) == ("{path}", True)
 
 
 def test_a_folder_of_images_shows_them(tmp_path: Path) -> None:
@@ -391,7 +400,7 @@ def test_the_output_does_not_become_a_row_of_its_input(tmp_path: Path) -> None:
 def test_an_id_is_repaired_exactly_where_the_server_refuses_it(original: str) -> None:
     """The result is taken by the schema; what was good stays, and it follows from the original alone."""
     fit = repaired(original)
-    checker = Checker(fast=False)
+    checker = Checker(reference=True)
     assert checker.accepts_value(build(fit, "/v1/embeddings", "m", "x"))
     accepted = checker.accepts_value(build(original, "/v1/embeddings", "m", "x"))
     assert accepted is is_id(original) is (fit == original)
@@ -404,39 +413,57 @@ def test_repaired_ids_are_readable_and_unlike() -> None:
     first, second = map(repaired, long)
     assert first.startswith("Creme-brulee-xxx") and len(first) == 64
     assert first[:51] == second[:51] and first != second
-    assert repaired("日本").startswith("id-")
+    assert repaired("日" * 30).startswith("id-")
 
 
 def test_ids_are_repaired_on_request_and_the_map_is_kept(tmp_path: Path) -> None:
     """Beside the batch file; the source file notes it, so that the join finds the same ids."""
-    rows = [{"a": "plain"}, {"a": "Grüße"}, {"a": "x" * 70}]
+    rows = [{"a": "Grüße"}, {"a": LONG}, {"a": "x" * 70}]
     refused(create(tmp_path, rows, *PROMPT, "{a}", "--id", "{a}"), "bad_row", "row 2: custom_id", "--repair-ids")
     assert list(tmp_path.iterdir()) == []
     result = create(tmp_path, rows, *PROMPT, "{a}", "--id", "{a}", "--repair-ids")
     assert (result.code, result.json["ids"]) == (0, "out.ids.csv")
-    assert ids(tmp_path) == ["plain", repaired("Grüße"), repaired("x" * 70)]
+    assert ids(tmp_path) == ["Grüße", repaired(LONG), repaired("x" * 70)]
     with (tmp_path / "out.ids.csv").open(encoding="utf-8", newline="") as file:
         kept = list(csv.DictReader(file))
     assert [(row["custom_id"], row["original"]) for row in kept] == [(repaired(row["a"]), row["a"]) for row in rows[1:]]
-    source = read_source(tmp_path / "out.jsonl", Disk())
-    assert source is not None and source.repair_ids
-    again = [custom_id(source.id_template, Row(1, row), source.repair_ids) for row in rows]
+    form = record_of(tmp_path).form
+    assert form.repair
+    again = [custom_id(form.id, Row(1, ("a",), list(row.values())), form.repair) for row in rows]
     assert again == ids(tmp_path)
+
+
+def test_ids_beyond_ascii_are_taken_and_told(tmp_path: Path) -> None:
+    """As the server takes them; older ones may not."""
+    rows = [{"id": "café", "a": "x"}, {"id": "日本", "a": "y"}, {"id": "plain", "a": "z"}]
+    result = create(tmp_path, rows, *PROMPT, "{a}", "--id", "{id}")
+    assert ids(tmp_path) == ["café", "日本", "plain"]
+    assert result.json["warnings"] == ["custom_ids such as café are not ASCII; older servers may refuse them"]
+    again = [{**chat(), "custom_id": one["id"]} for one in rows]
+    assert create(tmp_path, again, "--force").json["warnings"] == result.json["warnings"]
+
+
+def test_an_id_that_is_a_number_is_told_how_to_be_written(tmp_path: Path) -> None:
+    """Repairing ids would not help; of another form it is no id at all."""
+    for value, said in ((7, 'is a number: write "7"'), (None, "is null: write a text")):
+        result = create(tmp_path, [{**chat(), "custom_id": value}])
+        refused(result, "bad_row", f"row 1: custom_id: {said}")
+        assert "--repair-ids" not in result.json["error"]["hint"]
 
 
 def test_the_map_of_repaired_ids_is_a_table_that_is_safe_to_open(tmp_path: Path) -> None:
     """Ids come from anywhere; no spreadsheet runs one, and none ends its row."""
-    rows = [{"a": '=HYPERLINK("é","y")'}, {"a": "a\rb"}, {"a": "a\nb"}, {"a": "@é"}]
+    rows = [{"a": f'=HYPERLINK("{LONG}","y")'}, {"a": "a\rb"}, {"a": "a\nb"}, {"a": f"@{LONG}"}]
     assert create(tmp_path, rows, *PROMPT, "x {a}", "--id", "{a}", "--repair-ids").code == 0
     with (tmp_path / "out.ids.csv").open(encoding="utf-8", newline="") as file:
         kept = [row["original"] for row in csv.DictReader(file)]
-    assert kept == ['\'=HYPERLINK("é","y")', "a\rb", "a\nb", "'@é"]
+    assert kept == [f'\'=HYPERLINK("{LONG}","y")', "a\rb", "a\nb", f"'@{LONG}"]
 
 
 def test_no_map_is_kept_of_nothing(tmp_path: Path) -> None:
     """With --force one of an earlier making goes, and a table of the user's own of that name stays."""
     words = [*PROMPT, "{a}", "--id", "{a}", "--repair-ids", "--force"]
-    assert create(tmp_path, [{"a": "é"}], *words).json["ids"] == "out.ids.csv"
+    assert create(tmp_path, [{"a": LONG}], *words).json["ids"] == "out.ids.csv"
     assert "ids" not in create(tmp_path, [{"a": "e"}], *words).json
     assert not (tmp_path / "out.ids.csv").exists()
     (tmp_path / "out.ids.csv").write_text("mine")
@@ -447,7 +474,7 @@ def test_no_map_is_kept_of_nothing(tmp_path: Path) -> None:
 def test_an_existing_file_is_not_replaced_by_the_map(tmp_path: Path) -> None:
     """The map and the batch file appear together or not at all."""
     (tmp_path / "out.ids.csv").write_text("mine")
-    refused(create(tmp_path, [{"a": "é"}], *PROMPT, "{a}", "--id", "{a}", "--repair-ids"), "output_exists", "out.ids")
+    refused(create(tmp_path, [{"a": LONG}], *PROMPT, "{a}", "--id", "{a}", "--repair-ids"), "output_exists", "out.ids")
     assert [path.name for path in tmp_path.iterdir()] == ["out.ids.csv"]
     assert (tmp_path / "out.ids.csv").read_text() == "mine"
 
@@ -455,16 +482,16 @@ def test_an_existing_file_is_not_replaced_by_the_map(tmp_path: Path) -> None:
 def test_repaired_ids_that_meet_are_found(tmp_path: Path) -> None:
     """Two rows with one original, or an id that looks like a repaired one, are told apart by nobody."""
     words = [*PROMPT, "{a}", "--id", "{a}", "--repair-ids"]
-    for value in ("é", repaired("é")):
-        refused(create(tmp_path, [{"a": "é"}, {"a": value}], *words), "duplicate_custom_id", "row 2")
+    for value in (LONG, repaired(LONG)):
+        refused(create(tmp_path, [{"a": LONG}, {"a": value}], *words), "duplicate_custom_id", "row 2")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_ids_of_request_lines_are_repaired_too(tmp_path: Path) -> None:
     """An empty one stays an error: there is nothing to make an id of."""
-    rows = [{**chat(), "custom_id": "é"}, {**chat(), "custom_id": "b"}]
+    rows = [{**chat(), "custom_id": LONG}, {**chat(), "custom_id": "b"}]
     assert create(tmp_path, rows, "--repair-ids").code == 0
-    assert ids(tmp_path) == [repaired("é"), "b"]
+    assert ids(tmp_path) == [repaired(LONG), "b"]
     refused(create(tmp_path, [{**chat(), "custom_id": ""}], "--repair-ids", "--force"), "bad_row", "row 1: custom_id")
     for bad in ({"method": "POST"}, {**chat(), "custom_id": 7}):
         refused(create(tmp_path, [chat(), bad], "--repair-ids", "--force"), "bad_row", "row 2: custom_id")

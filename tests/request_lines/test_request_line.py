@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from tests.sample_requests import FORMAT, VALID, chat, line, nested
 
-from doubleword.request_lines import line as request_line
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.line import build, cautions, to_line
 from doubleword.request_lines.problems import Problem
 from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RESPONSES
 
 SECRET = "the prompt nobody may see in a message, however it is wrong"
-FAST, REFERENCE = Checker(fast=True), Checker(fast=False)
+FAST, REFERENCE = Checker(), Checker(reference=True)
 
 
 def problems(request: Any) -> list[Problem]:
@@ -41,14 +40,21 @@ def test_what_the_documentation_describes_is_accepted(request_: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("change", "path", "part"),
     [
-        ({"custom_id": ""}, "custom_id", "1 to 64"),
-        ({"custom_id": "x" * 65}, "custom_id", "1 to 64"),
-        ({"custom_id": "é"}, "custom_id", "ASCII"),
-        ({"custom_id": "a\tb"}, "custom_id", "ASCII"),
-        ({"custom_id": "a\n"}, "custom_id", "ASCII"),
+        ({"custom_id": ""}, "custom_id", "1 to 64 bytes"),
+        ({"custom_id": "x" * 65}, "custom_id", "1 to 64 bytes"),
+        ({"custom_id": "é" * 33}, "custom_id", "1 to 64 bytes"),
+        ({"custom_id": "日" * 22}, "custom_id", "1 to 64 bytes"),
+        ({"custom_id": "a\tb"}, "custom_id", "without control characters"),
+        ({"custom_id": "a\n"}, "custom_id", "without control characters"),
+        ({"custom_id": "é\x85"}, "custom_id", "without control characters"),
+        ({"custom_id": "\x7f"}, "custom_id", "without control characters"),
         ({"custom_id": " a"}, "custom_id", "no space at either end"),
-        ({"custom_id": "a "}, "custom_id", "no space at either end"),
-        ({"custom_id": 7}, "custom_id", "ASCII"),
+        ({"custom_id": "é "}, "custom_id", "no space at either end"),
+        ({"custom_id": 7}, "custom_id", 'is a number: write "7"'),
+        ({"custom_id": 7.5}, "custom_id", 'is a number: write "7.5"'),
+        ({"custom_id": True}, "custom_id", "is a boolean: write a text"),
+        ({"custom_id": None}, "custom_id", "is null: write a text"),
+        ({"custom_id": ["7"]}, "custom_id", "is an array: write a text"),
         ({"method": "post"}, "method", 'expected "POST", got "post"'),
         ({"url": "/v1/chat/completions/"}, "url", 'expected "/v1/chat/completions" or'),
         ({"url": "/v1/messages"}, "url", 'got "/v1/messages"'),
@@ -63,9 +69,10 @@ def test_a_wrong_frame_is_refused_by_its_key(change: dict[str, Any], path: str, 
     assert part in problem.message
 
 
-def test_a_custom_id_of_64_characters_with_inner_spaces_is_accepted() -> None:
-    """The limit is inclusive, and a space inside, which the server takes, is no reason to refuse."""
-    assert problems({**chat(), "custom_id": "order 17/" + "x" * 55}) == []
+@pytest.mark.parametrize("custom_id", ["order 17/" + "x" * 55, "café", "é" * 32, "日本", "\U0001f600" * 16, "a\u2028b"])
+def test_a_custom_id_may_hold_64_bytes(custom_id: str) -> None:
+    """The limit is inclusive and counts bytes; a space inside, and letters beyond ASCII, are taken by the server."""
+    assert problems({**chat(), "custom_id": custom_id}) == []
 
 
 @pytest.mark.parametrize("missing", ["custom_id", "method", "url", "body"])
@@ -225,41 +232,19 @@ def test_the_prompt_goes_where_the_endpoint_wants_it(endpoint: str, body: dict[s
     assert problems(request) == []
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**64, "\ud800", {1, 2}], ids=repr)
-def test_what_json_cannot_carry_is_never_written(value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither writer turns NaN into null or a surrogate into bytes that no server reads."""
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), "\ud800", {"\udc00": 1}, object()], ids=range(5))
+def test_what_json_cannot_carry_is_never_written(value: object) -> None:
+    """The writer turns no NaN into null, and no surrogate into bytes that no server reads."""
     with pytest.raises(ValueError):
-        to_line({"a": value, "b": None})
-    monkeypatch.setattr(request_line, "_orjson", lambda: None)
-    with pytest.raises(ValueError):
-        to_line({"a": value, "b": None})
-
-
-def test_without_the_fast_packages_the_reference_decides() -> None:
-    """Where orjson and jsonschema_rs are missing, the standard library and jsonschema build and judge lines."""
-    script = """
-import sys
-sys.modules["orjson"] = sys.modules["jsonschema_rs"] = None
-sys.path.insert(0, "scripts")
-from doubleword.request_lines.problems import Problem
-from doubleword.request_lines.checker import Checker
-from doubleword.request_lines.line import build, to_line
-line = to_line(build("a", "/v1/embeddings", "m", "\\u00e9 x", None, {"user": None}))
-checker = Checker()
-assert checker.accepts(line)["body"]["input"] == "\\u00e9 x", line
-assert checker.accepts(line.replace(b"POST", b"post")) is None
-assert b" " not in line.replace(b" x", b"")
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+        to_line({"a": [value], "b": None})
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    """The module itself costs a script only the standard library."""
-    script = (
-        "import sys; sys.path.insert(0, 'scripts'); import doubleword.request_lines.line, "
-        "doubleword.batch_files.batch_file, doubleword.tables.sources, doubleword.commands.create_batch_file; "
-        "print([*{'jsonschema', 'jsonschema_rs', 'orjson', 'pyarrow', 'requests'} & sys.modules.keys()])"
-    )
+    """The modules themselves cost a script only the standard library, and what reads JSON."""
+    ours = ("request_lines.line", "batch_files.check", "tables.sources.source", "commands.create_batch_file")
+    heavy = {"jsonschema", "jsonschema_rs", "duckdb", "python_calamine", "zstandard", "requests"}
+    imports = ", ".join(f"doubleword.{one}" for one in ours)
+    script = f"import sys; sys.path.insert(0, 'scripts'); import {imports}; print([*{heavy} & sys.modules.keys()])"
     done = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, cwd=Path(__file__).parents[2]
     )

@@ -108,6 +108,26 @@ def test_what_cannot_be_asked_for_is_named_by_its_place(
     assert advice in caught.value.hint
 
 
+def test_all_flaws_are_told_at_once(schema: Callable[[Any], Path]) -> None:
+    """As pydantic writes a class with a nested one, an optional field and defaults: each with its place."""
+    inner = {"properties": {"x": {"default": 3, "title": "X", "type": "integer"}}, "title": "Inner", "type": "object"}
+    note = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None, "title": "Note"}
+    content = {
+        "$defs": {"Inner": inner}, "properties": {"inner": {"$ref": "#/$defs/Inner"}, "note": note},
+        "required": ["inner"], "title": "M", "type": "object",
+    }  # fmt: skip
+    with pytest.raises(Failure) as caught:
+        load(schema(content), Disk())
+    for place in (
+        "$ lets additional", "$ does not have the property note", "$.$defs.Inner lets", "$.$defs.Inner does not have",
+        "$.$defs.Inner.properties.x.default is not", "$.properties.note.default is not",
+    ):  # fmt: skip
+        assert place in caught.value.message
+    assert len(caught.value.message) < 600 and "leave it out" in caught.value.hint
+    with pytest.raises(Failure, match="and 992 more"):
+        load(schema(closed(**{f"p{number}": {"type": "array"} for number in range(1000)})), Disk())
+
+
 # What JSON Schema itself asks of the values of keywords, so that the schema as such is valid.
 VALUES: dict[str, Any] = {
     "allOf": [{}], "oneOf": [{}], "prefixItems": [{}], "uniqueItems": True, "dependentRequired": {},

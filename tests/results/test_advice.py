@@ -73,7 +73,7 @@ def test_each_command_for_a_flaw_is_taken_and_changes_the_request(endpoint: str,
         command = advice.step("", (flaw,), endpoint)
         words = shlex.split(command[command.index("retry_failed.py") :].replace("--model ID", "--model m"))
         wanted = asked_for(importlib.import_module("retry_failed").parser().parse_args(words[1:]), Disk())
-        assert wanted.kinds == {flaw}
+        assert wanted.kinds == frozenset({flaw})
         line = {"custom_id": "a", "method": "POST", "url": endpoint, "body": {"model": "n", **BODIES[endpoint]}}
         changed = wanted.change.applied(json.dumps(line).encode())
         assert (json.loads(changed) == line) == (not wanted.change)

@@ -175,7 +175,7 @@ def answer_text(body: Mapping[str, Any], endpoint: str, form: Form = FLOAT32) ->
     """The answer in one cell: its text, or its vector as JSON; a JSON list where a request asked for several."""
     if endpoint == EMBEDDINGS:
         found = vectors(body, form)
-        return written(found[0] if len(found) == 1 else found)
+        return written(found[0] if len(found) == 1 else found) if any(found) else ""
     return one_text(answer_texts(body))
 
 

@@ -8,7 +8,7 @@ custom_ids may be the same.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,20 +16,21 @@ from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.seen_ids import SeenIds
-from doubleword.failure import Exit, Failure
+from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting
+from doubleword.failure import Exit, Failure, plain
 from doubleword.json_codec import Encoder
-from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import REQUESTS, RequestForm
 from doubleword.request_lines.form_arguments import bad_arguments, form_of
 from doubleword.request_lines.line import cautions, to_line
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
-from doubleword.tables.relation import Settings
+from doubleword.tables.relation import Settings, column_at
 from doubleword.tables.rows import BadRow, Row
 from doubleword.tables.sources.source import Table, opened_table
 
 SHOWN_ROWS = 20
+SHOWN_PAIRS = 4
 EXAMPLE_TEXTS = (
     "Name three colours of the rainbow.",
     "Write one sentence about the sea.",
@@ -53,12 +54,12 @@ class Rows(Protocol):
         """The files that rows are read from."""
 
     @property
-    def warnings(self) -> Sequence[str]:
-        """What the user should know of how the rows were read."""
+    def kinds(self) -> Set[str]:
+        """The formats of the files."""
 
     @property
-    def elsewhere(self) -> str:
-        """Where in a single object the rows may be that were meant."""
+    def warnings(self) -> Sequence[str]:
+        """What the user should know of how the rows were read."""
 
     @property
     def blank(self) -> int:
@@ -74,8 +75,8 @@ class Example:
     names = ("text",)
     documents: Path | None = None
     files: Sequence[Path] = ()
+    kinds = frozenset[str]()
     warnings: Sequence[str] = ()
-    elsewhere = ""
     blank = 0
 
     def rows(self, limit: int | None = None) -> Iterator[Row]:
@@ -100,8 +101,12 @@ def making(args: argparse.Namespace, disk: Disk, folder: Path | None = None) -> 
     if not args.input:
         raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
     with opened_table(args.input, settings_of(args), disk, folder) as table:
+        require_fitting(args, table.kinds)
         form = form_of(args, table.names, table.documents, disk, checker)
-        yield Making(args, table, form, disk, checker)
+        if table.elsewhere and any(column_at(place.partition(".")[0], table.names) < 0 for place in form.places):
+            message = f"{plain(args.input[0], 120)} is one JSON object; its rows seem to be under {table.elsewhere}"
+            raise Failure(Exit.BAD_INPUT, "bad_table", message, "save that list alone")
+        yield Making(args, table, form, disk, checker, repeated_ids(table, args.limit) if form.id is None else [])
 
 
 class Made(NamedTuple):
@@ -122,12 +127,14 @@ class Making:
     form: RequestForm
     disk: Disk
     checker: Checker
+    repeated: Sequence[str] = ()
     models: dict[str, None] = field(default_factory=dict)
     made: int = 0
 
     def __post_init__(self) -> None:
         self._encode = Encoder().encode
-        self._hashes = hashes_of(self.table.files, self.disk)
+        # What a query gives may change where its text does not.
+        self._hashes = () if "sql" in self.table.kinds else hashes_of(self.table.files, self.disk)
         self._begin(None)
 
     def _begin(self, suspects: frozenset[int] | None) -> None:
@@ -135,7 +142,9 @@ class Making:
         self._skipped: list[str] = []
         self._cautions: dict[str, None] = {}
         self.repaired: list[tuple[str, str]] = []
-        self._url = ""
+        self._url = self._beyond_ascii = ""
+        self._twice: BadRow | None = None
+        self._pairs: list[str] = []
         self._seen = SeenIds[Row | tuple[Any, ...]](suspects)
 
     def lines(self) -> Iterator[list[bytes]]:
@@ -161,7 +170,6 @@ class Making:
                     lines.append(made.line)
             self._rows = max(self._rows, block[-1][0])
             yield lines
-        yield [made.line for row in self.table.rejected() if (made := self._attempt(row)) is not None]
         self._require_some()
 
     def requests(self) -> Iterator[Made]:
@@ -192,8 +200,15 @@ class Making:
         return made
 
     def _require_some(self) -> None:
+        if self._twice is not None:
+            if len(self._pairs) > 1:
+                others = ", ".join(self._pairs[1:SHOWN_PAIRS])
+                self._twice.message += f"; there are {len(self._pairs):,} such pairs, also {others}"
+            raise self._twice
         if not self.made:
             message = "the table has no rows"
+            if self.args.where is not None:
+                message = f"no row meets --where {plain(self.args.where, 120)}"
             if self._skips:
                 message = f"none of {self._skips:,} rows is valid; {self._skipped[0]}"
             raise Failure(Exit.BAD_INPUT, "no_rows", message, "check the table and the flags; nothing was written")
@@ -214,10 +229,13 @@ class Making:
             if self._skips > len(self._skipped):
                 found.append(f"and {self._skips - len(self._skipped):,} more skipped rows")
         if self.table.blank:
-            found.append(f"left out {self.table.blank:,} rows without anything in them")
+            found.append(f"left out {self.table.blank:,} empty {'row' if self.table.blank == 1 else 'rows'}")
         if self.form.prompt is not None and not self.form.places:
             found.append("the prompt has no {column}, so every row asks the same")
-        return [*found, *self.table.warnings, *self._cautions]
+        if self._beyond_ascii:
+            said = f"custom_ids such as {plain(self._beyond_ascii, 64)} are not ASCII"
+            found.append(f"{said}; older servers may refuse them")
+        return [*found, *self.repeated, *self.table.warnings, *self._cautions]
 
     def record(self) -> Record | None:
         """Where the requests came from; None for the example."""
@@ -229,10 +247,8 @@ class Making:
     def _skip(self, bad: BadRow) -> None:
         """Note a bad row that is left out; raise it where none is."""
         if not self.args.skip_invalid:
-            if bad.code == "missing_column" and self.table.elsewhere:
-                bad.hint = (
-                    f"the file is one object; its rows seem to be under {self.table.elsewhere}: save that list alone"
-                )
+            if bad.code == "missing_column":
+                bad.hint = "; ".join(filter(None, [bad.hint, misread(self.table.kinds)]))
             raise bad
         self._skips += 1
         if len(self._skipped) < SHOWN_ROWS:
@@ -248,31 +264,37 @@ class Making:
         if len(line) > MAX_LINE_BYTES:
             raise BadRow(row, f"the request has {len(line):,} bytes, and may have {MAX_LINE_BYTES:,}")
         if not self.checker.accepts_value(request):
-            raise self._refused(row, line)
+            raise self._refused(row, line, isinstance(request.get("custom_id"), str))
         self._require_new(row, request)
         return Made(row, request, line, self.form.original_id(row, request["custom_id"]) if self.form.repair else None)
 
-    def _refused(self, row: Row, line: bytes) -> BadRow:
+    def _refused(self, row: Row, line: bytes, has_id: bool) -> BadRow:
         if len(self._skipped) >= SHOWN_ROWS:
             return BadRow(row, "is refused")  # it will not be shown, and the explanation takes its time
         problem = next(iter(self.checker.explain(line)), None)
         if problem is None:
             return BadRow(row, "is refused")
         said = f"{problem.path}: {problem.message}" if problem.path else problem.message
-        if problem.path == "custom_id" and not self.form.repair:
+        if problem.path == "custom_id" and has_id and not self.form.repair:
             return BadRow(row, said, hint="mend the row, add --repair-ids to make such ids fit")
         return BadRow(row, said)
 
     def _require_new(self, row: Row | tuple[Any, ...], request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]
         if self.form.id is not None:
+            if not custom_id.isascii():
+                self._beyond_ascii = self._beyond_ascii or custom_id
             if self._seen.is_first:
                 self._seen.note([custom_id])
             elif (earlier := self._seen.used_at(custom_id, row)) is not None:
                 first = earlier.shown if isinstance(earlier, Row) else f"row {earlier[0]}"
                 said = f"the custom_id {custom_id} is used before, in {first}"
                 hint = "make --id of columns that differ in every row, or leave it out"
-                raise BadRow(self._row(row), said, "duplicate_custom_id", hint)
+                bad = BadRow(self._row(row), said, "duplicate_custom_id", hint)
+                if self.args.skip_invalid:
+                    raise bad
+                self._twice = self._twice or bad  # raised in the end, when all pairs are known
+                self._pairs.append(f"{bad.row.shown} repeats {first}")
         if self.form.kind == REQUESTS:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
@@ -281,12 +303,3 @@ class Making:
 
     def _row(self, row: Row | tuple[Any, ...]) -> Row:
         return row if isinstance(row, Row) else Row(row[0], self.table.names, row[1:])
-
-
-def custom_ids_of(form: RequestForm, table: Rows, limit: int | None) -> Iterator[tuple[int, str]]:
-    """The number of each row and its custom_id; bad rows, which became no request, are left out."""
-    for row in table.rows(limit):
-        try:
-            yield row.number, templates.custom_id(form.id, row, form.repair)
-        except BadRow:
-            continue

@@ -1,12 +1,14 @@
 """Which row of a source each request was made of.
 
-Promises: a row never gets an answer that was not asked of it. A source that is, byte for byte, the one on record is
-matched by the numbers of its rows; of any other the requests are made again, and have to be those of the batch files,
-each of them once: then rows are matched by what they are, in whatever order they stand. Otherwise it is refused.
+Promises: a row never gets an answer that was not asked of it. A source that is, byte for byte and read the same way,
+the one on record is matched by the numbers of its rows, or by their ids; of any other the requests are made again, and
+have to be those of the batch files, each of them once: then rows are matched by what they are, in whatever order they
+stand. Otherwise it is refused. Rows that are left out are told.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,18 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.reading import request_lines, request_of
-from doubleword.batch_files.record import Record, hashes_of
+from doubleword.batch_files.record import Record, read_record
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines import templates
+from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.form import RequestForm
 from doubleword.request_lines.line import DROPPED
 from doubleword.system import Disk
 from doubleword.tables.database import Database, text
+from doubleword.tables.plain_copy import opened, suffix
 from doubleword.tables.relation import Settings
 from doubleword.tables.rows import BadRow, Row
 from doubleword.tables.sources.source import Table
 from doubleword.tables.staged import Staged
+from doubleword.text_encoding import MARK_BYTES, encoding_of
 
 HINT = "join the table that the batch file was made of, or leave --join out"
+BLOCK = 1 << 20
 
 
 def digest_of(url: str, body: dict[str, Any]) -> str:
@@ -39,47 +46,82 @@ def digest_of(url: str, body: dict[str, Any]) -> str:
     return hashlib.blake2b(json_codec.encode([url, kept], order="sorted"), digest_size=16).hexdigest()
 
 
-def reading_settings(record: Record | None, source: Path) -> Settings:
-    """How a source to be joined is read: as on record where it is of the same kind."""
+def common_record(files: Sequence[Path], disk: Disk) -> Record | None:
+    """The record that all of these batch files have; None where there is none, or one has another."""
+    records = [read_record(path, disk) for path in files]
+    return records[0] if records and all(one == records[0] for one in records) else None
+
+
+def reading_settings(record: Record | None, given: Sequence[str], disk: Disk) -> Settings:
+    """How a source to be joined is read: as on record where it is of the same kind, but for an encoding that it has
+    no more.
+    """
     if record is None:
         return Settings()
-    same = any(Path(one).suffix == source.suffix for one in record.inputs)
-    return record.settings if same else replace(Settings(), where=record.settings.where)
+    if not _same_kinds(given, record.inputs):
+        return replace(Settings(), where=record.settings.where)
+    if record.settings.encoding != Settings.encoding and all(_tells_encoding(Path(one), disk) for one in given):
+        return replace(record.settings, encoding=Settings.encoding)
+    return record.settings
+
+
+def _same_kinds(some: Sequence[str], others: Sequence[str]) -> bool:
+    return {suffix(Path(one)) for one in some} == {suffix(Path(one)) for one in others}
+
+
+def _tells_encoding(path: Path, disk: Disk) -> bool:
+    """Whether a file has a byte order mark, or is in UTF-8, which text in another encoding hardly ever is."""
+    if disk.size(path) is None:
+        return False
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    with opened(path, disk) as file:
+        if encoding_of(Settings.encoding, file.read(MARK_BYTES)) != Settings.encoding:
+            return True
+        file.seek(0)
+        try:
+            while block := file.read(BLOCK):
+                if b"\0" in block:
+                    return False
+                decode(block)
+            decode(b"", True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)
 class Match:
     """Which row each request was made of: SQL of `custom_id` and `number`, or None where ids say the number; `rows` is
-    how many rows there are then.
+    the last that was asked then. `by_keys` says that keys alone were compared; `warnings` what is left out.
     """
 
     numbers: str | None
     rows: int | None = None
+    by_keys: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def number_of(self, custom_id: str) -> str:
+        """SQL of the row's number that an id says, where ids say it; null for any other id."""
+        digits = f"TRY_CAST(regexp_extract({custom_id}, '[0-9]+$') AS BIGINT)"
+        return f"CASE WHEN {self.same(digits, custom_id)} THEN {digits} END"
 
     def same(self, number: str, custom_id: str) -> str:
         """SQL that tells whether a custom_id is that of the row of a `number`, where ids say it."""
         return f"printf({text(templates.DEFAULT_ID)}, {number}) = {custom_id}"
 
-    def join(self, source: str, custom_id: str) -> str:
-        """SQL that joins `source`, a relation of that name with a `number`, to a relation with `custom_id`."""
-        if self.numbers is None:
-            return f"LEFT JOIN {source} ON {self.same('source.number', custom_id)}"
-        numbers = f"{self.numbers} AS numbers"
-        return (
-            f"LEFT JOIN {numbers} ON {custom_id} = numbers.custom_id"
-            f" LEFT JOIN {source} ON source.number = numbers.number"
-        )
-
 
 class Matching:
     """Matches the rows of `table` with the requests of batch files; `record` says how those were made, if it is known.
 
-    `files` are the batch files, None where one is gone; `id_template` is what the user says of custom_ids.
+    The table is read by `settings`; `hashes` are those of its files. `files` are the batch files, None where one is
+    gone; `id_template` is what the user says of custom_ids.
     """
 
     def __init__(
         self,
         table: Table,
+        hashes: tuple[str, ...],
+        settings: Settings,
         record: Record | None,
         id_template: str | None,
         files: Sequence[Path | None],
@@ -87,101 +129,150 @@ class Matching:
         target: Database,
     ) -> None:
         self._table = table
+        self._hashes = hashes
+        self._settings = settings
         self._record = record
         self._id = id_template
         self._files = files
         self._disk = disk
         self._target = target
 
-    def match(self) -> Match:
-        """Raises Failure (exit 2) where a request has no row any more, or rows were added that nobody asked."""
+    def match(self, given: Sequence[str]) -> Match:
+        """The match of the table that `given` stands for.
+
+        Raises Failure (exit 2) where a request has no row any more, or rows were added that nobody asked.
+        """
         record = self._record
         if record is None:
             if self._id is None:
                 message = "it is not known which row each request was made of"
                 raise _mismatch(message, 'say how custom_ids were made, such as --id "{sku}"; or leave --join out')
-            return Match(self._by_ids(self._id))
-        own_id = self._id is None or self._id == record.form.id
-        if own_id and record.hashes and record.hashes == hashes_of(self._table.files, self._disk):
-            if record.form.id is None:
-                return Match(None, record.rows)
-            return Match(self._staged((row.number, self._id_of(row)) for row in self._table.rows(record.limit)))
-        return Match(self._by_requests(record))
+            return Match(self._by_ids(self._id), by_keys=True)
+        form = record.form if self._id is None else replace(record.form, id=self._id)
+        unchanged = form == record.form and self._is_unchanged(record, given)
+        if unchanged and form.id is None:
+            return Match(None, record.rows)
+        if unchanged:
+            found = self._staged((row.number, self._id_of(row, form)) for row in self._table.rows(record.limit))
+            if not self._repeated(found):
+                return Match(found)
+        return self._by_requests(record, form, unchanged)
+
+    def _is_unchanged(self, record: Record, given: Sequence[str]) -> bool:
+        """Whether the rows are surely those that were asked: the same files, read the same way, with nothing in them
+        that comes from elsewhere, as the result of a query or the names of folders do.
+        """
+        if self._settings != record.settings or not _same_kinds(given, record.inputs) or not record.hashes:
+            return False
+        files = self._table.files
+        if record.settings.format == "sql" or any(suffix(path) == ".sql" or "=" in str(path.parent) for path in files):
+            return False
+        if self._table.documents is not None and "path" not in templates.places(record.form.id or ""):
+            return False
+        return record.hashes == self._hashes
 
     def _by_ids(self, template: str) -> str:
-        """By keys alone, where nothing else is known; rows that nobody asked are told, as they may be meant."""
+        """By keys alone, where nothing else is known: as the template gives them, or repaired."""
 
         def ids() -> Iterator[tuple[int, str | None]]:
             for row in self._table.rows():
                 try:
-                    yield row.number, templates.fill(template, row)
+                    custom_id = templates.fill(template, row)
                 except BadRow as bad:
                     if bad.code == "missing_column":
                         raise
-                    yield row.number, None
+                    continue
+                for one in {custom_id, templates.repaired(custom_id)}:
+                    yield row.number, one
 
         found = self._staged(ids())
-        twice = self._target.run(f"SELECT custom_id FROM {found} GROUP BY custom_id HAVING count(*) > 1 LIMIT 1")
-        if twice:
-            raise _mismatch(f"{plain(twice[0][0], 64)} is the id of more than one row", "make --id of other columns")
+        twice = self._repeated(found)
+        if twice is not None:
+            raise _mismatch(f"{plain(twice, 64)} is the id of more than one row", "make --id of other columns")
         return found
 
-    def _by_requests(self, record: Record) -> str:
-        """By the requests themselves: each row's is made again."""
+    def _repeated(self, found: str) -> str | None:
+        """An id that more than one row has, if any."""
+        sql = f"SELECT custom_id FROM {found} GROUP BY custom_id HAVING count(*) > 1 LIMIT 1"
+        return next((str(row[0]) for row in self._target.run(sql, _refused)), None)
+
+    def _by_requests(self, record: Record, form: RequestForm, unchanged: bool) -> Match:
+        """By the requests themselves: each row's is made again, and has to be one of those in the batch files.
+
+        Of a table that is `unchanged`, rows that were not asked were left out when the requests were made, and told.
+        """
         if any(path is None for path in self._files):
-            message = "the table was changed since, and the batch file to hold it against is gone"
+            message = "the table may have changed since, and the batch file to hold it against is gone"
             raise _mismatch(message, HINT)
+        asked = self._asked()
+        made, without = self._made(form, record.limit if unchanged else None)
+        # Equal requests are told apart by their ids, or where those are mere numbers, by their order.
+        by = "digest, custom_id" if form.id is not None else "digest"
+        ordered = f"row_number() OVER (PARTITION BY {by} ORDER BY place) AS place"
+        found = self._target.new_name("matched")
+        self._target.run(
+            f"CREATE TEMP TABLE {found} AS SELECT asked.custom_id AS custom_id, made.number AS number"
+            f" FROM (SELECT custom_id, digest, {ordered} FROM {asked}) AS asked"
+            f" FULL JOIN (SELECT number, custom_id, digest, {ordered} FROM {made}) AS made USING ({by}, place)",
+            _refused,
+        )
+        may_be_more = unchanged or record.limit is not None or self._table.documents is not None
+        added = self._require_all(found, may_be_more, without)
+        numbers = f"(SELECT custom_id, number FROM {found} WHERE custom_id IS NOT NULL)"
+        told = [] if unchanged else [one for one in (added, without) if one]
+        return Match(numbers, warnings=tuple(f"{one}; left out of the output" for one in told))
+
+    def _asked(self) -> str:
+        """SQL of the requests in the batch files: `custom_id`, `digest`, `place`."""
         with Staged(self._target) as asked:
             for path in self._files:
                 for custom_id, line in request_lines(path or Path(), self._disk):
                     request = request_of(line)
                     asked.add({"custom_id": custom_id, "digest": digest_of(request["url"], request["body"])})
-        form = record.form if self._id is None else replace(record.form, id=self._id)
+        sql = asked.sql({"custom_id": "VARCHAR", "digest": "VARCHAR"})
+        return f"(SELECT *, row_number() OVER () AS place FROM {sql})"
+
+    def _made(self, form: RequestForm, limit: int | None) -> tuple[str, str]:
+        """SQL of the requests that the rows give: as `_asked`, and `number`; and what is said of rows without one."""
+        checker, without, first = Checker(), 0, ""
         with Staged(self._target) as rows:
-            for row in self._table.rows(record.limit):
+            for row in self._table.rows(limit):
                 try:
                     request = form.request(row, self._disk)
-                    digest = digest_of(request["url"], request["body"])
-                except BadRow:
+                    if not checker.accepts_value(request):
+                        raise BadRow(row, "its request is not valid")
+                except BadRow as bad:
+                    without, first = without + 1, first or bad.message
                     continue  # no request was made of it, or it is not what it was: then one is missing
+                digest = digest_of(request["url"], request["body"])
                 rows.add({"number": row.number, "custom_id": request["custom_id"], "digest": digest})
-        # Equal requests are told apart by their ids, or where those are mere numbers, by their order.
-        by = "digest, custom_id" if form.id is not None else "digest"
-        ordered = f"row_number() OVER (PARTITION BY {by} ORDER BY place) AS place"
-        texts = {"custom_id": "VARCHAR", "digest": "VARCHAR"}
-        numbered = f"(SELECT *, row_number() OVER () AS place FROM {asked.sql(texts)})"
-        left = f"SELECT custom_id, digest, {ordered} FROM {numbered}"
-        right_types = {"number": "BIGINT", **texts}
-        right = (
-            f"SELECT number, custom_id, digest, {ordered} FROM (SELECT *, number AS place FROM {rows.sql(right_types)})"
-        )
-        using = f"{by}, place"
-        found = self._target.new_name("matched")
-        self._target.run(
-            f"CREATE TEMP TABLE {found} AS SELECT asked.custom_id AS custom_id, made.number AS number,"
-            f" coalesce(asked.custom_id, made.custom_id) AS shown FROM ({left}) AS asked"
-            f" FULL JOIN ({right}) AS made USING ({using})"
-        )
-        self._require_all(found)
-        return f"(SELECT custom_id, number FROM {found})"
+        sql = rows.sql({"number": "BIGINT", "custom_id": "VARCHAR", "digest": "VARCHAR"})
+        told = f"rows of the table that give no request: {without:,}, such as {first}" if without else ""
+        return f"(SELECT *, number AS place FROM {sql})", told
 
-    def _require_all(self, found: str) -> None:
-        """Raise where a request has no row any more, or a row was not asked."""
-        lost = self._target.run(f"SELECT shown FROM {found} WHERE number IS NULL ORDER BY shown LIMIT 3")
+    def _require_all(self, found: str, may_be_more: bool, without: str) -> str:
+        """Raise where a request has no row any more, or a row was not asked, unless there may be such; then they are
+        told.
+        """
+        lost = self._target.run(f"SELECT custom_id FROM {found} WHERE number IS NULL ORDER BY custom_id LIMIT 3")
         added = self._target.run(f"SELECT number FROM {found} WHERE custom_id IS NULL ORDER BY number LIMIT 3")
-        if not lost and not added:
-            return
+        ((count,),) = self._target.run(f"SELECT count(*) FROM {found} WHERE custom_id IS NULL")
+        if not lost and (may_be_more or not added):
+            return f"rows of the table that were not asked: {count:,}, such as row {added[0][0]}" if added else ""
         said = []
         if lost:
             said.append(f"no row asks what {', '.join(plain(one[0], 64) for one in lost)} asked")
-        if added:
+        if added and not may_be_more:
             said.append(f"row {', '.join(str(one[0]) for one in added)} was not asked")
-        raise _mismatch(f"the table was changed since the batch file was made of it: {'; '.join(said)}", HINT)
+        said += [without] if lost and without else []
+        message = f"the table was changed since the batch file was made of it: {'; '.join(said)}"
+        if self._id is not None:
+            message = f"--id {plain(self._id, 60)} gives other ids than the requests have, or {message}"
+        raise _mismatch(message, HINT)
 
-    def _id_of(self, row: Row) -> str | None:
-        assert self._record is not None
+    def _id_of(self, row: Row, form: RequestForm) -> str | None:
         try:
-            return templates.custom_id(self._record.form.id, row, self._record.form.repair)
+            return templates.custom_id(form.id, row, form.repair)
         except BadRow:
             return None  # no request was made of it
 
@@ -191,6 +282,10 @@ class Matching:
                 if custom_id is not None:
                     file.add({"custom_id": custom_id, "number": number})
         return file.sql({"custom_id": "VARCHAR", "number": "BIGINT"})
+
+
+def _refused(said: str) -> Failure:
+    return _mismatch(f"the table cannot be held against the requests: {said}", HINT)
 
 
 def _mismatch(message: str, hint: str) -> Failure:

@@ -22,6 +22,7 @@ from doubleword.tables.plain_copy import STDIN, opened
 from doubleword.tables.relation import Settings
 
 VERSION = 2
+FIRST_VERSION = 1
 LONGEST = 64 << 20  # examples and a schema may be long, and stand in it
 
 
@@ -55,13 +56,16 @@ def record_path(batch_file: Path) -> Path:
 def read_record(batch_file: Path, disk: Disk) -> Record | None:
     """The record of `batch_file`, which may be one of several (`<stem>-0001.jsonl`); None where there is none.
 
-    Relative paths in it are taken from the batch file's folder. Raises Failure (exit 2) for a damaged or newer one.
+    One of the first release is as none: it does not hold the form. Relative paths in it are taken from the batch file's
+    folder. Raises Failure (exit 2) for a damaged or newer one.
     """
     whole = re.sub(r"-\d{4}$", "", batch_file.stem)
     for place in dict.fromkeys([record_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
         content = _content(place, disk)
         if content is not None and batch_file.name in content["files"]:
-            record: Record = content["record"]
+            record: Record | None = content["record"]
+            if record is None:
+                return None
             inputs = tuple(one if one == STDIN else str(batch_file.parent / one) for one in record.inputs)
             form = replace(record.form, folder=str(batch_file.parent / record.form.folder))
             return replace(record, inputs=inputs, form=form)
@@ -100,6 +104,8 @@ def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
     try:
         content = json.loads(raw)
         version = content["version"]
+        if version == FIRST_VERSION:
+            return {"files": list(content["files"]), "record": None}
         if version == VERSION:
             record = Record(
                 inputs=tuple(map(str, content["inputs"])),

@@ -128,11 +128,12 @@ class Writer:
         try:
             self._remove_earlier(places)
             for temporary, place in reversed(moves):
+                target = self._disk.target(place)
                 if self._force or self._is_left_alone(place):
-                    self._disk.replace(temporary, place)
+                    self._disk.replace(temporary, target)
                 else:
-                    self._disk.add(temporary, place)
-                    done.append(place)
+                    self._disk.add(temporary, target)
+                    done.append(target)
         except FileExistsError:
             self._undo(done)
             refuse_existing(place, self._disk, force=False)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from doubleword.answers import lines as result_lines
-from doubleword.answers.json_text import written
 from doubleword.answers.schema import properties_of
-from doubleword.batch_files.record import read_record
+from doubleword.batch_files.matching import common_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
@@ -25,15 +24,16 @@ from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.pricing.bill import Estimated, bill, estimated
 from doubleword.results.advice import Advice
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
-from doubleword.results.reading import Asked
-from doubleword.results.reconciliation import Collector, error_line
-from doubleword.results.result import Good, Result
+from doubleword.results.reconciliation import Collector
+from doubleword.results.result import Good, Result, error_line, history_line
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
 from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk, System
+from doubleword.tables.plain_copy import STDIN
 
 
 def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -68,25 +68,28 @@ class Delivery:
         self._retry = f"{script('retry_failed.py')} {self.handle}" if store is not None else None
         self.output = _output_path(args, store, ids)
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
+        self.work = self.output.with_name(f".{self.output.name}.work")
+        self.joins: list[str] = args.join or []
+        self.wanted = Wanted(args.format, args.columns, args.delimiter, args.bom, args.raw_cells, args.id)
         self.ids = self.output.with_name(f"{self.output.stem}.ids.txt") if args.format == "npy" else None
         self.history = Path(args.history) if args.history else None
         self._schema = Path(args.response_schema) if args.response_schema else None
         self._remarks: list[str] = []
-        self._refuse_to_replace_input()
+        self._sources: dict[str, str | None] = {}
+        kept = [Path(one) for one in self.joins] + ([self._schema] if self._schema is not None else [])
+        if store is not None:
+            kept += [store.path, *(store.input_path(one.input) for one in store.job.batches)]
+        self._refuse_to_replace(kept)
 
-    def _refuse_to_replace_input(self) -> None:
+    def _refuse_to_replace(self, kept: Sequence[Path]) -> None:
         """--force replaces results, never what they are made of."""
         outputs = [path for path in (self.output, self.errors, self.ids, self.history) if path is not None]
-        written = [self._system.disk.target(path).absolute() for path in outputs]
+        written = [os.path.realpath(path) for path in outputs]
         if len(set(written)) < len(written):
             message = f"two of the outputs have the name {plain(self.history)}"
             raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --history")
-        kept = [Path(one) for one in self._args.join or ()]
-        kept += [self._schema] if self._schema is not None else []
-        if self._store is not None:
-            kept += [self._store.path, *(self._store.input_path(one.input) for one in self._store.job.batches)]
         for path in kept:
-            if path.absolute() in written:
+            if os.path.realpath(path) in written:
                 message = f"the output would replace {plain(path)}, which the results are made of"
                 raise Failure(Exit.BAD_INPUT, "output_is_input", message, "choose another name with --output")
 
@@ -100,14 +103,15 @@ class Delivery:
 
     def former(self) -> Written | None:
         """What is on record of the run that wrote these very files, if it was complete and they are untouched."""
-        if self._store is None or self._args.force:
+        if self._store is None or self._args.force or STDIN in self.joins:
             return None
         disk = self._system.disk
         for former in reversed(self._store.job.results):
             if (former.output, former.shape) != (str(self.output.absolute()), self._shape):
                 continue
             same = sha256_of(self.output, disk) == former.sha256
-            if same and sha256_of(self.errors, disk) == former.errors_sha256 and self._others({}) == former.others:
+            others = {path: sha256_of(Path(path), disk) for path in former.others}
+            if same and sha256_of(self.errors, disk) == former.errors_sha256 and others == former.others:
                 return former
         return None
 
@@ -136,7 +140,7 @@ class Delivery:
             sha256=hashes[self.output],
             errors_sha256=hashes.get(self.errors),
             answer=answer,
-            others=self._others(hashes),
+            others={**self._others(hashes), **self._sources},
             seen=counts_of(asked),
         )
         kept = [one for one in self._store.job.results if one.output != delivered.output]
@@ -185,24 +189,22 @@ class Delivery:
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, asked, answer)
         if errors is None:
-            disk.remove(self.errors)  # of an earlier run: nothing failed this time
+            disk.remove(disk.target(self.errors))  # of an earlier run: nothing failed this time
         self._progress.close()
         return _judged(answer, self.handle)
 
     def _table(self, asked: list[Asked], schemas: Schemas, held: contextlib.ExitStack) -> TableOutput:
-        args = self._args
         source = None
-        if args.join:
-            local = next((one.path for one in asked if one.path is not None), None)
-            record = read_record(local, self._system.disk) if local is not None else None
-            if record is None and self._store is not None:  # the batch file is gone, and its record may be left
-                record = read_record(self._store.input_path(self._store.job.files[0]), self._system.disk)
-            source = Source(args.join, record, [one.path for one in asked])
-        wanted = Wanted(args.format, args.columns, args.delimiter, args.bom, args.raw_cells, args.id)
+        if self.joins:
+            files = [self._store.input_path(one) for one in self._store.job.files] if self._store is not None else []
+            source = Source(self.joins, common_record(files, self._system.disk), [one.path for one in asked])
         properties = properties_of(schemas.all_of([one.path for one in asked]))
         endpoints = {one.endpoint for one in asked}
-        work = self.output.with_name(f".{self.output.name}.work")
-        return held.enter_context(TableOutput(wanted, source, endpoints, properties, self._system.disk, work))
+        made = TableOutput(self.wanted, source, endpoints, properties, self._system.disk, self.work)
+        held.enter_context(made)
+        self._refuse_to_replace(list(made.sources))
+        self._sources = {str(path.absolute()): sha256 for path, sha256 in made.sources.items()}
+        return made
 
     def _collector(self, api: Api, schemas: Schemas, output: Output) -> Collector:
         spool = self.output.with_name(f".{self.output.name}.rows")
@@ -273,22 +275,11 @@ def _output_path(args: argparse.Namespace, store: JobFile | None, ids: list[str]
 
 def _past(collector: Collector, result: Result, store: JobFile | None) -> Iterator[bytes]:
     """A line for each attempt at one request."""
-    batches = store.job.batches if store is not None else []
-    made = {one.batch_id: one for one in batches}
+    made = {one.batch_id: one for one in store.job.batches} if store is not None else {}
     for entry in collector.history(result):
         intended = made.get(entry.batch)
-        line = entry.result.line
-        said = {
-            "custom_id": result.custom_id,
-            "attempt": intended.attempt if intended is not None else None,
-            "batch": entry.batch or None,
-            "kind": entry.result.status,
-            "flaws": entry.result.flaws,
-            "cause": entry.result.cause,
-            "change": intended.change if intended is not None else None,
-            "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
-        }
-        yield written(said).encode() + b"\n"
+        told = (None, None) if intended is None else (intended.attempt, intended.change)
+        yield history_line(result.custom_id, entry, *told) + b"\n"
 
 
 def _window(asked: list[Asked], store: JobFile | None) -> str:

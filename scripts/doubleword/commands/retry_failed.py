@@ -31,9 +31,9 @@ from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of
 from doubleword.results.advice import is_lasting
-from doubleword.results.reading import Asked
-from doubleword.results.reconciliation import Collector, Entry
-from doubleword.results.result import Result
+from doubleword.results.asked import Asked
+from doubleword.results.reconciliation import Collector
+from doubleword.results.result import Entry, Result
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.job_file import JobFile, job_path, locked
+from doubleword.jobs.job_file import JobFile, Written, job_path, locked
 from doubleword.jobs.submission import carry_out, checked, metadata_of
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing import estimate as pricing
 from doubleword.report import reporting
 from doubleword.results.expected import Schemas
-from doubleword.results.table_rows import added_names
+from doubleword.results.outputs import names_of
+from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
-from doubleword.tables.outputs.columns import selection
-from doubleword.tables.outputs.writers import SHEET_ROWS, too_many_rows
+from doubleword.tables.outputs.workbooks import require_room
 from doubleword.tables.plain_copy import STDIN
 from doubleword.tables.sources.source import opened_table
 
@@ -50,7 +52,6 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
     requests = output.with_name(f"{output.stem}.requests.jsonl")
     job = Path(args.job) if args.job else job_path(requests)
     progress = Progress(system.monotonic)
-    metadata = metadata_of(args.metadata)
     disk = system.disk
     if not disk.is_folder(output.parent):
         refuse_existing(output, disk, args.force)
@@ -61,12 +62,9 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             refuse_existing(output, disk, args.force)
         paths, made_now = _requests(args, requests, system)
         try:
-            check = checked(paths, system)
-            _refuse_output(args, output, check, disk)
-            store, resumed = opened(args, check, job, metadata, system)
+            store, resumed, delivery = _planned(args, output, paths, job, system, progress)
             if args.dry_run:
                 return _forecast(paths, store, system)
-            delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
             if args.report and store.job.results:  # it may be that nothing is watched any more
                 reporting.once(store, args, system, progress)
             former = delivery.former()
@@ -85,30 +83,59 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         finally:
             if made_now and args.dry_run:
                 _remove(paths, requests, disk)
-        try:
-            ids = [one.batch_id or "" for one in store.job.batches]
-            watch(
-                api,
-                ids,
-                job_id=store.job.id,
-                is_old=older_than_retry(store.job, system),
-                started=store.job.created_at,
-                wait_s=args.wait,
-                system=system,
-                progress=progress,
-                seen=seen,
-            )
-            api.until = None
-            return {"job": str(job), **delivery.run(api, former)}
-        except ApiError as error:
-            raise error.failure("watching the job") from error
-        except Failure as failure:
-            failure.keys = {"job": str(job), **failure.keys}
-            if failure.exit_code == Exit.NOT_FINISHED:
-                failure.hint = again()
-            raise
-        finally:
-            progress.close()
+        with contextlib.closing(progress):
+            return _delivered(delivery, former, store, api, args.wait, seen, system, progress)
+
+
+def _planned(
+    args: argparse.Namespace, output: Path, paths: list[Path], job: Path, system: System, progress: Progress
+) -> tuple[JobFile, bool, Delivery]:
+    """The job of these batch files, whether it was begun before, and what will deliver its results.
+
+    What cannot be written in the end is refused here, before anything is sent.
+    """
+    check = checked(paths, system)
+    store, resumed = opened(args, check, job, metadata_of(args.metadata), system)
+    delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
+    refuse_existing(delivery.errors, system.disk, force=True)
+    if output.suffix != ".jsonl":
+        _refuse_table(args, delivery, check, system.disk)
+    return store, resumed, delivery
+
+
+def _delivered(
+    delivery: Delivery,
+    former: Written | None,
+    store: JobFile,
+    api: Api,
+    wait_s: float,
+    seen: Callable[[list[Batch]], None] | None,
+    system: System,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The keys of the delivery, once the job is over; `seen` is told of each look at it."""
+    job = str(store.path)
+    try:
+        watch(
+            api,
+            [one.batch_id or "" for one in store.job.batches],
+            job_id=store.job.id,
+            is_old=older_than_retry(store.job, system),
+            started=store.job.created_at,
+            wait_s=wait_s,
+            system=system,
+            progress=progress,
+            seen=seen,
+        )
+        api.until = None
+        return {"job": job, **delivery.run(api, former)}
+    except ApiError as error:
+        raise error.failure("watching the job") from error
+    except Failure as failure:
+        failure.keys = {"job": job, **failure.keys}
+        if failure.exit_code == Exit.NOT_FINISHED:
+            failure.hint = again()
+        raise
 
 
 def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[list[Path], bool]:
@@ -159,18 +186,18 @@ def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Name
     return argparse.Namespace(**{**vars(args), **told, **left_out})
 
 
-def _refuse_output(args: argparse.Namespace, output: Path, check: Check, disk: Disk) -> None:
-    """What cannot be written in the end is refused before anything is sent."""
-    if output.suffix == ".xlsx" and check.requests >= SHEET_ROWS:
-        raise too_many_rows(check.requests)
-    if args.columns is not None:
-        names: tuple[str, ...] = ()
-        if _delivery_arguments(args, output).join:
-            with opened_table(args.input, settings_of(args), disk) as table:
-                names = table.names
-        properties = properties_of(Schemas(disk).all_of([one.path for one in check.files]))
-        added = added_names(names, {one.endpoint for one in check.files}, list(properties))
-        selection(args.columns, [*names, *added.values()])
+def _refuse_table(args: argparse.Namespace, delivery: Delivery, check: Check, disk: Disk) -> None:
+    """Raise a Failure (exit 2) for columns that there are not, and for a table that fits into no sheet."""
+    names: tuple[str, ...] = ()
+    if delivery.wanted.format == "xlsx":
+        require_room(check.requests, 0)
+    if delivery.joins:
+        with opened_table(args.input, settings_of(args), disk, delivery.work) as table:
+            names = table.names
+    properties = properties_of(Schemas(disk).all_of([one.path for one in check.files]))
+    found = names_of(delivery.wanted, names, {one.endpoint for one in check.files}, list(properties))
+    if delivery.wanted.format == "xlsx":
+        require_room(check.requests, len(found.chosen))
 
 
 def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:

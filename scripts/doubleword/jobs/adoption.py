@@ -28,7 +28,7 @@ from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_
 from doubleword.jobs.submission import WINDOWS, relative, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
-from doubleword.results.reading import Asked
+from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -241,7 +241,7 @@ class Adoption:
         """The batch file as the job records it: the user's own, or the server's copy, put in its place."""
         if copy.use is None:
             try:
-                self._disk.add(copy.scratch, place)
+                self._disk.add(copy.scratch, self._disk.target(place))
             except FileExistsError:
                 if sha256_of(place, self._disk) != made.sha256:  # else a run that was cut off left it
                     if not asks_the_same(place, copy.scratch, self._disk):

@@ -21,8 +21,8 @@ from doubleword.pricing.bill import bill, estimated
 from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
 from doubleword.report.sources import Part, cells, prompts
 from doubleword.results.advice import Advice
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas
-from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.matching import Matching
+from doubleword.batch_files.matching import Matching, reading_settings
 from doubleword.batch_files.reading import numbered_lines, request_of
-from doubleword.batch_files.record import Record
+from doubleword.batch_files.record import Record, hashes_of
 from doubleword.failure import Failure
 from doubleword.report.answer_table import LONGEST, clipped
-from doubleword.results.reading import Asked
+from doubleword.results.asked import Asked
 from doubleword.system import Disk
 from doubleword.tables.database import Database
 from doubleword.tables.plain_copy import STDIN
@@ -67,19 +67,22 @@ def cells(
     """The names of the source's columns and the cells of the requests in the table `chosen`, by their places; and why
     there are none.
     """
-    if record is None or STDIN in record.inputs:
-        return (
-            (),
-            {},
-            "it is not known of which table the requests were made" if record is None else "it came by a pipe",
-        )
+    if record is None:
+        return (), {}, "it is not known of which table the requests were made"
+    if STDIN in record.inputs:
+        return (), {}, "the table came by standard input"
     try:
-        table = Table(record.inputs, record.settings, disk, target)
-        match = Matching(table, record, None, files, disk, target).match()
-        asked = "(SELECT place, custom_id FROM answers JOIN chosen USING (place)) AS asked"
+        settings = reading_settings(record, record.inputs, disk)
+        table = Table(record.inputs, settings, disk, target)
+        hashes = hashes_of(table.files, disk)
+        match = Matching(table, hashes, settings, record, None, files, disk, target).match(record.inputs)
+        number, joined = match.number_of("custom_id"), ""
+        if match.numbers is not None:
+            number, joined = "number", f" JOIN {match.numbers} AS numbers USING (custom_id)"
+        asked = f"SELECT place, {number} AS number FROM answers JOIN chosen USING (place){joined}"
         values = "".join(f", {clipped(one)}" for one in (f'source."{at}"' for at in range(len(table.names))))
-        joined = match.join(f"{table.relation(raw=False)} AS source", "asked.custom_id")
-        found = target.run(f"SELECT asked.place{values} FROM {asked} {joined}")
+        source = f"{table.relation(raw=False)} AS source"
+        found = target.run(f"SELECT asked.place{values} FROM {source} JOIN ({asked}) AS asked USING (number)")
     except Failure as failure:
         return (), {}, failure.message
     return table.names, {place: list(own) for place, *own in found}, ""

@@ -18,8 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add everything that says which requests to make, which is all of create_batch_file.py but OUTPUT."""
     add = parser.add_argument
     add("--input", action="append", metavar="PATH", help="table, workbook, folder, 'glob', query.sql; - is stdin")
-    add("--input-format", type=_format, metavar="FORMAT", help="csv, tsv, json, jsonl, parquet, text, workbook, sql")
-    add("--encoding", default="utf-8", metavar="NAME", help="of CSV, TSV and text (default: utf-8)")
+    add(
+        "--input-format",
+        type=_format,
+        metavar="FORMAT",
+        help="csv, tsv, json, jsonl, parquet, xlsx, xls, ods, sql, text",
+    )
+    add("--encoding", default="utf-8", metavar="NAME", help="of CSV, TSV, JSON and text (default: utf-8)")
     add("--delimiter", type=delimiter, metavar="D", help="between cells, if not found; tab is a word")
     add("--quote", type=_quote, metavar="Q", help="around cells, or none, if not found")
     add("--header-row", type=_whole, metavar="N", help="the line of the header, from 1, if not found")
@@ -56,7 +61,7 @@ def _quote(text: str) -> str:
 
 
 def _format(text: str) -> str:
-    from doubleword.tables.sources.source import FORMATS
+    from doubleword.tables.sources.kinds import FORMATS
 
     return _one_of(FORMATS, text)
 

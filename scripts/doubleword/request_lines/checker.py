@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from doubleword.request_lines.line import fits_bytes
 from doubleword.request_lines.problems import Problem, sentences
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.strict_json import MAX_DEPTH, read
 
+BYTES = "64-bytes"  # the format of a custom_id
 _SCHEMA = Path(__file__).with_name("request_line.schema.json")
 
 
@@ -29,11 +31,12 @@ class Checker:
 
     def __init__(self, reference: bool = False) -> None:
         self._is_valid: Callable[[Any], bool] = _is_valid if reference else _fast_validator()
-        self.accepts: Callable[[bytes], dict[str, Any] | None] = _accepts if reference else _fast(self._is_valid)
+        self._is_valid_beyond: Callable[[Any], bool] = _is_valid if reference else _is_valid_beyond_ascii
+        self.accepts: Callable[[bytes], dict[str, Any] | None] = _accepts if reference else _fast(self.accepts_value)
 
     def accepts_value(self, request: Any) -> bool:
         """Whether `request`, read or built already, stands as a request line."""
-        return self._is_valid(request)
+        return self._is_valid(request) or self._is_valid_beyond(request)
 
     def explain(self, line: bytes) -> list[Problem]:
         """Everything the reference has against `line`; empty where it is good."""
@@ -139,10 +142,27 @@ def _colons(value: Any) -> int:
 
 
 def _fast_validator() -> Callable[[Any], bool]:
+    """What accepts requests whose custom_id is ASCII, which most are: a format that is checked by Python takes time."""
     import jsonschema_rs
 
-    validator: Any = jsonschema_rs.Draft202012Validator(schema())
+    document = schema()
+    custom_id = document["properties"]["custom_id"]
+    ascii_only = {**custom_id, "anyOf": custom_id["anyOf"][:1]}
+    document = {**document, "properties": {**document["properties"], "custom_id": ascii_only}}
+    validator: Any = jsonschema_rs.Draft202012Validator(document)
     return validator.is_valid  # type: ignore[no-any-return]
+
+
+def _is_valid_beyond_ascii(request: Any) -> bool:
+    return bool(_whole_validator().is_valid(request))
+
+
+@functools.cache
+def _whole_validator() -> Any:
+    import jsonschema_rs
+
+    formats = {BYTES: fits_bytes}
+    return jsonschema_rs.Draft202012Validator(schema(), formats=formats, validate_formats=True)
 
 
 @functools.cache
@@ -156,7 +176,9 @@ def schema() -> dict[str, Any]:
 def _reference() -> Any:
     import jsonschema
 
-    return jsonschema.Draft202012Validator(schema())
+    formats = jsonschema.FormatChecker(formats=())
+    formats.checks(BYTES)(lambda value: not isinstance(value, str) or fits_bytes(value))
+    return jsonschema.Draft202012Validator(schema(), format_checker=formats)
 
 
 def _is_valid(request: Any) -> bool:

@@ -16,7 +16,7 @@ from doubleword.request_lines.line import build, to_line
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.strict_json import read as strict_json
 from doubleword.system import Disk
-from doubleword.tables.relation import Settings
+from doubleword.tables.relation import Settings, bare_name, column_at
 from doubleword.tables.rows import BadRow, Row
 from doubleword.tables.sources.source import opened_table
 
@@ -60,7 +60,8 @@ def messages_of(row: Row) -> list[dict[str, Any]]:
     Keys without a value, as tables with fixed columns have them, are left out; raises BadRow for what is no list of
     objects with something in it.
     """
-    cell = row.values.get(MESSAGES)
+    at = column_at(MESSAGES, row.names)
+    cell = row.cells[at] if at >= 0 else None
     if cell is None:
         raise BadRow(row, f"has nothing in the column {MESSAGES}, as other rows have")
     try:
@@ -76,7 +77,7 @@ def messages_of(row: Row) -> list[dict[str, Any]]:
 def _messages(row: Row, prompt: str | None, defaults: Mapping[str, str]) -> list[dict[str, Any]]:
     if row.problem is not None:
         raise BadRow(row, row.problem)
-    values = row.values
+    values = {bare_name(name): cell for name, cell in row.values.items()}
     if values.get(MESSAGES) is not None:
         return messages_of(row)
     answer = next((name for name in ("answer", "assistant") if name in values), None)

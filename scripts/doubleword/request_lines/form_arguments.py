@@ -21,6 +21,7 @@ from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RE
 from doubleword.strict_json import read
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
+from doubleword.tables.relation import column_at
 from doubleword.tables.sources.documents import ID_TEMPLATE
 from doubleword.tables.sources.json_files import REQUEST_KEYS
 
@@ -99,7 +100,7 @@ def _kind(args: argparse.Namespace, names: Sequence[str], prompt: str | None) ->
         return PROMPTS
     if set(names) >= REQUEST_KEYS:
         return REQUESTS
-    if examples.MESSAGES in names and args.endpoint in (CHAT, RESPONSES):
+    if column_at(examples.MESSAGES, names) >= 0 and args.endpoint in (CHAT, RESPONSES):
         return CONVERSATIONS
     hint = '--prompt "… {column} …", or rows that hold messages, or custom_id, method, url and body'
     raise bad_arguments("--prompt is missing", hint)

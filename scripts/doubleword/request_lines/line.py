@@ -14,14 +14,22 @@ from doubleword.service import CHAT, COMPLETIONS, RESPONSES
 DROPPED = ("priority", "service_tier", "background")
 
 BLANK = b" \t\r\n"
-# As the schema says it of a custom_id.
+# As the schema says it of a custom_id. The server counts bytes, and refuses control characters: files.rs:130.
 MAX_ID = 64
-_NO_ID = re.compile(r"[^ -~]|^ | $")
+_NO_ID = re.compile(r"[\x00-\x1f\x7f-\x9f]|^ | $")
 
 
 def is_id(custom_id: str) -> bool:
     """Whether the server takes `custom_id`."""
-    return 1 <= len(custom_id) <= MAX_ID and not _NO_ID.search(custom_id)
+    return custom_id != "" and fits_bytes(custom_id) and not _NO_ID.search(custom_id)
+
+
+def fits_bytes(custom_id: str) -> bool:
+    """Whether `custom_id` is UTF-8 text of no more bytes than the server takes."""
+    try:
+        return len(custom_id) <= MAX_ID and len(custom_id.encode()) <= MAX_ID
+    except UnicodeEncodeError:
+        return False
 
 
 def build(

@@ -34,6 +34,9 @@ def sentences(error: Any) -> Iterable[Problem]:
             for name in got
             if name not in known
         ]
+    if path == "custom_id" and not isinstance(got, str):
+        text = json.dumps(str(got)) if type(got) in (int, float) else "a text"
+        return [Problem(path, f"is {_a(_type_name(got))}: write {text}")]
     if "description" in error.schema:
         return [Problem(path, error.schema["description"])]
     if keyword == "type":
@@ -61,6 +64,11 @@ def _path(parts: Iterable[str | int]) -> str:
 def _join(path: str, name: str) -> str:
     name = plain(name, 40)
     return f"{path}.{name}" if path else name
+
+
+def _a(name: str) -> str:
+    """A name of a type as a sentence has it: numbers are one kind to people."""
+    return {"integer": "a number", "null": "null", "array": "an array", "object": "an object"}.get(name, f"a {name}")
 
 
 def _type_name(value: Any) -> str:

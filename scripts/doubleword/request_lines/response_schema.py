@@ -28,6 +28,7 @@ MAX_PROPERTIES = 5_000
 MAX_ENUM_VALUES = 1_000
 MAX_CHARACTERS = 120_000
 MAX_NAME = 64
+SHOWN_FLAWS = 8  # all of them in one answer, as far as it holds them
 
 _FIXED = "write the properties out, each with its own schema"
 _MANY = 'an array has one schema for all of its "items"'
@@ -54,19 +55,24 @@ UNSUPPORTED = {
     "maxContains": _MANY,
     "uniqueItems": "leave it out, and take doubles out of the answers",
     "$dynamicRef": "write $ref to a place in this file",
+    "default": "leave it out, as every property is required",
 }
 
 
 def load(path: Path, disk: Disk) -> dict[str, Any]:
-    """The schema in the file `path`, checked. Raises Failure (exit 2) that names the place and what to write there."""
+    """The schema in the file `path`, checked. Raises Failure (exit 2) that names all places and what to write there."""
     if (disk.size(path) or 0) > MAX_SCHEMA_BYTES:
         raise _bad(path, f"is longer than {MAX_SCHEMA_BYTES:,} bytes", "only the schema belongs into the file")
     try:
         schema = strict_json(plain_copy.text_of(path, disk, MAX_SCHEMA_BYTES).encode())
     except ValueError as error:
         raise _bad(path, str(error), "the file holds one JSON Schema") from None
-    for place, said, advice in _flaws(schema):
-        raise _bad(path, f"{place} {said}", advice)
+    flaws = list(_flaws(schema)) or list(_judges(schema))
+    if flaws:
+        shown = "; ".join(f"{place} {said}" for place, said, _ in flaws[:SHOWN_FLAWS])
+        more = f"; and {len(flaws) - SHOWN_FLAWS:,} more" if len(flaws) > SHOWN_FLAWS else ""
+        advice = dict.fromkeys(advice for _, _, advice in flaws[:SHOWN_FLAWS])
+        raise _bad(path, f"{shown}{more}", "; ".join(advice))
     assert isinstance(schema, dict)
     return schema
 
@@ -108,8 +114,12 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
     count = _Count()
     yield from _below(schema, schema, "$", 0, count)
     yield from count.flaws()
+
+
+def _judges(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The flaw of a schema that answers could not be judged by, such as a pattern too large to be used."""
     unusable = Schema(schema).unusable
-    if unusable is not None:  # such as a pattern too large to be used; the answers could be judged by it no more
+    if unusable is not None:
         yield "$", f"cannot judge answers: {unusable}", "write what it names in a simpler way"
 
 
@@ -177,7 +187,7 @@ def _object(node: dict[str, Any], place: str, count: _Count) -> Iterator[tuple[s
         yield place, "lets additional properties in", 'write "additionalProperties": false'
     for name in names:
         if name not in required:
-            advice = 'put it there; where there may be no value, let it be null: "type": ["string", "null"]'
+            advice = 'put all into required; where there may be no value, let it be null: "type": ["string", "null"]'
             yield place, f"does not have the property {plain(name, 60)} in required", advice
     for name in required:
         if name not in names:

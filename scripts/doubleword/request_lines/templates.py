@@ -15,6 +15,7 @@ from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines.line import MAX_ID, is_id
+from doubleword.tables.relation import bare_name, column_at
 from doubleword.tables.rows import BadRow, Row
 from doubleword.tables.sources.json_files import Object, as_cell, read
 
@@ -70,7 +71,9 @@ def fill(template: str, row: Row, defaults: Mapping[str, str] = NO_DEFAULTS) -> 
             text = cells[at] if at >= 0 else _nested(template, place, row, defaults)
             if not text or text.isspace():
                 if place not in defaults:
-                    raise BadRow(row, f"the column {plain(place, 60)} is empty", "empty_value", EMPTY_HINT)
+                    raise BadRow(
+                        row, f"the column {plain(place, 60)} is empty{_alike(place, row)}", "empty_value", EMPTY_HINT
+                    )
                 text = defaults[place]
             filled.append(text)
     return "".join(filled)
@@ -103,20 +106,18 @@ def places(template: str) -> list[str]:
     return [column for _, column in _parts(template) if column is not None]
 
 
-def column_at(place: str, names: Sequence[str]) -> int:
-    """Which of `names` a place means: the one of that very name, else the only one but for blanks; -1 for none."""
-    if place in names:
-        return names.index(place)
-    alike = [at for at, name in enumerate(names) if name.strip() == place.strip()]
-    return alike[0] if len(alike) == 1 else -1
-
-
 @functools.lru_cache(maxsize=256)
 def _bound(template: str, names: tuple[str, ...]) -> tuple[tuple[str, str | None, int], ...]:
     """The template as literal text, the place after it, and which cell fills that; -1 for none of them."""
     return tuple(
         (literal, place, -1 if place is None else column_at(place, names)) for literal, place in _parts(template)
     )
+
+
+def _alike(place: str, row: Row) -> str:
+    """Says where another column is called as an empty one, but for the case of letters, as of another file."""
+    others = [name for name in row.names if name != place and bare_name(name).casefold() == place.casefold()]
+    return f", and {plain(others[0], 60)} is another column" if others else ""
 
 
 def _nested(template: str, place: str, row: Row, defaults: Mapping[str, str]) -> str | None:

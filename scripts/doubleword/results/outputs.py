@@ -11,29 +11,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from doubleword.batch_files.matching import HINT, Matching, reading_settings
-from doubleword.batch_files.record import Record
+from doubleword.batch_files.record import Record, hashes_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
+from doubleword.request_lines import templates
 from doubleword.results.reading import Pack
 from doubleword.results.result import Good, Result
 from doubleword.results.table_rows import ResultRows, added_names, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
 from doubleword.tables.formulas import may_run
-from doubleword.tables.outputs.columns import OutputColumn, selected, selection
+from doubleword.tables.outputs.columns import OutputColumn, in_milliseconds, selected, selection, source_names
 from doubleword.tables.outputs.matrix import Matrix
-from doubleword.tables.outputs.writers import Dialect, Rows, write_csv, write_parquet, write_workbook
+from doubleword.tables.outputs.workbooks import write_workbook
+from doubleword.tables.outputs.writers import Dialect, Rows, write_csv, write_parquet
+from doubleword.tables.relation import column_at
 from doubleword.tables.sources.source import Table
 from doubleword.tables.staged import Staged
 
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet", "xlsx": ".xlsx", "npy": ".npy"}
 TABLES = ("csv", "parquet", "xlsx")
 # Requests whose ids nobody knows any more, which no row can have.
-UNKNOWN = "(unknown request %"
-LOST = "no row of the table asks what was asked by the request "
+UNKNOWN = "results.custom_id LIKE '(unknown request %'"
+NO_ROW = "no row of the table asks what was asked by the request "
+LOST = f"error('{NO_ROW}' || coalesce(results.custom_id, ''))"
 
 
 class Output(Protocol):
@@ -119,6 +123,24 @@ class Source:
     files: Sequence[Path | None]
 
 
+class Names(NamedTuple):
+    """The names of an output's columns: those of the source, those that results add by what they are, and what is
+    chosen of them, as pairs of new and old name.
+    """
+
+    source: tuple[str, ...]
+    added: dict[str, str]
+    chosen: list[tuple[str, str]]
+
+
+def names_of(wanted: Wanted, source: Sequence[str], endpoints: set[str], properties: Sequence[str]) -> Names:
+    """The names in the output that is `wanted`; raises Failure (exit 2) for columns that it cannot have."""
+    any_case = wanted.format == "parquet"
+    own = source_names(source, any_case)
+    added = added_names(own, endpoints, properties)
+    return Names(own, added, selection(wanted.columns, [*own, *added.values()], any_case))
+
+
 class TableOutput:
     """A table of results, joined to their source; used as a context manager. `work` is a folder for the meantime."""
 
@@ -139,6 +161,7 @@ class TableOutput:
         self._work = work
         self._held = contextlib.ExitStack()
         self._table: Table | None = None
+        self.sources: dict[Path, str] = {}  # the files of the source, and their SHA-256
         self.warnings: list[str] = []
 
     def __enter__(self) -> TableOutput:
@@ -148,8 +171,7 @@ class TableOutput:
             if self._source is not None:
                 self._open_source(self._source)
             names = self._table.names if self._table is not None else ()
-            self._names = added_names(names, self._endpoints, list(self._properties))
-            self._pairs = selection(self._wanted.columns, [*names, *self._names.values()])
+            self._names = names_of(self._wanted, names, self._endpoints, list(self._properties))
             self._staged = held.enter_context(Staged(self._target))
             several = self._wanted.format != "parquet"
             self._rows = ResultRows(self._staged, self._endpoints, self._properties, several)
@@ -171,82 +193,156 @@ class TableOutput:
         self._rows.add_good(good)
 
     def finish(self, file: WholeFile) -> list[str]:
-        """Write the table."""
+        """Write the table. Raises Failure (exit 2) where a request has no row in the source."""
         self._staged.finish()
-        columns = [*self._source_columns(), *self._rows.columns(self._names)]
-        chosen = selected(self._pairs, columns)
-        rows = Rows(*self._joined(), self._may_run(), _refused)
+        if self._table is None:
+            return self._write(f"{self._rows.sql} AS results", file)
+        if self._match.numbers is None and self._match.rows == self._staged.rows:
+            try:
+                return self._write(self._in_step(), file)
+            except Failure as failure:
+                if failure.code != "join_mismatch":
+                    raise
+        return self._write(self._placed(), file)
+
+    def _write(self, sql: str, file: WholeFile) -> list[str]:
+        """Write what `sql` gives."""
+        columns = selected(self._names.chosen, [*self._source_columns(), *self._rows.columns(self._names.added)])
+        target, rows = self._target, Rows(sql, self._may_run(), _refused)
         if self._wanted.format == "csv":
-            return self.warnings + write_csv(self._target, rows, chosen, file, self._dialect())
-        write = write_parquet if self._wanted.format == "parquet" else write_workbook
-        inexact = [plain(one, 60) for one in self._rows.inexact()] if self._wanted.format == "parquet" else []
-        said = [f"numbers of {', '.join(inexact)} have more digits than a number type holds; they are texts"]
-        return self.warnings + write(self._target, rows, chosen, file) + (said if inexact else [])
+            said = write_csv(target, rows, columns, file, _dialect(self._wanted, self._table))
+        elif self._wanted.format == "xlsx":
+            said = write_workbook(target, rows, columns, file)
+        else:
+            write_parquet(target, rows, columns, file, self._row_bytes())
+            inexact = ", ".join(plain(one, 60) for one in self._rows.inexact())
+            said = (
+                [f"numbers of {inexact} have more digits than a number type holds; they are texts"] if inexact else []
+            )
+        return self.warnings + said
+
+    def _row_bytes(self) -> int:
+        """About how long a row is."""
+        size = self._staged.bytes + sum(self._disk.size(path) or 0 for path in self.sources)
+        return size // max(self._staged.rows, 1)
 
     def _may_run(self) -> bool:
         """Whether a spreadsheet may take some cell for a formula, told by a swift look."""
+        if self._wanted.format != "csv" or self._wanted.raw_cells:
+            return False
         if self._rows.may_run or self._table is None:
             return self._rows.may_run
-        tests = [f"bool_or({may_run(column.text)})" for column in self._source_columns()]
-        (found,) = self._target.run(f"SELECT {', '.join(tests)} FROM {self._table.relation(raw=False)} AS source")
+        tests = [f"bool_or({may_run(column.text)})" for column in self._source_columns() if not column.is_number]
+        if not tests:
+            return False
+        (found,) = self._target.run(f"SELECT {', '.join(tests)} FROM {self._relation()} AS source", _refused)
         return any(found)
 
+    # The source
+
     def _open_source(self, source: Source) -> None:
-        settings = reading_settings(source.record, Path(source.given[0]))
-        self._table = Table(source.given, settings, self._disk, self._target)
-        matching = Matching(self._table, source.record, self._wanted.id, source.files, self._disk, self._target)
-        self._match = matching.match()
-        self.warnings += self._table.warnings
+        settings = reading_settings(source.record, source.given, self._disk)
+        try:
+            self._table = Table(source.given, settings, self._disk, self._target)
+        except Failure as failure:
+            if failure.code != "bad_where":
+                raise
+            message = f"the table was changed since the batch file was made of it: {failure.message}"
+            raise Failure(Exit.BAD_INPUT, "join_mismatch", message, HINT) from None
+        files = self._table.files
+        hashes = hashes_of(files, self._disk)
+        self.sources = dict(zip(files, hashes, strict=False))  # none of standard input
+        matching = Matching(
+            self._table, hashes, settings, source.record, self._wanted.id, source.files, self._disk, self._target
+        )
+        self._match = matching.match(source.given)
+        self.warnings += [*self._table.warnings, *self._match.warnings]
+
+    def _relation(self) -> str:
+        assert self._table is not None
+        return self._table.relation(raw=self._wanted.format == "parquet")
 
     def _source_columns(self) -> list[OutputColumn]:
         if self._table is None:
             return []
         raw = self._wanted.format == "parquet"
-        return [
-            OutputColumn(
-                column.name,
-                f'source."{at}"' if not raw else f'CAST(source."{at}" AS VARCHAR)',
-                f'source."{at}"',
-                column.type,
-                key=self._is_key(column.name),
-            )
-            for at, column in enumerate(self._table.columns)
-        ]
+        keys = _keys(self._wanted, self._source, self._table.names)
+        are_times = raw and any(column.type == "TIMESTAMP" for column in self._table.columns)
+        counted = in_milliseconds(self._table.files, self._disk, self._target) if are_times else set()
+        found = []
+        for at, (column, name) in enumerate(zip(self._table.columns, self._names.source, strict=True)):
+            value = text = f'source."{at}"'
+            if raw:
+                text = f"CAST({value} AS VARCHAR)"
+            if column.type == "TIMESTAMP" and column.name in counted:
+                value = f"CAST({value} AS TIMESTAMP_MS)"
+            may_be_numbers = bool(self._table.delimiter)  # of CSV, where all is text
+            found.append(OutputColumn(name, text, value, column.type, at in keys, may_be_numbers))
+        return found
 
-    def _is_key(self, name: str) -> bool:
-        """Whether a column of the source is what custom_ids are made of."""
-        record = self._source.record if self._source is not None else None
-        template = self._wanted.id or (record.form.id if record is not None else None)
-        return template is not None and f"{{{name}}}" in template
+    # Each result beside the row that it was asked of, as SQL after FROM; an error where there is no such row. Both are
+    # read in order and stand in step, so that no table has to be held to be sorted, but for a source in another order.
 
-    def _joined(self) -> tuple[str, str | None]:
-        """SQL of all rows, after FROM, each beside the row that it was asked of, and SQL of their order; an error where
-        there is no such row.
-        """
-        results = f"{self._rows.sql} AS results"
-        if self._table is None:
-            return results, "results.place"
-        source = f"{self._table.relation(raw=self._wanted.format == 'parquet')} AS source"
-        lost = f"error('{LOST}' || results.custom_id)"
-        if self._match.numbers is None and self._match.rows == self._staged.rows:
-            # Every row was asked, and both stand in the order of the rows: no table has to be held to be sorted.
-            in_step = f"CASE WHEN {self._match.same('source.number', 'results.custom_id')} THEN true ELSE {lost} END"
-            return f"{results} POSITIONAL JOIN {source} WHERE {in_step}", None
-        has_row = f"source.number IS NOT NULL OR results.custom_id LIKE '{UNKNOWN}'"
-        order = f"CASE WHEN {has_row} THEN results.place ELSE {lost} END"
-        return f"{results} {self._match.join(source, 'results.custom_id')}", order
+    def _in_step(self) -> str:
+        """Where every row was asked, in the order of the rows; those below them were not."""
+        same = self._match.same("source.number", "results.custom_id")
+        step = f"CASE WHEN results.custom_id IS NULL THEN false WHEN {same} THEN true ELSE {LOST} END"
+        return f"{self._rows.sql} AS results POSITIONAL JOIN {self._relation()} AS source WHERE {step}"
 
-    def _dialect(self) -> Dialect:
-        """How CSV is written: as the user says, else as the source is."""
-        own = Dialect(raw_cells=self._wanted.raw_cells, byte_order_mark=self._wanted.byte_order_mark)
-        if self._table is not None:
-            mark = self._table.byte_order_mark or own.byte_order_mark
-            own = replace(own, delimiter=self._table.delimiter or own.delimiter, byte_order_mark=mark)
-        return replace(own, delimiter=self._wanted.delimiter) if self._wanted.delimiter else own
+    def _placed(self) -> str:
+        """Wherever the rows stand: they are put into the order of the results first."""
+        target, match, placed = self._target, self._match, self._target.new_name("placed")
+        number, joined = match.number_of("results.custom_id"), ""
+        if match.numbers is not None:
+            number, joined = "numbers.number", f" LEFT JOIN {match.numbers} AS numbers USING (custom_id)"
+        select = f"SELECT results.place, results.custom_id, {number} AS number FROM {self._rows.sql} AS results{joined}"
+        target.run(f"CREATE TEMP TABLE {placed} AS {select}", _refused)
+        lost = f"SELECT {LOST} FROM {placed} AS results WHERE number IS NULL AND NOT {UNKNOWN} LIMIT 1"
+        target.run(lost, _refused)
+        if match.by_keys:
+            self._tell_unasked(placed)
+        before = f"SELECT number, lag(number, 1, 0) OVER (ORDER BY place) AS before FROM {placed}"
+        ((in_order,),) = target.run(f"SELECT bool_and(coalesce(number > before, false)) FROM ({before})", _refused)
+        kind, order = ("", "") if in_order else ("RIGHT ", " ORDER BY asked.place")
+        # The right side of a join is the one that is held: of these rows the numbers alone, not what stands in them.
+        target.run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        source = (
+            f"SELECT asked.place AS place, source.* FROM {self._relation()} AS source"
+            f" {kind}JOIN {placed} AS asked ON source.number = asked.number{order}"
+        )
+        same = f"results.place = source.place AND (source.number IS NOT NULL OR {UNKNOWN})"
+        step = f"CASE WHEN {same} THEN true ELSE {LOST} END"
+        return f"{self._rows.sql} AS results POSITIONAL JOIN ({source}) AS source WHERE {step}"
+
+    def _tell_unasked(self, placed: str) -> None:
+        """Rows that nobody asked, where keys alone are compared, may be meant, or the table may be another one."""
+        numbers = f"SELECT DISTINCT number FROM {self._match.numbers} AS numbers"
+        unasked = f"{numbers} WHERE number NOT IN (SELECT number FROM {placed} WHERE number IS NOT NULL)"
+        ((count, first),) = self._target.run(f"SELECT count(*), min(number) FROM ({unasked})", _refused)
+        if count:
+            said = f"rows of the table that were not asked: {count:,}, such as row {first}"
+            self.warnings.append(f"{said}; left out of the output")
+
+
+def _dialect(wanted: Wanted, table: Table | None) -> Dialect:
+    """How CSV is written: as the user says, else as the source is."""
+    own = Dialect(raw_cells=wanted.raw_cells, byte_order_mark=wanted.byte_order_mark)
+    if table is not None:
+        mark = table.byte_order_mark or own.byte_order_mark
+        own = replace(own, delimiter=table.delimiter or own.delimiter, byte_order_mark=mark)
+    return replace(own, delimiter=wanted.delimiter) if wanted.delimiter else own
+
+
+def _keys(wanted: Wanted, source: Source | None, names: Sequence[str]) -> set[int]:
+    """Which columns of the source custom_ids are made of."""
+    record = source.record if source is not None else None
+    template = wanted.id or (record.form.id if record is not None else None)
+    places = templates.places(template or "")
+    return {column_at(one, names) for place in places for one in (place, place.partition(".")[0])}
 
 
 def _refused(said: str) -> Failure:
     """The Failure for what DuckDB has against a table that is written: nothing but a request without a row."""
-    hint = HINT if LOST in said else "choose another --format"
-    code = "join_mismatch" if LOST in said else "bad_table"
+    hint = HINT if NO_ROW in said else "choose another --format"
+    code = "join_mismatch" if NO_ROW in said else "bad_table"
     return Failure(Exit.BAD_INPUT, code, said, hint)

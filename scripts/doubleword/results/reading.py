@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from doubleword.answers import judgement
@@ -21,6 +20,7 @@ from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result
 from doubleword.results.spool import Spool
@@ -38,19 +38,6 @@ NAMED_BY_S = 3600.0  # a result file that is not named so long after the end wil
 FAILURES_WITHOUT_PROGRESS = 8
 
 FAILED, UNFIT, FLAWED, GOOD = range(4)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The requests of one batch file: where their ids can be read, how many, and the batches that answer them.
-
-    `path` is the local batch file, None when only the server may still have it. Batches stand oldest first.
-    """
-
-    path: Path | None
-    requests: int | None
-    endpoint: str
-    batches: tuple[Batch, ...]
 
 
 class Flawed(NamedTuple):

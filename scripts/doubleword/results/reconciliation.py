@@ -10,24 +10,22 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
-from doubleword.answers.json_text import written
 from doubleword.answers.judgement import Remarks
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import plain
 from doubleword.pricing.bill import Usage
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Expected, Schemas
-from doubleword.results.reading import FLAWED, GOOD, Asked, Pack, Reader, Reading, Row
-from doubleword.results.result import Good, Result
+from doubleword.results.reading import FLAWED, GOOD, Pack, Reader, Reading, Row
+from doubleword.results.result import Entry, Good, Result
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -39,13 +37,6 @@ from doubleword.system import System
 # Answers are handed out many at once.
 RUN_BYTES = 1 << 20
 SHOWN_IDS = 10
-
-
-class Entry(NamedTuple):
-    """What one batch said of a request, for the history."""
-
-    batch: str
-    result: Result
 
 
 @dataclass
@@ -322,17 +313,3 @@ def _id_of(raw: bytes) -> str:
     if not isinstance(custom_id, str):
         raise ApiError(200, "a line of the input file cannot be read", garbled=True)
     return custom_id
-
-
-def error_line(result: Result) -> bytes:
-    """The line of a failed or missing request for the errors file: the server's own, or one in the same form.
-
-    An invalid answer was paid for, so its line stands there whole, with the error added that it is.
-    """
-    value = result_lines.parse(result.line) if result.line is not None else None
-    if judgement.INVALID in result.flaws and value is not None:
-        return written({**value, "error": {"code": "invalid_answer", "message": result.cause}}).encode()
-    if result.line is not None and value is not None:
-        return result.line
-    error = {"code": result.kind, "message": result.cause}
-    return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()

@@ -1,11 +1,14 @@
-"""What became of one request."""
+"""What became of one request, and the lines in which files tell it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from doubleword.answers import judgement
+from doubleword.answers import lines as result_lines
+from doubleword.answers.json_text import written
 from doubleword.answers.vectors import FLOAT32, Form
 
 
@@ -51,3 +54,40 @@ class Good(NamedTuple):
         for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
             packed, _, line = kept.partition(b"\n") if self.packed else (None, b"", kept)
             yield Result(custom_id, "succeeded", line or None, None, self.endpoint, packed=packed)
+
+
+class Entry(NamedTuple):
+    """What one batch said of a request, for the history."""
+
+    batch: str
+    result: Result
+
+
+def error_line(result: Result) -> bytes:
+    """The line of a failed or missing request for the errors file: the server's own, or one in the same form.
+
+    An invalid answer was paid for, so its line stands there whole, with the error added that it is.
+    """
+    value = result_lines.parse(result.line) if result.line is not None else None
+    if judgement.INVALID in result.flaws and value is not None:
+        return written({**value, "error": {"code": "invalid_answer", "message": result.cause}}).encode()
+    if result.line is not None and value is not None:
+        return result.line
+    error = {"code": result.kind, "message": result.cause}
+    return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()
+
+
+def history_line(custom_id: str, entry: Entry, attempt: int | None, change: dict[str, Any] | None) -> bytes:
+    """The line for one attempt at a request, of which the job says what number it had and what it changed."""
+    line = entry.result.line
+    said = {
+        "custom_id": custom_id,
+        "attempt": attempt,
+        "batch": entry.batch or None,
+        "kind": entry.result.status,
+        "flaws": entry.result.flaws,
+        "cause": entry.result.cause,
+        "change": change,
+        "line": None if line is None else result_lines.parse(line) or line.decode("utf-8", "replace"),
+    }
+    return written(said).encode()

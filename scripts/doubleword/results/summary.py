@@ -8,8 +8,8 @@ from typing import Any
 from doubleword.answers.judgement import FLAWS, INVALID
 from doubleword.failure import plain
 from doubleword.results.advice import Advice
+from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas
-from doubleword.results.reading import Asked
 from doubleword.results.reconciliation import Collector, Tally
 
 

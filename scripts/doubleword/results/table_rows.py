@@ -65,6 +65,8 @@ class ResultRows:
         self._several = several
         self._declared = properties
         self._kinds = {name: Kind() for name in properties}
+        # Staged under numbers: what a schema calls its properties may be no name in SQL, or one but for its case.
+        self._places = {name: f"property {at}" for at, name in enumerate(properties)}
         self.may_run = False  # whether a spreadsheet may take some cell for a formula
 
     def pack(self, result: Result) -> bytes:
@@ -94,7 +96,7 @@ class ResultRows:
     @property
     def sql(self) -> str:
         """SQL of the rows, once all are staged: `place`, from 1 in their order, and a column for each part."""
-        names = [*RESULT_COLUMNS, *(f"property:{name}" for name in self._declared)]
+        names = [*RESULT_COLUMNS, *self._places.values()]
         types = {name: "BIGINT" if name in TOKENS else "VARCHAR" for name in names}
         return f"(SELECT row_number() OVER () AS place, * FROM {self._staged.sql(types)})"
 
@@ -107,18 +109,20 @@ class ResultRows:
         return [name for name, kind in self._kinds.items() if kind.is_inexact]
 
     def _column(self, part: str, name: str) -> OutputColumn:
-        sql = f'results."{part.replace(chr(34), chr(34) * 2)}"'
+        prop = part.removeprefix("property:") if part.startswith("property:") else None
+        sql = f'results."{part if prop is None else self._places[prop]}"'
         if part in TOKENS:
             return OutputColumn(name, f"CAST({sql} AS VARCHAR)", sql, "BIGINT")
         if part == ANSWER and self._vectors:
-            return OutputColumn(name, sql, f"TRY_CAST({sql} AS DOUBLE[])", "DOUBLE[]")
-        if part.startswith("property:"):
-            prop = part.removeprefix("property:")
+            numbers = f"TRY_CAST({sql} AS DOUBLE[])"
+            beyond = " OR ".join(f"list_contains({numbers}, CAST('{one}' AS DOUBLE))" for one in ("inf", "-inf"))
+            return OutputColumn(name, sql, f"CASE WHEN NOT ({beyond}) THEN {numbers} END", "DOUBLE[]")
+        if prop is not None:
             kind = self._kinds[prop].type
             if self._kinds[prop].is_unseen:
                 kind = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}.get(self._declared[prop], kind)
             return OutputColumn(name, sql, sql if kind == "VARCHAR" else f"TRY_CAST({sql} AS {kind})", kind)
-        return OutputColumn(name, sql, sql, key=part == CUSTOM_ID)
+        return OutputColumn(name, sql, sql, key=part == CUSTOM_ID, may_be_numbers=part == ANSWER)
 
     def _cells(self, result: Result) -> dict[str, str | int | None]:
         cells: dict[str, str | int | None] = {CUSTOM_ID: result.custom_id, "status": result.status}
@@ -130,8 +134,8 @@ class ResultRows:
         if endpoint == EMBEDDINGS and not self._several and len(vectors(body, result.form)) > 1:
             raise several_vectors(result)
         texts = result.texts or tuple(result_lines.answer_texts(body))
-        answer = result_lines.answer_text(body, endpoint, result.form) if endpoint == EMBEDDINGS else one_text(texts)
-        cells[ANSWER] = answer
+        is_vector = endpoint == EMBEDDINGS
+        cells[ANSWER] = result_lines.answer_text(body, endpoint, result.form) or None if is_vector else one_text(texts)
         cells["finish_reason"] = result_lines.finish_reason(body) or None
         cells["prompt_tokens"], cells["completion_tokens"] = result_lines.tokens(body)
         if self._kinds and texts and result.kind == "succeeded" and endpoint != EMBEDDINGS:
@@ -144,7 +148,7 @@ class ResultRows:
         for name, raw in raw_fields_of(text).items():
             if name in self._kinds:
                 self._kinds[name].see(_SEEN[raw[0]] if raw[0] in _SEEN else raw.encode())
-                cells[f"property:{name}"] = cell_of(raw)
+                cells[self._places[name]] = cell_of(raw)
 
 
 def _answer_of(result: Result) -> dict[str, Any] | None:

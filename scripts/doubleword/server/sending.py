@@ -47,10 +47,6 @@ class Sender:
         self._open: requests.Session | None = None
         self._opening = system.lock()
 
-    def disconnect(self) -> None:
-        """Leave all connections as they are, to the process that this one was split off from, and make new ones."""
-        self._open = None
-
     def patiently(self, attempt: Callable[[], Any]) -> Any:
         """Call `attempt` until it answers, repeating what may pass (network, 408, 429, 5xx) with growing pauses.
 

@@ -9,15 +9,22 @@ Facts about DuckDB: https://duckdb.org/docs, "Configuration" and "CSV Import".
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from doubleword.failure import Failure, plain
+from doubleword.failure import Exit, Failure, plain
 
 MEMORY = "300MB"
 ROWS_AT_ONCE = 2048
+INTERRUPT_S = 0.05  # between two attempts
+# What the disk may say while a table is written; a user's file was opened before DuckDB reads it.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EACCES)
 
+T = TypeVar("T")
 Refusal = Callable[[str], Failure]
 
 
@@ -31,18 +38,27 @@ class Database:
         self._names = 0
         self._error = duckdb.Error
         self._disk_error = duckdb.IOException
+        self._memory_error = duckdb.OutOfMemoryException
         settings: dict[str, Any] = {
             "memory_limit": MEMORY,
             "temp_directory": str(folder / "spilled"),
             "autoinstall_known_extensions": "false",
         }
         self._connection = duckdb.connect(config=settings)
+        self._beside = ThreadPoolExecutor(1)
+        self._idle = threading.Event()
+        self._idle.set()
+        self._over = False
         self._connection.execute("SET TimeZone = 'UTC'")
 
     def __enter__(self) -> Database:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
+        self._beside.shutdown(wait=False, cancel_futures=True)
+        while not self._idle.wait(INTERRUPT_S):
+            self._connection.interrupt()
         self._connection.close()
 
     def allow(self, megabytes: int) -> None:
@@ -61,37 +77,50 @@ class Database:
     def run(self, sql: str, refused: Refusal | None = None, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a statement. What DuckDB has against it is raised as `refused` makes it of one sentence.
 
-        Raises OSError where the disk fails.
+        Raises OSError where the disk fails, Failure (5) where the memory does not suffice.
         """
-        return [row for block in self.blocks(sql, refused, values) for row in block]
+        return self._patiently(lambda: self._connection.execute(sql, values).fetchall(), refused)
 
     def blocks(
         self, sql: str, refused: Refusal | None = None, values: Sequence[Any] = ()
     ) -> Iterator[list[tuple[Any, ...]]]:
         """As `run`, some thousand rows at a time; a reading ends where another statement is run."""
         try:
-            found = self._connection.execute(sql, values)
-            while rows := found.fetchmany(ROWS_AT_ONCE):
+            found = self._interruptibly(lambda: self._connection.execute(sql, values))
+            while rows := self._interruptibly(lambda: found.fetchmany(ROWS_AT_ONCE)):
                 yield rows
         except self._error as error:
             raise self._told(error, refused) from error
 
     def copy(self, query: str, path: Path, options: str, refused: Refusal) -> None:
-        """Write what `query` gives to a file.
-
-        To sort long rows may need more memory than usual; then it is tried once more, slower and with all that DuckDB
-        takes by itself.
-        """
-        import duckdb
-
+        """Write what `query` gives to a file; raises as `run`."""
         sql = f"COPY ({query}) TO {text(str(path))} ({options})"
-        try:
-            self._connection.execute(sql)
-        except duckdb.OutOfMemoryException:
-            self._connection.execute("SET threads = 1; RESET memory_limit")
-            self.run(sql, refused)
-        except duckdb.Error as error:
-            raise self._told(error, refused) from error
+        self._patiently(lambda: self._connection.execute(sql).fetchall(), refused)
+
+    def _patiently(self, work: Callable[[], list[tuple[Any, ...]]], refused: Refusal | None) -> list[tuple[Any, ...]]:
+        """Do `work`. To sort long rows may take more memory than usual: then again, slower, and with all there is."""
+        for setting in ("SET threads = 1", "RESET memory_limit", None):
+            try:
+                return self._interruptibly(work)
+            except self._error as error:
+                if setting is None or not isinstance(error, self._memory_error):
+                    raise self._told(error, refused) from error
+            self._connection.execute(setting)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _interruptibly(self, work: Callable[[], T]) -> T:
+        """Do `work` beside, as DuckDB hears no signal while it works; `__exit__` ends it where one came."""
+
+        def doing() -> T:
+            self._idle.clear()
+            try:
+                if self._over:
+                    raise KeyboardInterrupt
+                return work()
+            finally:
+                self._idle.set()
+
+        return self._beside.submit(doing).result()
 
     def columns(self, query: str, refused: Refusal | None = None) -> list[tuple[str, str]]:
         """The names and DuckDB's types of what `query` gives."""
@@ -109,8 +138,15 @@ class Database:
 
     def _told(self, error: Exception, refused: Refusal | None) -> Exception:
         said = str(error)
-        if isinstance(error, self._disk_error) and ("No space left" in said or "max_temp_directory_size" in said):
-            return OSError(errno.ENOSPC, "No space left on device", str(self.folder))
+        if isinstance(error, self._memory_error):
+            message = f"a table needs more memory than there is: {plain(said.partition(chr(10))[0], 120)}"
+            hint = "end other programs, or split the table; then run the same command again"
+            return Failure(Exit.UNREACHABLE, "no_memory", message, hint)
+        if isinstance(error, self._disk_error):
+            known = (number for number in DISK_ERRORS if os.strerror(number) in said)
+            number = next(known, errno.ENOSPC if "max_temp_directory_size" in said else None)
+            if number is not None:
+                return OSError(number, os.strerror(number), str(self.folder))
         first = plain(said.partition("\n")[0].partition(": ")[2] or said, 240)
         return refused(first) if refused is not None else error
 

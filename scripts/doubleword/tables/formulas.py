@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 
-STARTS = frozenset("=@+-\t\r\n\uff1d\uff0b\uff0d\uff20")
+# A NUL is left out of tables, and what stands after it may be a formula.
+STARTS = frozenset("\0=@+-\t\r\n\uff1d\uff0b\uff0d\uff20")
 _STARTS = "[=@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _SIGNED = "[+-]"
 # After a sign: figures with whatever stands between them, a currency, a unit or a percent sign. Nothing to be run.

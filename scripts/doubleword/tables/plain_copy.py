@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.system import Disk
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from doubleword.tables.database import Database
 
 STDIN = "-"
-GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-PACKED = (".gz", ".zst", ".zstd")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 BLOCK = 1 << 20
+PACKED_BLOCK = 1 << 14  # which may hold a thousand times as much
 
 
 def suffix(path: Path) -> str:
@@ -65,45 +64,88 @@ def text_of(path: Path, disk: Disk, limit: int) -> str:
 
 
 def unpacked(path: Path, disk: Disk, target: Database) -> Path:
-    """`path` itself, or a copy of what is packed in it, or of standard input, which is read to its end."""
+    """`path` itself, or a copy of what is packed in it, or of standard input, which is read to its end.
+
+    Raises Failure (exit 2) for what cannot be opened or unpacked.
+    """
     if str(path) == STDIN:
         if sys.stdin is None:
             raise Failure(Exit.BAD_INPUT, "no_input", "standard input is closed", "name a file: --input PATH")
-        return _copied(sys.stdin.buffer, path, target)
-    with opened(path, disk) as file:
-        start = file.read(4)
+        real = _copied(iter(lambda: sys.stdin.buffer.read(BLOCK), b""), path, target)
+    else:
+        opened(path, disk).close()
+        real = disk.real(path, target.folder)
+    with real.open("rb") as file:
+        start = file.read(6)
         file.seek(0)
-        if not start.startswith((GZIP, ZSTANDARD)):
-            return disk.real(path, target.folder)
-        with _reader(start, file) as reader:
-            return _copied(reader, path, target)
+        packing = next((how for mark, how in PACKINGS.items() if start.startswith(mark)), None)
+        return real if packing is None else _copied(packing(file), path, target)
 
 
-@contextmanager
-def _reader(start: bytes, file: BinaryIO) -> Iterator[BinaryIO]:
-    if start.startswith(GZIP):
-        import gzip
+def _gzip(file: BinaryIO) -> Iterator[bytes]:
+    import gzip
+    import zlib
 
+    try:
         with gzip.open(file) as reader:
-            yield cast(BinaryIO, reader)
-        return
+            yield from iter(lambda: reader.read(BLOCK), b"")
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+
+
+def _bzip2(file: BinaryIO) -> Iterator[bytes]:
+    import bz2
+
+    with bz2.open(file) as reader:
+        yield from iter(lambda: reader.read(BLOCK), b"")
+
+
+def _xz(file: BinaryIO) -> Iterator[bytes]:
+    import lzma
+
+    try:
+        with lzma.open(file) as reader:
+            yield from iter(lambda: reader.read(BLOCK), b"")
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from None
+
+
+def _zstandard(file: BinaryIO) -> Iterator[bytes]:
+    """Frame by frame: the package's own reader takes a file that was cut off for a whole one."""
     import zstandard
 
-    with zstandard.open(file, "rb") as reader:
-        yield cast(BinaryIO, reader)
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    while block := file.read(PACKED_BLOCK):
+        while block:
+            if frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            try:
+                yield frame.decompress(block)
+            except zstandard.ZstdError as error:
+                raise ValueError(str(error)) from None
+            block = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise EOFError("it ends within a frame")
 
 
-def _copied(reader: BinaryIO, path: Path, target: Database) -> Path:
-    import shutil
+# Each by what its files begin with: RFC 1952 2.3.1, the bzip2 manual, the .xz file format 2.1.1.1, RFC 8878 3.1.1.
+PACKINGS: Mapping[bytes, Callable[[BinaryIO], Iterator[bytes]]] = {
+    b"\x1f\x8b": _gzip,
+    b"BZh": _bzip2,
+    b"\xfd7zXZ\0": _xz,
+    b"\x28\xb5\x2f\xfd": _zstandard,
+}
 
+
+def _copied(blocks: Iterator[bytes], path: Path, target: Database) -> Path:
     copy = target.new_path("unpacked")
     try:
         with copy.open("wb") as file:
-            shutil.copyfileobj(reader, file, BLOCK)
+            file.writelines(blocks)
     except (EOFError, ValueError) as error:
         raise _broken(path, error) from None
     except OSError as error:
-        if error.errno is not None:  # of the disk; what gzip says of a broken file has none
+        if error.errno is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
             raise
         raise _broken(path, error) from None
     return copy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,29 +53,18 @@ class Column:
         return self.sql if self.stored == self.type else f"TRY_CAST({self.sql} AS {self.type})"
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A row that DuckDB could not read: its line in the file, and what is wrong with it."""
-
-    line: int
-    problem: str
-
-
 @dataclass
 class Relation:
     """Rows in order: `sql` stands after FROM. `own` and `problem` are SQL for those of `Row`, null by default.
 
-    `rejected` gives, when all rows were read, those that could not be; `above` lines stand before the first row,
-    cells are separated by `delimiter`. `elsewhere` is where in a single object the
-    rows may be that were meant. `warnings` are what the user should know of how the source was read.
+    In CSV, cells are separated by `delimiter`. `elsewhere` is where in a single object the rows may be that were meant.
+    `warnings` are what the user should know of how the source was read.
     """
 
     sql: str
     columns: list[Column]
     own: str = "NULL"
     problem: str = "NULL"
-    rejected: Callable[[], Iterable[Rejected]] = tuple
-    above: int = 0
     delimiter: str = ""
     byte_order_mark: bool = False
     elsewhere: str = ""
@@ -105,6 +94,23 @@ def _with_short_floats(sql: str, kind: str) -> str:
         for other in ("VARCHAR", "DOUBLE")
     )
     return f"CAST(CAST({sql} AS {as_texts}) AS {doubles})"
+
+
+# What editors and web pages leave around a name unseen: zero-width characters and marks of direction.
+UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+
+
+def bare_name(name: str) -> str:
+    """A column's name without blanks around it, seen or unseen."""
+    return name.strip().strip(UNSEEN).strip()
+
+
+def column_at(wanted: str, names: Sequence[str]) -> int:
+    """Which of `names` a user means: the one of that very name, else the only one but for blanks; -1 for none."""
+    if wanted in names:
+        return names.index(wanted)
+    alike = [at for at, name in enumerate(names) if bare_name(name) == bare_name(wanted)]
+    return alike[0] if len(alike) == 1 else -1
 
 
 def unlike_names(header: list[str], shown: str) -> list[str]:

@@ -11,8 +11,7 @@ from doubleword.failure import Exit, Failure
 class Row(NamedTuple):
     """One row. `number` counts the rows of the source from 1, and `cells` stand under `names`, None where empty.
 
-    `own` is the row's own JSON where it came as JSON, for what is nested in it. `problem` says why a row has no cells;
-    such a row has no number where its reader could not tell one, and `place` says where it stands.
+    `own` is the row's own JSON where that has to be seen whole. `problem` says why a row has no cells.
     """
 
     number: int
@@ -20,7 +19,6 @@ class Row(NamedTuple):
     cells: Sequence[str | None]
     own: str | None = None
     problem: str | None = None
-    place: str = ""
 
     @property
     def values(self) -> Mapping[str, str | None]:
@@ -30,7 +28,7 @@ class Row(NamedTuple):
     @property
     def shown(self) -> str:
         """What people call the row."""
-        return self.place or f"row {self.number}"
+        return f"row {self.number}"
 
 
 class BadRow(Failure):

@@ -6,7 +6,9 @@ arrives as a question mark; of a column's values it is known whether a type hold
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -18,7 +20,7 @@ BLOCK = 1 << 20
 LONGEST = 16 << 20
 WHOLE_DIGITS = 18  # of a BIGINT, whatever they are
 DECIMAL_DIGITS = 38
-EXACT_DIGITS = 15  # of a DOUBLE, whatever they are
+EXACT_DIGITS = 15  # of a DOUBLE, whatever they are where there is no exponent
 
 
 class Staged:
@@ -28,7 +30,7 @@ class Staged:
         from doubleword import json_codec
 
         self.path = target.new_path("staged")
-        self.rows = 0
+        self.rows = self.bytes = 0
         self._encode = json_codec.encode
         self._longest = 0
         self._file: BinaryIO | None = None
@@ -83,6 +85,7 @@ class Staged:
     def _flush(self) -> None:
         assert self._file is not None
         self._file.write(b"\n".join([*self._pending, b""]))
+        self.bytes += self._pending_bytes
         self._pending.clear()
         self._pending_bytes = 0
 
@@ -97,16 +100,17 @@ class Kind:
 
     def __init__(self) -> None:
         self._kinds: set[str] = set()
-        self._digits = 0
+        self._digits = 0  # of integers
+        self._is_double = True
 
     def see(self, value: Any) -> None:
         """Take note of a value as it is written in JSON: of a number its digits as bytes, of others any such value."""
         if isinstance(value, str):
             self._kinds.add("text")
         elif isinstance(value, bytes):
-            self._kinds.add("number" if set(value) & set(b".eE") else "integer")
-            mantissa = value.lower().partition(b"e")[0]
-            self._digits = max(self._digits, sum(48 <= byte <= 57 for byte in mantissa))
+            self._kinds.add("integer" if value.lstrip(b"-").isdigit() else "number")
+            self._digits = max(self._digits, len(value.lstrip(b"-")))
+            self._is_double = self._is_double and _is_double(value)
         elif isinstance(value, bool):
             self._kinds.add("boolean")
         elif value is not None:
@@ -121,8 +125,8 @@ class Kind:
             if self._digits <= WHOLE_DIGITS:
                 return "BIGINT"
             return f"DECIMAL({DECIMAL_DIGITS}, 0)" if self._digits <= DECIMAL_DIGITS else "VARCHAR"
-        exact = self._kinds and self._kinds <= {"integer", "number"} and self._digits <= EXACT_DIGITS
-        return "DOUBLE" if exact else "VARCHAR"
+        are_numbers = bool(self._kinds) and self._kinds <= {"integer", "number"}
+        return "DOUBLE" if are_numbers and self._is_double else "VARCHAR"
 
     @property
     def is_unseen(self) -> bool:
@@ -133,3 +137,14 @@ class Kind:
     def is_inexact(self) -> bool:
         """Whether all values are numbers and no type but text holds their digits."""
         return bool(self._kinds) and self._kinds <= {"integer", "number"} and self.type == "VARCHAR"
+
+
+def _is_double(number: bytes) -> bool:
+    """Whether a DOUBLE, written as short as it can be, is that very number."""
+    if len(number) <= EXACT_DIGITS and not set(number) & set(b"eE"):
+        return True
+    value = float(number)
+    try:
+        return not math.isinf(value) and Decimal(repr(value)) == Decimal(number.decode())
+    except ArithmeticError:  # an exponent beyond all decimals
+        return False

@@ -1,19 +1,28 @@
-"""The columns of an output: chosen, ordered and renamed."""
+"""The columns of an output: named, chosen, ordered and renamed."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.system import Disk
+from doubleword.tables.database import Database, text
+from doubleword.tables.staged import as_unicode
+
+PARQUET = b"PAR1"
+NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\([0-9, ]+\)")
 
 
 @dataclass(frozen=True)
 class OutputColumn:
     """A column that is written: its name, and SQL for its cell as text and for its value, which is of DuckDB's `type`.
 
-    A `key` tells rows apart and is never changed, not even where a spreadsheet would run it.
+    A `key` tells rows apart and is never changed, not even where a spreadsheet would run it. Texts of a column that
+    `may_be_numbers` are numbers where all of them look like it; of any other, the type alone says so.
     """
 
     name: str
@@ -21,42 +30,83 @@ class OutputColumn:
     value: str
     type: str = "VARCHAR"
     key: bool = False
+    may_be_numbers: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether all values are numbers by their type."""
+        return NUMBERS.fullmatch(self.type) is not None
+
+
+def source_names(names: Sequence[str], any_case: bool) -> tuple[str, ...]:
+    """What columns `names` of a source are called in an output: none of them empty, and no two alike.
+
+    With `any_case` also not in another case of letters, since readers of Parquet take such names for one.
+    """
+    given = [_writable(name) or f"column{at}" for at, name in enumerate(names, 1)]
+    if not any_case and len(set(given)) == len(given):
+        return tuple(given)
+    taken, found = set[str](), []
+    for name in given:
+        free, number = name, 1
+        while (key := free.casefold() if any_case else free) in taken or (number > 1 and free in given):
+            number += 1
+            free = f"{name}_{number}"
+        taken.add(key)
+        found.append(free)
+    return tuple(found)
+
+
+def in_milliseconds(paths: Sequence[Path], disk: Disk, target: Database) -> set[str]:
+    """The columns of Parquet files whose times are in milliseconds; DuckDB reads them as if in microseconds."""
+    places = []
+    for path in paths:
+        with disk.open(path) as file:
+            if file.read(len(PARQUET)) == PARQUET:
+                places.append(text(str(path)))
+    if not places:
+        return set()
+    counts = "coalesce(logical_type LIKE '%isAdjustedToUTC=0%MILLIS=Milli%', false)"
+    fields = f"SELECT name, bool_and({counts}) AS counts FROM parquet_schema([{', '.join(places)}]) GROUP BY name"
+    return {str(name) for name, are_counted in target.run(fields) if are_counted}
 
 
 def free_name(name: str, taken: set[str]) -> str:
     """`name`, with `result_` in front as often as it takes to be unlike all of `taken`, to which it is added."""
+    name = _writable(name) or "result_property"
     while name.casefold() in taken:
         name = f"result_{name}"
     taken.add(name.casefold())
     return name
 
 
-def selection(wanted: str | None, names: Sequence[str]) -> list[tuple[str, str]]:
+def _writable(name: str) -> str:
+    """`name` without what no format takes; empty for one that is blank."""
+    text = as_unicode(name.replace("\0", ""))
+    return text if text.strip() else ""
+
+
+def selection(wanted: str | None, names: Sequence[str], any_case: bool = False) -> list[tuple[str, str]]:
     """What `--columns` asks for, as pairs of new and old name: `sku, french=answer`; all of `names` without it.
 
-    Names with a comma stand in double quotes. Raises Failure (exit 2) for an unknown name, and for one given twice.
+    Names with a comma stand in double quotes. Raises Failure (exit 2) for an unknown name, and for one given twice,
+    with `any_case` also in another case of letters.
     """
     if wanted is None:
         return [(name, name) for name in names]
-    pairs = []
-    for word in next(csv.reader([wanted], skipinitialspace=True), []):
-        if not word.strip():
-            continue
-        new, equals, old = word.partition("=")
-        if word in names or word.strip() in names:
-            new = old = word if word in names else word.strip()
-        elif equals:
-            new, old = new.strip(), old.strip()
-        else:
-            old = new = word.strip()
-        if old not in names or not new:
-            raise _refused(f"there is no column {plain(old, 60)}", names)
-        pairs.append((new, old))
-    twice = _twice([new for new, _ in pairs])
-    if twice is not None:
-        raise _refused(f"the column {plain(twice, 60)} is named twice", names)
+    try:
+        words = next(csv.reader([wanted], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise _refused(str(error), names) from None
+    pairs = [_pair(word, names) for word in words if word.strip()]
     if not pairs:
         raise _refused("no column is named", names)
+    seen: set[str] = set()
+    for new, _ in pairs:
+        key = new.casefold() if any_case else new
+        if key in seen:
+            raise _refused(f"the column {plain(new, 60)} is named twice", names)
+        seen.add(key)
     return pairs
 
 
@@ -66,13 +116,26 @@ def selected(pairs: Iterable[tuple[str, str]], columns: Sequence[OutputColumn]) 
     return [replace(known[old], name=new) for new, old in pairs]
 
 
-def _twice(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name.casefold() in seen:
-            return name
-        seen.add(name.casefold())
-    return None
+def _pair(word: str, names: Sequence[str]) -> tuple[str, str]:
+    """The new and the old name in one word of `--columns`; a name with an equals sign is taken whole first."""
+    whole = _known(word, names)
+    if whole is not None:
+        return whole, whole
+    new, equals, old = word.partition("=")
+    found = _known(old, names) if equals else None
+    if found is None:
+        raise _refused(f"there is no column {plain(old if equals else word, 60)}", names)
+    if not _writable(new):
+        raise _refused(f"the new name of {plain(old, 60)} is missing", names)
+    return _writable(new).strip(), found
+
+
+def _known(word: str, names: Sequence[str]) -> str | None:
+    """The column that is called `word`, or is the only one called so but for blanks around it."""
+    if word in names:
+        return word
+    alike = [name for name in names if name.strip() == word.strip()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _refused(said: str, names: Sequence[str]) -> Failure:

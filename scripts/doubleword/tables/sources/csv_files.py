@@ -1,115 +1,121 @@
-"""CSV and TSV files as relations."""
+"""CSV and TSV files as relations: read by DuckDB where all their rows are good, else row by row with care."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from dataclasses import replace
+import itertools
 from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.system import Disk
 from doubleword.tables import plain_copy
 from doubleword.tables.database import Database, text
-from doubleword.tables.relation import Column, Rejected, Relation, Settings, unlike_names
+from doubleword.tables.relation import Column, Relation, Settings, unlike_names
+from doubleword.tables.sources.csv_rows import LONGEST_CELL, Marks, may_be_several, records
 from doubleword.tables.sources.dialect import NOWHERE, Dialect, Seen, dialect, look
+from doubleword.tables.staged import Staged
 from doubleword.text_encoding import undecodable
 
-# Longer lines take more memory, which is asked for only where there are some.
-USUAL_LINE = 1 << 20
-LONGEST_LINE = 64 << 20
+USUAL_LINE = 1 << 20  # DuckDB takes much memory for longer ones
+MANY = 100  # columns, beyond which it takes too long to look into each cell
 MARKED = ("utf-8-sig", "utf-16", "utf-32")  # encodings that a byte order mark told
-MEMORY_FOR_LONG_LINES = 2048
-OTHER = {
-    "MISSING COLUMNS": "cells are missing",
-    "TOO MANY COLUMNS": "there are too many cells",
-    "UNQUOTED VALUE": "a quote is not closed, or not doubled inside a quoted cell; see --quote",
-    "INVALID ENCODING": "bytes that are not in the encoding; name it with --encoding, often cp1252",
-    "LINE SIZE OVER MAXIMUM": f"longer than {LONGEST_LINE:,} bytes",
-}
 
 
-def relation(path: Path, tabs: bool, settings: Settings, disk: Disk, target: Database) -> Relation:
-    """The rows of a CSV file, or of a TSV file where there are `tabs`. Raises Failure (exit 2) for no table."""
-    whole, encoding = plain_copy.in_utf8(plain_copy.unpacked(path, disk, target), settings.encoding, target)
+def relation(path: Path, shown: str, tabs: bool, settings: Settings, target: Database) -> Relation:
+    """The rows of a plain CSV file, or of a TSV file where there are `tabs`. Raises Failure (exit 2) for no table."""
+    whole, encoding = plain_copy.in_utf8(path, settings.encoding, target)
     with whole.open("rb") as file:
         seen = look(file)
+    if seen.longest > LONGEST_CELL:
+        raise _refused(f"{shown} has a line longer than {LONGEST_CELL:,} bytes", "is it a CSV file?")
     found = dialect(seen, "\t" if tabs else ",", settings.delimiter, settings.header_row, settings.quote)
-    shown = settings.shown(path)
     if found is None:
+        if settings.header_row is not None and any(line.strip() for line in seen.head):
+            said = f"{shown} has only {len(seen.head):,} lines, and nothing in or below line {settings.header_row:,}"
+            raise _refused(said, "--header-row counts lines from 1")
         raise _refused(f"{shown} is empty", "the first line must name the columns", "no_rows")
     if "\0" in "".join(found.header):
         raise _refused(f"{shown} has a header with NUL characters", "if it is UTF-16 add --encoding utf-16-le")
     if bad := undecodable("".join(found.header), encoding):
         raise _refused(f"{shown} has a header that {bad}", "add --encoding NAME, often cp1252")
-    above = found.skipped
-    if seen.line_ends > 1:
-        whole, found = _with_one_line_end(whole, found, target), replace(found, quote='"', escape='"', skipped=0)
-    if seen.longest > USUAL_LINE:
-        target.allow(MEMORY_FOR_LONG_LINES)
     names = unlike_names(found.header, shown)
-    rejects = target.new_name("rejects")
-    made = Relation(
-        _sql(whole, found, len(names), seen, rejects), [Column(one, f'"{at}"') for at, one in enumerate(names)]
-    )
-    made.rejected, made.above = lambda: _rejected(target, rejects, encoding, len(names)), found.skipped + 1
-    made.delimiter, made.byte_order_mark = found.delimiter.replace(NOWHERE, ""), encoding in MARKED
-    if found.titles:
-        said = "; ".join(plain(one, 60) for one in found.titles[:3])
-        made.warnings.append(f"{shown}: the header is line {above + 1}, the lines above are left out: {said}")
+    warnings = _titles(found, shown)
+    sql, problem = _sql(whole, found, len(names)), "NULL"
+    several = _several(sql, found.marks, len(names), seen, target) if _is_plain(seen, found) else None
+    if several is None:
+        sql, several = _staged(whole, found, len(names), encoding, target)
+        problem = "problem"
+    if several:
+        said = f"{shown}: {several:,} rows hold line ends in quotes, and each of their lines would be a row by itself"
+        warnings.append(f"{said}; where quotes are part of the texts, add --quote none")
+    made = Relation(sql, [Column(one, f'"{at}"') for at, one in enumerate(names)], problem=problem, warnings=warnings)
+    made.delimiter, made.byte_order_mark = found.marks.delimiter.replace(NOWHERE, ""), encoding in MARKED
     return made
 
 
-def _sql(path: Path, found: Dialect, columns: int, seen: Seen, rejects: str) -> str:
+def _sql(path: Path, found: Dialect, columns: int) -> str:
     types = ", ".join(f"'{at}': 'VARCHAR'" for at in range(columns))
-    options = [
-        "auto_detect=false, header=true, store_rejects=true, rejects_limit=0",
-        f"delim={text(found.delimiter)}, quote={text(found.quote)}, escape={text(found.escape)}",
-        f"skip={found.skipped}, columns={{{types}}}, rejects_table='{rejects}', rejects_scan='{rejects}_scan'",
-    ]
-    if seen.longest > USUAL_LINE:
-        options.append(f"max_line_size={LONGEST_LINE}")
-    return f"read_csv({text(str(path))}, {', '.join(options)})"
+    marks = found.marks
+    return (
+        f"read_csv({text(str(path))}, auto_detect=false, header=true, skip={found.skipped}, columns={{{types}}},"
+        f" delim={text(marks.delimiter)}, quote={text(marks.quote)}, escape={text(marks.quote)})"
+    )
 
 
-def _rejected(target: Database, rejects: str, encoding: str, columns: int) -> Iterator[Rejected]:
-    """The rows that were left out of the last reading, in their order, each once."""
-    sql = f"SELECT line, first(error_type), first(error_message) FROM {rejects} GROUP BY line ORDER BY line"
-    for line, kind, message in target.run(sql):
-        problem = OTHER.get(kind, plain(message, 120))
-        if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
-            cells = str(message).rpartition(" ")[2]
-            problem = f"has {cells} cells, and the header {columns}"
-        elif kind == "INVALID ENCODING":
-            problem = f"holds bytes that are not {plain(encoding, 20)}; name the encoding with --encoding, often cp1252"
-        yield Rejected(line, problem)
+def _is_plain(seen: Seen, found: Dialect) -> bool:
+    """Whether DuckDB may read a table alone."""
+    marks = found.marks
+    above = any(marks.quote in line for line in seen.head[: found.skipped]) if marks.quote else False
+    return len(seen.line_ends) < 2 and seen.longest <= USUAL_LINE and not (marks.blanks or marks.backslashes or above)
 
 
-def _with_one_line_end(path: Path, found: Dialect, target: Database) -> Path:
-    """A copy whose rows end alike and are quoted as usual; line ends inside of cells stay. The header comes first."""
-    copy = target.new_path("rows")
-    with (
-        plain_copy.as_text(path, newline="") as lines,
-        copy.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+def _several(sql: str, marks: Marks, columns: int, seen: Seen, target: Database) -> int | None:
+    """How many rows `may_be_several`; None where DuckDB cannot read all rows.
+
+    What is wrong with a row shows only where all of its cells are read.
+    """
+    end = "chr(13)" if seen.line_ends == {b"\r"} else "chr(10)"
+    tests = []
+    for at in range(columns):
+        cell = f'"{at}"'
+        lines = (
+            f"[length(one) - length(replace(one, {text(marks.delimiter)}, '')) FOR one IN string_split({cell}, {end})]"
+        )
+        inner = f"len([one FOR one IN ({lines})[2:-2] IF one <> {columns - 1}]) = 0"
+        alike = f"({lines})[1] = {columns - 1 - at} AND ({lines})[-1] = {at} AND {inner}"
+        tests.append(f"count(CASE WHEN contains({cell}, {end}) THEN CASE WHEN {alike} THEN 1 END END)")
+    if columns > MANY:
+        tests = [f'count("{at}")' for at in range(columns)]
+    rejects = target.new_name("rejects")
+    options = f", store_rejects=true, rejects_limit=1, rejects_table='{rejects}', rejects_scan='{rejects}_scan')"
+    (found,) = target.run(f"SELECT {', '.join(tests)} FROM {sql.removesuffix(')')}{options}")
+    ((wrong,),) = target.run(f"SELECT count(*) FROM {rejects}")
+    return None if wrong else sum(found) if 1 < columns <= MANY else 0
+
+
+def _staged(path: Path, found: Dialect, columns: int, encoding: str, target: Database) -> tuple[str, int]:
+    """The rows, read one by one, with what is wrong with those that cannot be read; and how many `may_be_several`."""
+    several = 0
+    with Staged(target) as staged, plain_copy.as_text(path, newline="") as lines:
         for _ in range(found.skipped):
             lines.readline()
-        reader = csv.reader(
-            lines,
-            delimiter=found.delimiter,
-            quotechar=found.quote or None,
-            quoting=csv.QUOTE_MINIMAL if found.quote else csv.QUOTE_NONE,
-            doublequote=found.quote == found.escape,
-            escapechar=found.escape if found.escape != found.quote else None,
-            strict=True,
-        )
-        writer = csv.writer(file, delimiter=found.delimiter, lineterminator="\r\n")
-        try:
-            writer.writerows(row for row in reader if row)
-        except csv.Error as error:
-            message = f"{plain(path)} cannot be read at line {found.skipped + reader.line_num}: {error}"
-            raise _refused(message, "look for a quote that is not closed or not doubled there") from None
-    return copy
+        unnamed = len(list(itertools.takewhile(lambda name: not name.strip(), reversed(found.header))))
+        rows = records(lines, found.marks, columns, unnamed)
+        next(rows)  # the header
+        for row in rows:
+            bad = undecodable("".join(row.cells or ()), encoding)
+            if row.cells is None or bad:
+                said = row.problem or f"{bad}; name the encoding with --encoding, often cp1252"
+                staged.add({"problem": said})
+            else:
+                several += may_be_several(row.cells, found.marks)
+                staged.add({str(at): cell or None for at, cell in enumerate(row.cells)})
+    return staged.sql({"problem": "VARCHAR", **{str(at): "VARCHAR" for at in range(columns)}}), several
+
+
+def _titles(found: Dialect, shown: str) -> list[str]:
+    if not found.titles:
+        return []
+    said = "; ".join(plain(one, 60) for one in found.titles[:3])
+    return [f"{shown}: the header is line {found.skipped + 1}, the lines above are left out: {said}"]
 
 
 def _refused(message: str, hint: str, code: str = "bad_table") -> Failure:

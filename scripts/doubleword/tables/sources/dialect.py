@@ -1,34 +1,38 @@
 """The dialect of a CSV or TSV table: what separates its cells, how they are quoted, where its header stands.
 
-Promises: a dialect is chosen by how the standard library's reader takes the lines, those with quotes wherever they
-stand in the file; lines are never merged where each of them is a whole row by itself.
+Promises: a dialect is chosen by how many of the lines it makes rows of the header's width, those with quotes wherever
+they stand in the file; lines above the header are passed over only where the header looks like names, and said.
 """
 
 from __future__ import annotations
 
 import collections
-import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from doubleword.tables.sources.csv_rows import LONGEST_CELL, Marks, Record, quoted_cells, records
+
 BLOCK = 1 << 20
-HEAD_LINES = 500
-QUOTED_LINES = 2000
+HEAD_LINES = 1000
+RUN, RUNS = 64, 64  # lines with quotes that are looked at of a block of the file, and of how many blocks
+TITLE_ROWS = 50
 DELIMITERS = (",", ";", "\t", "|")
+LITERAL = "\t|"
+RARE = ("\x01", "^", "~", "\u00a6")  # Hive's own, and others that texts seldom hold: only where every row has them
 NOWHERE = "\x1f"  # what separates cells where each line is one
-# A cell longer than this is a quote that was never closed.
-LONGEST_CELL = 64 * 1024 * 1024
+YEAR = re.compile(r"(19|20)\d\d")
+NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/]*\d[\d.,:/]*%?")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """`quote` and `escape` are empty for none; `skipped` lines stand above the header, whose cells are `header`."""
+    """`skipped` lines stand above the header, whose cells are `header`; `titles` are those with anything in them."""
 
-    delimiter: str
-    quote: str
-    escape: str
+    marks: Marks
     skipped: int
     header: list[str]
     titles: tuple[str, ...] = ()
@@ -36,151 +40,193 @@ class Dialect:
 
 @dataclass
 class Seen:
-    """What a look at a whole file showed: its first lines, of the others those with a quote or the first of them, the
-    longest line in bytes, and how many kinds of line ends there are.
+    """What a look at a whole file showed: its first lines, and of the others some with a quote, from everywhere; the
+    longest line in bytes, if it is longer than a block; the kinds of line ends. After a line that is too long nothing
+    is looked at.
     """
 
     head: list[str]
     quoted: list[str]
     longest: int
-    line_ends: int
+    line_ends: set[bytes]
 
 
 def look(file: BinaryIO) -> Seen:
-    """Look at every line of a file in UTF-8."""
+    """Look at every line of a file in UTF-8, in no more time than it takes to count its line ends."""
     start = file.read(BLOCK)
     file.seek(0)
     feed = b"\r" if b"\r" in start and b"\n" not in start else b"\n"
-    ends, quoted, longest, rest = set[bytes](), list[bytes](), 0, b""
-    while block := file.read(BLOCK):
-        pairs = block.count(b"\r\n")
-        lone = (b"\n", block.count(b"\n")), (b"\r", block.count(b"\r") - block.endswith(b"\r"))
-        ends |= {b"\r\n"} if pairs else set()
-        ends |= {end for end, count in lone if count > pairs}
-        *lines, rest = (rest + block).split(feed)
-        longest = max(longest, len(rest), *map(len, lines))
-        if len(quoted) < QUOTED_LINES:
-            quoted += [line + feed for line in lines if b'"' in line]
-    head = start.decode("utf-8-sig", "surrogateescape").splitlines(keepends=True)[:HEAD_LINES]
-    shown, known = [line.decode("utf-8", "surrogateescape") for line in quoted[:QUOTED_LINES]], set(head)
-    return Seen(head, [line for line in shown if line not in known], longest, len(ends))
+    ends, runs, longest, rest, number, every = set[bytes](), list[list[bytes]](), 0, 0, 0, 1
+    while longest <= LONGEST_CELL and (block := file.read(BLOCK)):
+        ends |= _line_ends(block)
+        first, last = block.find(feed), block.rfind(feed)
+        longest = max(longest, rest + (len(block) if first < 0 else first))
+        rest = rest + len(block) if first < 0 else len(block) - last
+        if number % every == 0:
+            runs.append(list(itertools.islice(_quoted(block, feed, first + 1), RUN if number else HEAD_LINES)))
+        if len(runs) > RUNS:
+            runs, every = runs[::2], 2 * every
+        number += 1
+    head = list(io.StringIO(start.decode("utf-8-sig", "surrogateescape"), newline=""))
+    head = head[: -1 if len(start) == BLOCK and len(head) > 1 else None][:HEAD_LINES]  # the last may be cut off
+    shown, known = [line.decode("utf-8", "surrogateescape") for run in runs for line in run], set(head)
+    return Seen(head, [line for line in shown if line not in known], max(longest, rest), ends)
+
+
+def _quoted(block: bytes, feed: bytes, start: int) -> Iterator[bytes]:
+    """The lines with a quote that begin at `start` or later, and end in the block."""
+    while (quote := block.find(b'"', start)) >= 0:
+        begin, end = max(start, block.rfind(feed, start, quote) + 1), block.find(feed, quote)
+        if end < 0:
+            return
+        yield block[begin : end + 1]
+        start = end + 1
+
+
+def _line_ends(block: bytes) -> set[bytes]:
+    if b"\r" not in block:
+        return {b"\n"} if b"\n" in block else set()
+    pairs = block.count(b"\r\n")
+    lone = {b"\n": block.count(b"\n"), b"\r": block.count(b"\r") - block.endswith(b"\r")}
+    return {end for end, count in lone.items() if count > pairs} | ({b"\r\n"} if pairs else set())
 
 
 def dialect(seen: Seen, usual: str, delimiter: str | None, header_row: int | None, quote: str | None) -> Dialect | None:
-    """The dialect of a table that begins with `seen.head`; None where there is no line with anything in it.
+    """The dialect of a table that begins with `seen.head`; None where there is no line for a header.
 
     `usual` separates cells where others would do as well; `delimiter`, `header_row` (from 1) and `quote` (empty for
     none) are what the user says.
     """
-    head = list(seen.head)
-    skipped = 0
+    head, skipped = seen.head, 0
     if header_row is not None:
         skipped = header_row - 1
-    elif head and (told := _told(head[0])):
-        delimiter, skipped = delimiter or told, 1
+    elif head and (told := _told(head[0])) is not None:
+        delimiter, skipped = delimiter or told or None, 1
     while skipped < len(head) and not head[skipped].strip():
         skipped += 1
     lines = head[skipped:]
     if not lines:
         return None
-    found = _delimiter(lines, usual) if delimiter is None else delimiter
-    titles = 0 if header_row is not None else _titles(lines, found)
-    marks = _quoting([*lines[titles:], *seen.quoted], found) if quote is None else (quote, quote)
-    header = next(iter(_read(lines[titles:], found, *marks)[0]), [])
-    shown = tuple(line.strip(" \r\n\t,;|") for line in lines[:titles] if line.strip(" \r\n\t,;|"))
-    return Dialect(found, *marks, skipped + titles, header, shown)
+    marks = Marks(delimiter or _delimiter(lines, usual), '"' if quote is None else quote)
+    titles = _titles(lines, marks) if header_row is None else 0
+    if quote is None:
+        marks = _quoting([*lines[titles:], *seen.quoted], marks)
+    header = next((row.cells for row in records(lines[titles:], marks) if row.cells), [])
+    shown = tuple(text for line in lines[:titles] if (text := line.strip(" \r\n\t,;|")))
+    return Dialect(marks, skipped + titles, header, shown)
 
 
 def _told(line: str) -> str | None:
-    """The delimiter of a first line such as `sep=;`, which Excel writes and reads."""
-    line = line.rstrip("\r\n").strip('"')
-    return line[4:] if line[:4].lower() == "sep=" and len(line) == 5 else None
+    """The delimiter of a first line such as `sep=;`, which Excel writes and reads; empty where it names none."""
+    told = re.fullmatch(r'"?sep=(\\t|[^"]?).{0,3}?"?', line.strip("\r\n"), re.IGNORECASE)
+    return told and {"\\t": "\t"}.get(told[1], told[1])
 
 
-def _read(lines: Sequence[str], delimiter: str, quote: str, escape: str) -> tuple[list[list[str]], int]:
-    """The rows in `lines`, as far as they can be read, and how many cannot."""
-    csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(
-        io.StringIO("".join(lines), newline=""),
-        delimiter=delimiter,
-        quotechar=quote or None,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        doublequote=quote == escape,
-        escapechar=escape if escape and escape != quote else None,
-        strict=True,
-    )
-    rows: list[list[str]] = []
-    wrong = 0
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return rows, wrong
-        except csv.Error:
-            wrong += 1
-            continue
-        if row:
-            rows.append(row)
+def _rows(lines: Sequence[str], marks: Marks) -> list[Record]:
+    """The rows in `lines` that have something in them, and those that cannot be read."""
+    return [row for row in records(lines, marks) if row.cells is None or any(cell.strip() for cell in row.cells)]
 
 
 def _delimiter(lines: Sequence[str], usual: str) -> str:
-    """The delimiter by which most rows have as many cells as the header, the first row that has; or `NOWHERE`."""
-    best, most = NOWHERE, 0.0
-    for delimiter in (usual, *(one for one in DELIMITERS if one != usual)):
-        widths = [len(row) for row in _read(lines, delimiter, '"', '"')[0]] or [0]
-        (width, count), *_ = collections.Counter(widths).most_common(1)
-        start = lines[_first_of(lines, delimiter, width)]
-        share = count / len(widths)
-        if width > 1 and len(_cells(start, delimiter)) == width and share > most:
-            best, most = delimiter, share
-    return best
+    """What makes the most rows of one width, below a header that looks like names; or `NOWHERE`."""
+    found = []
+    for delimiter in (usual, *(one for one in DELIMITERS if one != usual), *RARE):
+        if any(delimiter in line for line in lines):
+            # Quotes may be part of the texts; how cells are quoted is told when it is known what separates them.
+            scores = [_score(_rows(lines, Marks(delimiter, quote)), delimiter) for quote in ('"', "")]
+            found.append((*max(scores), delimiter))
+    share, _, best = max(found, key=lambda one: one[:2], default=(0.0, 0, NOWHERE))
+    first = next((line for line in lines if line.strip(" \t\r\n,;|")), "")
+    return best if share and (best in first or not _is_prose(lines, best)) else NOWHERE
 
 
-def _first_of(lines: Sequence[str], delimiter: str, width: int) -> int:
-    """The first line of `width` cells, 0 where none has."""
-    return next((at for at, line in enumerate(lines[:50]) if len(_cells(line, delimiter)) == width), 0)
+def _score(rows: Sequence[Record], delimiter: str) -> tuple[float, int]:
+    """How much speaks for a delimiter, 0 for nothing, and how many cells most rows have by it."""
+    width = _width(rows)
+    above = next((at for at, row in enumerate(rows) if len(row.cells or ()) > 1), len(rows))
+    body = rows[above:]
+    header = next((row.cells for row in body if row.cells is not None and len(row.cells) == width), [])
+    share = sum(len(row.cells or ()) == width for row in body) / max(1, len(body))
+    named = are_names(header)
+    # Lines above the header may be rows of a single column: then not every line below is separated so.
+    if width < 2 or (above and (not named or share < 0.9 or len(body) < 2)):
+        return 0.0, 0
+    if delimiter in RARE and (above or share < 1 or len(rows) < 2):
+        return 0.0, 0
+    return share * (1 if named else 0.6) * (0.9 if above else 1), width
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    return next(iter(_read([line], delimiter, '"', '"')[0]), [])
+def _width(rows: Sequence[Record]) -> int:
+    """How many cells most rows have, the more of two; titles in front, which have one, do not count."""
+    widths = [len(row.cells) for row in rows if row.cells is not None]
+    counts = collections.Counter(itertools.dropwhile(lambda width: width < 2, widths))
+    return max(counts, key=lambda width: (counts[width], width), default=1)
 
 
-def _titles(lines: Sequence[str], delimiter: str) -> int:
-    """How many lines stand above the header: shorter ones, or such with one cell filled where rows have several."""
-    rows = [_cells(line, delimiter) for line in lines[:50]]
-    widths = collections.Counter(len(row) for row in rows if row)
-    width = widths.most_common(1)[0][0] if widths else 1
-    if width < 2:
-        return 0
-    filled = [sum(bool(cell.strip()) for cell in row) for row in rows]
-    header = next((at for at, row in enumerate(rows) if len(row) == width and filled[at] > 1), 0)
-    above = rows[:header]
-    # A first column without any other name is no title where the rows below have no more cells filled.
-    return (
-        header if all(filled[at] <= 1 and (len(row) < width or row[0].strip()) for at, row in enumerate(above)) else 0
+def _is_prose(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether a blank follows each `delimiter`, as in sentences."""
+    return not any(re.search(rf"{re.escape(delimiter)}(?! )", line.rstrip()) for line in lines)
+
+
+def are_names(cells: Sequence[str]) -> bool:
+    """Whether a row looks like a header: unlike cells, filled but for the first, none of them a number but a year."""
+    names = [cell.strip().casefold() for cell in cells]
+    numbers = [name for name in names if NUMBER.fullmatch(name) and not YEAR.fullmatch(name)]
+    return all(names[1:]) and any(names) and len(set(names)) == len(names) and not numbers
+
+
+def _titles(lines: Sequence[str], marks: Marks) -> int:
+    """How many lines stand above the header: blank ones, and rows with one cell filled where the header has several,
+    or with fewer than it has where a blank line separates them.
+    """
+    rows = _rows(lines[:TITLE_ROWS], marks)
+    width = _width(rows)
+    wide = [at for at, row in enumerate(rows) if row.cells is not None and len(row.cells) == width > 1]
+    at = next((at for at in wide if are_names(rows[at].cells or ())), 0)
+    above = [row.cells or [] for row in rows[:at]]
+    filled = [sum(bool(cell.strip()) for cell in cells) for cells in above]
+    alone = all(
+        count == 1 and (len(cells) < width or cells[0].strip()) for count, cells in zip(filled, above, strict=True)
     )
+    if not alone:
+        last, first = rows[at - 1].line, rows[at].line
+        between = lines[last : first - 1]  # whatever is there holds nothing
+        alone = bool(between) and max(filled) < width
+    return rows[at if alone else 0].line - 1 if rows else 0
 
 
-def _quoting(lines: Sequence[str], delimiter: str) -> tuple[str, str]:
-    """How cells are quoted: quote and escape, both empty where quotes are part of the cells."""
-    whole = [line for line in lines if line.strip()]
-    if not any('"' in line for line in whole):
-        return '"', '"'
-    doubled, wrong = _read(whole, delimiter, '"', '"')
-    escaped, wrong_escaped = _read(whole, delimiter, '"', "\\") if any('\\"' in line for line in whole) else ([], wrong)
-    plain, _ = _read(whole, delimiter, "", "")
-    each_is_a_row = len(plain) == len(whole) and len({len(row) for row in plain}) == 1
-    cells = [cell for row in plain for cell in row if cell.startswith('"')]
-    closed = sum(map(_is_quoted, cells))
-    if each_is_a_row and 2 * closed <= len(cells):
-        # Tables with tabs or bars mostly do not quote; others do, so there the cells have to be no quoted ones at all.
-        unlike = len(doubled) < len(whole) if delimiter in "\t|" else wrong and wrong_escaped and not closed
-        if unlike:
-            return "", ""
-    return ('"', "\\") if wrong_escaped < wrong and len(escaped) >= len(doubled) else ('"', '"')
+def _quoting(lines: Sequence[str], marks: Marks) -> Marks:
+    """How cells are quoted: as most rows of the header's width come of it, else with doubled quotes as usual."""
+    delimiter = marks.delimiter
+    width = next((len(row.cells) for row in records(lines, marks) if row.cells), 1)
 
+    def good(tried: Marks) -> tuple[int, int]:
+        rows = list(records(lines, tried))
+        return sum(len(row.cells or ()) == width for row in rows), sum(row.cells is None for row in rows)
 
-def _is_quoted(cell: str) -> bool:
-    """Whether a cell stands in quotes, each inner one doubled."""
-    cell = cell.rstrip("\r\n")
-    return len(cell) > 1 and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "")
+    usual, wrong = good(marks)
+    if width < 2 and not wrong:  # then more rows are no better
+        return marks
+    counts = [quoted_cells(line, marks) for line in lines]
+    begun, _, needed = (sum(some) for some in zip(*counts, strict=True))
+    _, whole, _ = quoted_cells("".join(lines), marks)  # also cells of several lines
+    others = [replace(marks, backslashes=True)] if any('\\"' in line for line in lines) else []
+    if any(re.search(rf'{re.escape(delimiter)} +"', line) for line in lines):
+        others.append(replace(marks, blanks=True))
+    single, ended, _ = quoted_cells("".join(lines), Marks(delimiter, "'"))
+    if not whole and 2 * ended > single:
+        others.append(Marks(delimiter, "'"))
+    best, most = marks, usual
+    for other in others:
+        right, _ = good(other)
+        if right > most:
+            best, most = other, right
+    if best is not marks:
+        return best
+    # Tables with tabs or bars mostly do not quote, and those that do quote their headers, or only cells that need it;
+    # of others no cell may be quoted as it should.
+    if delimiter in LITERAL and not lines[0].startswith('"'):
+        literal, best = 2 * needed <= begun or usual < 2, replace(marks, strays=True)
+    else:
+        literal = wrong > 0 and not whole
+    return Marks(delimiter, "") if begun and literal and good(Marks(delimiter, ""))[0] > usual else best

@@ -15,7 +15,7 @@ from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
 from doubleword.tables.database import Database
-from doubleword.tables.relation import Column, Relation, Settings
+from doubleword.tables.relation import Column, Relation
 from doubleword.tables.staged import Staged
 from doubleword.text_encoding import MARK_BYTES, encoding_of, undecodable
 
@@ -25,13 +25,16 @@ LONGEST_LINE = 64 << 20
 ID_TEMPLATE = "{path}"
 
 
-def of_lines(path: Path, settings: Settings, disk: Disk, target: Database) -> Relation:
-    """The lines of a text file. Raises Failure (exit 2) for one that is no text."""
-    whole, encoding = plain_copy.in_utf8(plain_copy.unpacked(path, disk, target), settings.encoding, target)
-    with Staged(target) as file, plain_copy.as_text(whole, newline="\n") as lines:
+def of_lines(path: Path, shown: str, encoding: str, target: Database) -> Relation:
+    """The lines of a plain text file. Raises Failure (exit 2) for one that is no text."""
+    whole, encoding = plain_copy.in_utf8(path, encoding, target)
+    with whole.open("rb") as raw:
+        start = raw.read(plain_copy.BLOCK)
+    end = "\r" if b"\r" in start and b"\n" not in start else "\n"
+    with Staged(target) as file, plain_copy.as_text(whole, newline=end) as lines:
         while line := lines.readline(LONGEST_LINE):
             if len(line) >= LONGEST_LINE:
-                message = f"{settings.shown(path)} has a line longer than {LONGEST_LINE:,} characters"
+                message = f"{shown} has a line longer than {LONGEST_LINE:,} characters"
                 raise Failure(Exit.BAD_INPUT, "bad_table", message, "is it text?")
             bad = undecodable(line, encoding)
             if bad is not None:

@@ -2,65 +2,102 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.system import Disk
 from doubleword.tables import plain_copy
-from doubleword.tables.database import Database, Refusal, name, text
-from doubleword.tables.relation import Column, Relation
+from doubleword.tables.database import Database, name, text
+from doubleword.tables.relation import Column, Relation, unlike_names
 from doubleword.tables.sources.json_files import REQUEST_KEYS
+from doubleword.text_encoding import undecodable
 
 MOST_DIGITS = 38
+LONGEST_QUERY = 1 << 20
+
+Field = tuple[str, str, int | None, int | None]  # its name and type, how many fields it has, and its digits
 
 
-def relation(paths: Sequence[Path], hive: bool, shown: str, target: Database) -> Relation:
-    """The rows of Parquet files alike, in the order of `paths`; with `hive`, columns that their folders name."""
-    places = ", ".join(text(str(path)) for path in paths)
-    folders = "hive_partitioning=true, hive_types_autocast=false" if hive else "hive_partitioning=false"
-    sql = f"read_parquet([{places}], union_by_name=true, {folders})"
-    made = _of(sql, target, lambda said: _refused(f"{shown} cannot be read as Parquet: {said}"))
-    wide = target.run(
-        f"SELECT DISTINCT name FROM parquet_schema([{places}]) WHERE precision > {MOST_DIGITS}",
-    )
-    for (column,) in wide:
-        said = f"{shown}: decimals of {plain(column, 60)} have more than {MOST_DIGITS} digits and are rounded"
-        made.warnings.append(said)
+def relations(paths: Sequence[Path], shown: str, target: Database) -> list[Relation]:
+    """The rows of Parquet files in their order; those that stand together and have the same columns are one relation.
+
+    Of columns of unlike types DuckDB would make one that changes their numbers: whoever merges relations takes texts.
+    Raises Failure (exit 2) for what is no Parquet, and for a file with two columns of one name.
+    """
+    if not paths:
+        return []
+    sql = f"SELECT file_name, name, duckdb_type, num_children, precision FROM parquet_schema({_places(paths)})"
+    fields = dict[str, list[Field]]()
+    for file, *field in target.run(sql, lambda said: _refused(f"{shown} cannot be read as Parquet: {said}")):
+        fields.setdefault(file, []).append((*field,))
+    alike = itertools.groupby(paths, key=lambda path: fields[str(path)])
+    return [_of_files(list(group), one, shown, target) for one, group in alike]
+
+
+def _of_files(paths: Sequence[Path], fields: Sequence[Field], shown: str, target: Database) -> Relation:
+    made = _typed(f"read_parquet({_places(paths)}, hive_partitioning=false)", _top_names(fields), shown, target)
+    for called, _, _, digits in fields:
+        if digits is not None and digits > MOST_DIGITS:
+            said = f"{shown}: decimals of {plain(called, 60)} have more than {MOST_DIGITS} digits and are rounded"
+            made.warnings.append(f"{said}; write them as texts where every digit counts")
     return made
 
 
-def query(path: Path, disk: Disk, target: Database) -> Relation:
-    """What the SQL query in a file gives. Raises Failure (exit 2) for anything but one SELECT."""
-    with plain_copy.opened(path, disk) as file:
-        raw = file.read(1 << 20)
-    try:
-        sql = raw.decode("utf-8-sig").strip().rstrip(";").rstrip()
-    except UnicodeDecodeError:
-        raise _refused(f"{plain(path)} is not UTF-8 text") from None
+def _top_names(fields: Sequence[Field]) -> list[str]:
+    """The names of the columns among the fields of a file, each of which stands before those that belong to it."""
+    names: list[str] = []
+    left: list[int] = []  # how many fields are still to come of the one that is open, and of those around it
+    for called, _, inner, _ in fields:
+        while left and not left[-1]:
+            left.pop()
+        if len(left) == 1:
+            names.append(called)
+        if left:
+            left[-1] -= 1
+        left.append(inner or 0)
+    return names
+
+
+def query(path: Path, shown: str, target: Database) -> Relation:
+    """What the SQL query in a plain file gives. Raises Failure (exit 2) for anything but one SELECT."""
+    whole, encoding = plain_copy.in_utf8(path, "utf-8", target)
+    with plain_copy.as_text(whole) as file:
+        sql = file.read(LONGEST_QUERY + 1).strip().rstrip(";").rstrip()
 
     def refused(said: str) -> Failure:
-        message = f"the query in {plain(path, 120)} cannot be run: {said}"
-        return Failure(
-            Exit.BAD_INPUT, "bad_sql", message, "SELECT … FROM 'table.csv'; paths are of the working directory"
-        )
+        hint = "SELECT … FROM 'table.csv'; paths are of the working directory"
+        return Failure(Exit.BAD_INPUT, "bad_sql", f"the query in {shown} cannot be run: {said}", hint)
 
+    if len(sql) > LONGEST_QUERY:
+        raise refused(f"it is longer than {LONGEST_QUERY:,} characters")
+    if bad := undecodable(sql, encoding):
+        raise refused(f"it {bad}")
     if not target.is_one_select(sql):
         raise refused("it has to be one SELECT")
+    names = [called for called, _ in target.columns(sql, refused)]
     # Its rows are kept, so that they stand in one order and under one number, however often they are read.
     kept = target.new_name("query")
     target.run(f"CREATE TEMP TABLE {kept} AS {sql}", refused)
-    return _of(kept, target, refused)
+    return _typed(kept, names, shown, target)
 
 
-def _of(sql: str, target: Database, refused: Refusal) -> Relation:
-    found = target.columns(f"SELECT * FROM {sql}", refused)
-    columns = [Column(one, name(one), kind, kind) for one, kind in found]
+def _typed(sql: str, names: Sequence[str], shown: str, target: Database) -> Relation:
+    """A relation of `sql` under the columns' own `names`; DuckDB renames those that are alike but for their case."""
+    found = target.columns(f"SELECT * FROM {sql}", lambda said: _refused(f"{shown} cannot be read: {said}"))
+    columns = [
+        Column(one, name(own), kind, kind)
+        for one, (own, kind) in zip(unlike_names(list(names), shown), found, strict=True)
+    ]
     made = Relation(sql, columns)
-    if {one for one, _ in found} >= REQUEST_KEYS:
-        pairs = ", ".join(f"{name(one)} := {name(one)}" for one, _ in found)
+    if set(names) >= REQUEST_KEYS:
+        pairs = ", ".join(f"{name(column.name)} := {column.sql}" for column in columns)
         made.own = f"CAST(to_json(struct_pack({pairs})) AS VARCHAR)"
     return made
+
+
+def _places(paths: Sequence[Path]) -> str:
+    return f"[{', '.join(text(str(path)) for path in paths)}]"
 
 
 def _refused(message: str) -> Failure:

@@ -8,44 +8,39 @@ empty is none, and is counted.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.system import Disk
 from doubleword.tables import where
 from doubleword.tables.database import Database, text
-from doubleword.tables.plain_copy import STDIN, opened, suffix, unpacked
-from doubleword.tables.relation import Column, Relation, Settings
+from doubleword.tables.plain_copy import unpacked
+from doubleword.tables.relation import Column, Relation, Settings, bare_name
 from doubleword.tables.rows import Row
-from doubleword.tables.sources import csv_files, documents, json_files, parquet_files, parts, workbooks
-from doubleword.tables.sources.parts import Part
+from doubleword.tables.sources import csv_files, documents, json_files, parquet_files, workbooks
+from doubleword.tables.sources.kinds import kind_of
+from doubleword.tables.sources.parts import Part, documents_in, expanded
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "text", "workbook", "sql")
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".sql": "sql",
-    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
-}
-ZIP, OLE, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
-FOREIGN = {b"%PDF": "a PDF", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image", b"SQLite": "an SQLite database"}
+SHOWN_VALUES = 3
+
+
+class _File(NamedTuple):
+    """A file of a source: `content` holds what is in it, unpacked, and `shown` is what people call it."""
+
+    part: Part
+    content: Path
+    shown: str
 
 
 class Table:
     """An opened source: `names` of its columns, its rows, and its relation for outputs.
 
-    `documents` is the folder whose files are the rows, None for any other source. Raises Failure (exit 2) on opening
-    for what cannot be read as a table, and for settings that do not fit it.
+    `documents` is the folder whose files are the rows, None for any other source; `kinds` are the formats of the files.
+    Raises Failure (exit 2) on opening for what cannot be read as a table, and for settings that do not fit it.
     """
 
     def __init__(self, given: Sequence[str], settings: Settings, disk: Disk, target: Database) -> None:
@@ -53,31 +48,32 @@ class Table:
         self._disk = disk
         self._target = target
         self.documents: Path | None = None
+        self.kinds: set[str] = set()
         self.files: list[Path] = []
-        relations = [one for path in given for one in self._relations(path)]
-        self.columns = _merged(relations)
+        self._places: set[str] = set()
+        relations = [one for path in given for one in self._relations(path, len(given) == 1)]
+        self.columns, selects = _merged(relations)
         self.names = tuple(column.name for column in self.columns)
         self.warnings = list(dict.fromkeys(said for one in relations for said in one.warnings))
         self.elsewhere = next((one.elsewhere for one in relations if one.elsewhere), "")
         self.delimiter = next((one.delimiter for one in relations), "")
         self.byte_order_mark = any(one.byte_order_mark for one in relations)
         self.blank = 0
-        self._relations_read = relations
         self._has_more = any(one.own != "NULL" or one.problem != "NULL" for one in relations)
-        self._sql = f"(SELECT row_number() OVER () AS number, * FROM ({' UNION ALL '.join(self._selects(relations))}))"
+        self._sql = f"(SELECT row_number() OVER () AS number, * FROM ({' UNION ALL '.join(selects)}))"
         if settings.where is not None:
             self._sql = where.filtered(self._sql, self.columns, settings.where, target)
 
     # Reading
 
-    def blocks(self, limit: int | None = None) -> Iterator[list[tuple[Any, ...]]]:
-        """At most `limit` rows in order, many at once and bare: the number and the cells, and for a row of JSON that
-        was kept whole that JSON and its problem. `row` says what one is.
+    def blocks(self) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows in order, many at once and bare: the number and the cells, and for rows of which more was kept their
+        JSON and their problem. `row` says what one is.
         """
+        self.blank = 0
         cells = "".join(f", {column.text}" for column in self.columns)
         more = ", own, problem" if self._has_more else ""
-        most = "" if limit is None else f" LIMIT {limit}"
-        yield from self._target.blocks(f"SELECT number{cells}{more} FROM {self._sql}{most}", self._refused)
+        yield from self._target.blocks(f"SELECT number{cells}{more} FROM {self._sql}", self._refused)
 
     def row(self, bare: tuple[Any, ...]) -> Row | None:
         """The row that was bare in a block; None where there is nothing in it, which is counted in `blank`."""
@@ -92,109 +88,85 @@ class Table:
         return Row(number, self.names, cells, own, problem)
 
     def rows(self, limit: int | None = None) -> Iterator[Row]:
-        """As `blocks`, row by row, and after all others those that DuckDB could not read."""
-        self.blank = 0
-        given = lines = 0
-        for block in self.blocks(limit):
-            given += len(block)
-            for bare in block:
-                if limit is not None:
-                    lines += 1 + sum(cell.count("\n") for cell in bare[1:] if cell is not None)
-                row = self.row(bare)
-                if row is not None:
-                    yield row
-        yield from self.rejected(None if limit is None or given < limit else lines)
-
-    def rejected(self, lines: int | None = None) -> Iterator[Row]:
-        """What the last reading left out: all of it, or of a single file only what is among the first `lines` lines."""
-        empty = [None] * len(self.names)
-        for one in self._relations_read:
-            if lines is not None:  # what is wrong is known only where all was read
-                self._target.run(f"SELECT {', '.join(f'count({column.sql})' for column in one.columns)} FROM {one.sql}")
-            for found in one.rejected():
-                if lines is not None:
-                    if found.line > one.above + lines:
-                        return
-                    lines += 1
-                yield Row(0, self.names, empty, None, found.problem, f"line {found.line}")
+        """At most `limit` rows, in order."""
+        given = 0
+        for block in self.blocks():
+            for row in filter(None, map(self.row, block)):
+                yield row
+                given += 1
+                if given == limit:
+                    return
 
     def relation(self, raw: bool) -> str:
         """SQL of `number` and the columns, numbered from `"0"` on: as text, or with `raw` each in its own type."""
         cells = "".join(f', {column.value if raw else column.text} AS "{at}"' for at, column in enumerate(self.columns))
         return f"(SELECT number{cells} FROM {self._sql})"
 
+    def repeated(self, name: str, limit: int | None) -> tuple[int, int, list[str]]:
+        """How many of the first `limit` rows have a value in a column, how many of these one of a row before, and some
+        of those values.
+        """
+        column = next(one for one in self.columns if one.name == name)
+        most = "" if limit is None else f" LIMIT {limit}"
+        cells = f"(SELECT nullif(trim({column.text}), '') AS cell FROM {self._sql}{most})"
+        counts = f"SELECT count(cell), count(cell) - count(DISTINCT cell) FROM {cells}"
+        ((values, repeats),) = self._target.run(counts, self._refused)
+        some = f"SELECT cell FROM {cells} WHERE cell IS NOT NULL GROUP BY cell HAVING count(*) > 1 ORDER BY cell"
+        found = self._target.run(f"{some} LIMIT {SHOWN_VALUES}", self._refused) if repeats else []
+        return values, repeats, [str(row[0]) for row in found]
+
     # Opening
 
-    def _relations(self, given: str) -> list[Relation]:
+    def _relations(self, given: str, alone: bool) -> list[Relation]:
+        """What `given` stands for, in the order of its parts; `alone` where nothing else is given."""
         settings, disk, target = self._settings, self._disk, self._target
-        found, folder = parts.expanded(given, disk)
+        found, folder = expanded(given, settings.format, disk)
         if folder is not None:
-            if settings.format is not None:
-                message = f"{plain(folder)} is a folder of documents, not {settings.format}"
-                raise _bad(message, "leave --input-format out, or name a file in it")
+            if not alone:
+                message = f"{plain(folder, 120)} is a folder of documents, and cannot stand beside another --input"
+                raise _bad(message, "name a folder that holds all of them, or make a table")
             self.documents = folder
-            names = parts.documents(folder, disk)
-            self.files += [folder / one for one in names]
+            names = documents_in(folder, disk)
+            self.files = [folder / one for one in names]
             return [documents.of_files(folder, names, settings.encoding, disk, target)]
-        self.files += [part.path for part in found]
-        kinds = {self._kind(part.path) for part in found}
-        if kinds == {"parquet"}:
-            hive = parts.names_of(found)
-            shown = settings.shown(Path(given))
-            paths = [disk.real(part.path, target.folder) for part in found]
-            return [parquet_files.relation(paths, bool(hive), shown, target)]
-        return [_with_folders(self._of(part), part, parts.names_of(found)) for part in found]
+        files = [one for one in map(self._file, found) if one.content.stat().st_size or len(found) == 1]
+        if not files:
+            message = f"all files of {settings.shown(Path(given))} are empty"
+            raise Failure(Exit.BAD_INPUT, "no_rows", message, "name a table with rows in it")
+        relations: list[Relation] = []
+        for (kind, hive), group in itertools.groupby(files, key=lambda one: (self._kind(one), one.part.hive)):
+            if kind == "parquet":
+                of_kind = parquet_files.relations([one.content for one in group], settings.shown(Path(given)), target)
+            else:
+                of_kind = [self._of(kind, one) for one in group]
+            relations += [_with_folders(one, hive) for one in of_kind]
+        return relations
 
-    def _kind(self, path: Path) -> str:
-        """The format of a file: as the user says, else as its first bytes tell, else its ending."""
-        if self._settings.format is not None or str(path) == STDIN:
-            if self._settings.format == "parquet" and str(path) == STDIN:
-                raise _bad("Parquet cannot be read from standard input", "name a file")
-            return self._settings.format or "json"
-        by_name = ENDINGS.get(suffix(path))
-        with opened(path, self._disk) as file:
-            start = file.read(8)
-        if start.startswith((ZIP, OLE)):
-            return "workbook"
-        if start.startswith(PARQUET):
-            return "parquet"
-        foreign = next((said for mark, said in FOREIGN.items() if start.startswith(mark)), None)
-        if foreign is not None:
-            raise _bad(f"{plain(path)} is {foreign}, not a table", "name a table, or a folder of documents")
-        if by_name is None or (by_name in ("workbook", "parquet") and start):
-            message = f"{plain(path)}: neither its ending nor its beginning tells the format"
-            hint = f"add --input-format with one of {', '.join(FORMATS)}"
-            raise Failure(Exit.BAD_INPUT, "unknown_format", message, hint)
-        return by_name
+    def _file(self, part: Part) -> _File:
+        place = os.path.realpath(part.path)
+        shown = self._settings.shown(part.path)
+        if place in self._places:
+            raise _bad(f"{shown} is given twice", "its rows would be asked twice: name it once")
+        self._places.add(place)
+        self.files.append(part.path)
+        return _File(part, unpacked(part.path, self._disk, self._target), shown)
 
-    def _of(self, part: Part) -> Relation:
-        settings, disk, target = self._settings, self._disk, self._target
-        path, kind = part.path, self._kind(part.path)
+    def _kind(self, file: _File) -> str:
+        kind = kind_of(file.part.path, file.content, self._settings.format, file.shown)
+        self.kinds.add(kind)
+        return kind
+
+    def _of(self, kind: str, file: _File) -> Relation:
+        settings, target, content, shown = self._settings, self._target, file.content, file.shown
         if kind in ("csv", "tsv"):
-            return csv_files.relation(path, kind == "tsv", settings, disk, target)
+            return csv_files.relation(content, shown, kind == "tsv", settings, target)
         if kind == "text":
-            return documents.of_lines(path, settings, disk, target)
+            return documents.of_lines(content, shown, settings.encoding, target)
         if kind == "sql":
-            return parquet_files.query(path, disk, target)
-        if kind == "parquet":
-            return parquet_files.relation(
-                [disk.real(path, target.folder)], bool(part.hive), settings.shown(path), target
-            )
-        plain_file = unpacked(path, disk, target)
+            return parquet_files.query(content, shown, target)
         if kind == "workbook":
-            return workbooks.relation(plain_file, settings.shown(path), settings, target)
-        return json_files.relation(plain_file, settings.shown(path), target)
-
-    def _selects(self, relations: Sequence[Relation]) -> Iterator[str]:
-        """Each relation under the merged columns, those that it has not being null."""
-        for one in relations:
-            own = {column.name: column for column in one.columns}
-            cells = []
-            for at, column in enumerate(self.columns):
-                here = own.get(column.name)
-                sql = "NULL" if here is None else here.sql if here.stored == column.stored else here.text
-                cells.append(f', {sql} AS "{at}"')
-            yield f"SELECT {one.own} AS own, {one.problem} AS problem{''.join(cells)} FROM {one.sql}"
+            return workbooks.relation(content, shown, settings, target)
+        return json_files.relation(content, shown, settings.encoding, target)
 
     def _refused(self, said: str) -> Failure:
         if self._settings.where is not None:
@@ -213,28 +185,45 @@ def opened_table(given: Sequence[str], settings: Settings, disk: Disk, folder: P
         yield Table(given, settings, disk, target)
 
 
-def _merged(relations: Sequence[Relation]) -> list[Column]:
-    """The columns of all relations, by name, in order of first appearance; of unlike types as text."""
-    found: dict[str, Column] = {}
+def _merged(relations: Sequence[Relation]) -> tuple[list[Column], list[str]]:
+    """The columns of all relations, by name, in order of first appearance, of unlike types as text; and SQL that gives
+    each relation's rows under them. Blanks around names do not count where they tell no columns of one file apart.
+    """
+    found: list[Column] = []
+    known: dict[str, int] = {}
+    own: list[dict[int, Column]] = []
     for one in relations:
+        names = {column.name for column in one.columns}
+        alike = {bare_name(found[at].name): at for at in known.values() if found[at].name not in names}
+        own.append({})
         for column in one.columns:
-            known = found.get(column.name)
-            if known is None:
-                found[column.name] = column
-            elif (known.stored, known.type) != (column.stored, column.type):
-                found[column.name] = Column(column.name, "", "VARCHAR", "VARCHAR")
-    return [Column(one.name, f'"{at}"', one.stored, one.type) for at, one in enumerate(found.values())]
+            at = known.get(column.name, alike.pop(bare_name(column.name), len(found)))
+            own[-1][at] = column
+            if at == len(found):
+                known[column.name] = at
+                found.append(column)
+            elif (found[at].stored, found[at].type) != (column.stored, column.type):
+                found[at] = Column(found[at].name, "", "VARCHAR", "VARCHAR")
+    selects = []
+    for one, columns in zip(relations, own, strict=True):
+        cells = []
+        for at, column in enumerate(found):
+            here = columns.get(at)
+            sql = "NULL" if here is None else here.sql if here.stored == column.stored else here.text
+            cells.append(f', {sql} AS "{at}"')
+        selects.append(f"SELECT {one.own} AS own, {one.problem} AS problem{''.join(cells)} FROM {one.sql}")
+    return [Column(one.name, f'"{at}"', one.stored, one.type) for at, one in enumerate(found)], selects
 
 
-def _with_folders(one: Relation, part: Part, names: Sequence[str]) -> Relation:
-    """A relation with the columns that the folders of its file name."""
-    told = dict(part.hive)
-    for column in names:
-        value = told.get(column)
-        known = any(other.name == column for other in one.columns)
-        if not known:
-            null = value is None or value == "__HIVE_DEFAULT_PARTITION__"
-            one.columns.append(Column(column, "CAST(NULL AS VARCHAR)" if null else text(value or "")))
+def _with_folders(one: Relation, folders: Sequence[tuple[str, str | None]]) -> Relation:
+    """A relation with the columns that the folders of its files name, as the engines that write such folders read them:
+    in the place of a column of that name in the files.
+    """
+    for name, value in folders:
+        column = Column(name, "CAST(NULL AS VARCHAR)" if value is None else text(value))
+        one.columns = [column if own.name == name else own for own in one.columns]
+        if column not in one.columns:
+            one.columns.append(column)
     return one
 
 

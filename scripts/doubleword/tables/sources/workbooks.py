@@ -1,21 +1,30 @@
 """Sheets of workbooks as rows: Excel (.xlsx, .xls) and OpenDocument (.ods), read by calamine.
 
-Promises: a date is an ISO date, a whole number has no `.0`; the sheet that is read is said where there are several.
+Promises: a date is an ISO date, a whole number has no `.0`; the sheet that is read is said where there are several, and
+so are rows above the header.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.tables.database import Database
 from doubleword.tables.relation import Column, Relation, Settings, unlike_names
+from doubleword.tables.sources.dialect import are_names
 from doubleword.tables.staged import Kind, Staged
 
+if TYPE_CHECKING:
+    from python_calamine import CalamineSheet, CalamineWorkbook
+
 HINT = "save it as .xlsx or CSV, without a password"
+ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # the stream that holds such a workbook: [MS-OFFCRYPTO] 2.3.4.4
 TITLE_ROWS = 50
+EXACT = 2**53  # whole numbers up to here are exact in a workbook, whose numbers are doubles
 
 
 def relation(path: Path, shown: str, settings: Settings, target: Database) -> Relation:
@@ -23,53 +32,79 @@ def relation(path: Path, shown: str, settings: Settings, target: Database) -> Re
     import python_calamine
 
     try:
-        with python_calamine.load_workbook(str(path)) as book:
-            names = list(book.sheet_names)
-            chosen = _chosen(names, settings.sheet, shown)
-            sheet = book.get_sheet_by_name(chosen)
-            rows = list(sheet.to_python(skip_empty_area=False))
-    except (python_calamine.CalamineError, OSError, ValueError) as error:
+        with path.open("rb") as file, python_calamine.load_workbook(file) as book:
+            sheet, warnings = _sheet(book, settings.sheet, shown)
+            return _of_sheet(sheet, f"the sheet {plain(sheet.name, 60)} of {shown}", settings, warnings, target)
+    except (python_calamine.CalamineError, ValueError) as error:
         message = f"{shown} cannot be read as a workbook: {plain(error, 120)}"
+        if isinstance(error, python_calamine.PasswordError) or ENCRYPTED in path.read_bytes():
+            message = f"{shown} is protected by a password"
         raise Failure(Exit.BAD_INPUT, "bad_table", message, HINT) from None
-    above = settings.header_row - 1 if settings.header_row is not None else _above(rows)
-    if len(rows) <= above:
-        message = f"the sheet {plain(chosen, 60)} of {shown} is empty"
-        raise Failure(Exit.BAD_INPUT, "no_rows", message, "name another with --sheet")
-    rows = rows[above:]
-    # A column without a name and without a cell is the empty margin of the sheet.
-    used = [at for at in range(len(rows[0])) if any(as_cell(row[at]) is not None for row in rows)]
-    columns = unlike_names([as_cell(rows[0][at]) or "" for at in used], f"{shown}, sheet {plain(chosen, 60)},")
-    kinds = [Kind() for _ in columns]
+
+
+def _sheet(book: CalamineWorkbook, wanted: str | None, shown: str) -> tuple[CalamineSheet, list[str]]:
+    """The sheet `wanted`, else the first that people see, and a warning that names others."""
+    tables = [one for one in book.sheets_metadata if str(one.typ).endswith("WorkSheet")]
+    seen = [one.name for one in tables if str(one.visible).endswith(".Visible")] or [one.name for one in tables]
+    names = [one.name for one in tables]
+    known = ", ".join(plain(one, 40) for one in names)
+    if not names:
+        raise Failure(Exit.BAD_INPUT, "no_rows", f"{shown} has no sheet of cells", HINT)
+    if wanted is not None and wanted not in names:
+        message = f"{shown} has no sheet {plain(wanted, 60)}; it has: {known}"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "--sheet NAME, one of them")
+    chosen = wanted if wanted is not None else seen[0]
+    others = ", ".join(plain(one, 40) for one in names if one != chosen)
+    said = f"{shown}: the sheet {plain(chosen, 60)} is read; --sheet names another: {others}"
+    return book.get_sheet_by_name(chosen), [said] if others and wanted is None else []
+
+
+def _of_sheet(sheet: CalamineSheet, shown: str, settings: Settings, warnings: list[str], target: Database) -> Relation:
+    first = [[as_cell(cell) for cell in row] for row in itertools.islice(sheet.iter_rows(), TITLE_ROWS)]
+    above = _above(first) if settings.header_row is None else settings.header_row - 1
+    header = next(itertools.islice(sheet.iter_rows(), above, None), None)
+    if header is None:
+        rows = f"has only {sheet.end[0] + 1:,} rows" if sheet.end else "is empty"
+        raise Failure(Exit.BAD_INPUT, "no_rows", f"{shown} {rows}", "name another with --sheet, or --header-row N")
+    names = [as_cell(cell) or "" for cell in header]
+    kinds = [Kind() for _ in names]
     with Staged(target) as file:
-        for row in rows[1:]:
-            cells = [row[at] for at in used]
-            for kind, cell in zip(kinds, cells, strict=True):
+        for row in itertools.islice(sheet.iter_rows(), above + 1, None):
+            for kind, cell in zip(kinds, row, strict=True):
                 kind.see(_seen(cell))
-            file.add({str(at): as_cell(cell) for at, cell in enumerate(cells)})
+            file.add({str(at): cell for at, cell in enumerate(map(as_cell, row)) if cell is not None})
+    # A column without a name and without a cell is the empty margin of the sheet.
+    used = [at for at, kind in enumerate(kinds) if names[at] or not kind.is_unseen]
     made = Relation(
-        file.sql({str(at): "VARCHAR" for at in range(len(columns))}),
-        [Column(one, f'"{at}"', type=kinds[at].type) for at, one in enumerate(columns)],
+        file.sql({str(at): "VARCHAR" for at in used} or {"0": "VARCHAR"}),
+        [
+            Column(one, f'"{at}"', type=kinds[at].type)
+            for at, one in zip(used, unlike_names([names[at] for at in used], shown), strict=True)
+        ],
+        warnings=warnings,
     )
-    if len(names) > 1 and settings.sheet is None:
-        others = ", ".join(plain(one, 40) for one in names if one != chosen)
-        made.warnings.append(f"{shown}: the sheet {plain(chosen, 60)} is read; --sheet names another: {others}")
-    if above and settings.header_row is None:
-        made.warnings.append(f"{shown}: the header is row {above + 1}, the rows above it are left out")
+    titles = [cell for row in first[:above] for cell in row if cell]
+    if titles and settings.header_row is None:
+        said = "; ".join(plain(one, 60) for one in titles[:3])
+        made.warnings.append(f"{shown}: the header is row {above + 1}, the rows above it are left out: {said}")
     return made
 
 
 def as_cell(value: Any) -> str | None:
-    """A cell as people write it: 2, 3.5, true, 2023-11-14, 2023-11-14 22:13:20; None for an empty one."""
+    """A cell as people write it: 2, 3.5, true, 2023-11-14, 2023-11-14 22:13:20, 30:05:00; None for an empty one."""
     if value is None or value == "":
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
         return str(int(value))
-    if isinstance(value, datetime.datetime):
-        return value.isoformat(" ") if value.time() != datetime.time() else value.date().isoformat()
+    if isinstance(value, datetime.timedelta):
+        minutes, seconds = divmod(abs(value).total_seconds(), 60)
+        sign = "-" if value < datetime.timedelta() else ""
+        return f"{sign}{int(minutes // 60):02d}:{int(minutes % 60):02d}:{seconds:02g}"
     if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
+        text = value.isoformat(" ") if isinstance(value, datetime.datetime) else value.isoformat()
+        return text.rstrip("0") if "." in text else text.removesuffix(" 00:00:00")
     return str(value)
 
 
@@ -80,20 +115,15 @@ def _seen(value: Any) -> Any:
     return str(as_cell(value)).encode() if isinstance(value, (int, float)) else str(value)
 
 
-def _chosen(names: list[str], wanted: str | None, shown: str) -> str:
-    known = ", ".join(plain(one, 40) for one in names)
-    if wanted is not None and wanted not in names:
-        message = f"{shown} has no sheet {plain(wanted, 60)}; it has: {known}"
-        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "--sheet NAME, one of them")
-    if not names:
-        raise Failure(Exit.BAD_INPUT, "no_rows", f"{shown} has no sheet", HINT)
-    return wanted if wanted is not None else names[0]
-
-
-def _above(rows: list[list[Any]]) -> int:
-    """How many rows stand above the header: empty ones, and titles, which fill one cell where the header fills more."""
-    filled = [sum(as_cell(cell) is not None for cell in row) for row in rows[:TITLE_ROWS]]
+def _above(rows: Sequence[Sequence[str | None]]) -> int:
+    """How many rows stand above the header: empty ones, and titles, which fill one cell where the header has names in
+    several, and most rows below it fill several too.
+    """
+    filled = [sum(cell is not None for cell in row) for row in rows]
     first = next((at for at, count in enumerate(filled) if count), 0)
     header = next((at for at, count in enumerate(filled) if count > 1), first)
-    titles = all(filled[at] <= 1 and (not filled[at] or as_cell(rows[at][0])) for at in range(first, header))
-    return header if titles else first
+    margin = min((at for row in rows for at, cell in enumerate(row) if cell is not None), default=0)
+    titles = all(not filled[at] or (filled[at] == 1 and rows[at][margin]) for at in range(first, header))
+    below = [count for count in filled[header + 1 :] if count]
+    wide = 2 * sum(count > 1 for count in below) >= len(below)
+    return header if rows and titles and wide and are_names([cell or "" for cell in rows[header][margin:]]) else first

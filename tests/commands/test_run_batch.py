@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.door import Result, call_door, run_door
@@ -65,18 +66,19 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
 def test_a_folder_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     """Under ids made of its paths, with their map; run again it goes on, and leaves nothing beside."""
     (folder / "notes").mkdir()
-    for name in ("Ä.txt", "b.txt"):
+    long = "Ä" * 40 + ".txt"  # more bytes than an id may have
+    for name in (long, "b.txt"):
         (folder / "notes" / name).write_text(f"I am {name[0]}.")
     ask = ["--input", "notes", "--model", "test-chat", "--max-tokens", "8", "--prompt", "Who? {text}"]
     first = call_door("run_batch", "out.csv", *ask, cwd=folder, env=settings(engine))
     assert first.code == 0, first.json
     found = rows(folder / "out.csv")
     assert [(row["path"], row["answer"]) for row in found] == [
-        ("b.txt", "answer to: Who? I am b."), ("Ä.txt", "answer to: Who? I am Ä.")
+        ("b.txt", "answer to: Who? I am b."), (long, "answer to: Who? I am Ä.")
     ]  # fmt: skip
     with (folder / "out.requests.ids.csv").open(encoding="utf-8", newline="") as file:
         (only,) = csv.DictReader(file)
-    assert (only["original"], only["custom_id"]) == ("Ä.txt", found[1]["custom_id"])
+    assert (only["original"], only["custom_id"]) == (long, found[1]["custom_id"])
     before = sorted(folder.iterdir())
     assert call_door("run_batch", "out.csv", *ask, cwd=folder, env=settings(engine)).json == first.json
     assert sorted(folder.iterdir()) == before
@@ -102,6 +104,47 @@ def test_other_arguments_are_another_job(engine: RunningEngine, folder: Path) ->
     assert (refused.code, refused.json["error"]["code"]) == (2, "other_requests")
     assert sorted(folder.iterdir()) == before
     assert len(engine.call("GET", "/batches").json()["data"]) == 1
+
+
+@pytest.mark.parametrize("more", [["--bom"], ["--columns", "title, genre=answer"]])
+def test_another_look_of_the_output_is_no_repetition(engine: RunningEngine, folder: Path, more: list[str]) -> None:
+    """The output is there already; with --force it is written anew, and nothing is paid twice."""
+    assert door(engine, "run_batch", "out.csv", *ASK, cwd=folder).code == 0
+    before = (folder / "out.csv").read_bytes()
+    refused = door(engine, "run_batch", "out.csv", *ASK, *more, cwd=folder)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "output_exists")
+    assert (folder / "out.csv").read_bytes() == before
+    assert door(engine, "run_batch", "out.csv", *ASK, *more, "--force", cwd=folder).code == 0
+    assert (folder / "out.csv").read_bytes() != before
+    assert engine.upstream.count() == 3
+
+
+@pytest.mark.parametrize("source", ["t.csv", "parts", "parts/*.csv", "t.json", "t.xlsx"])
+@pytest.mark.parametrize("output", ["out.csv", "out.parquet", "out.xlsx"])
+def test_any_table_becomes_any_table(engine: RunningEngine, folder: Path, source: str, output: str) -> None:
+    """One row for each of the input, in its order, whatever it is made of."""
+    import pyarrow.parquet
+    import python_calamine
+    import xlsxwriter
+
+    titles = ["Toy Story", "Alien, the first", "Heat"]
+    (folder / "parts").mkdir()
+    for title in titles:
+        (folder / "parts" / f"{titles.index(title)}.csv").write_text(f'id,title\n1,"{title}"\n')
+    (folder / "t.json").write_text(json.dumps([{"id": 1, "title": title} for title in titles]))
+    with xlsxwriter.Workbook(str(folder / "t.xlsx")) as book:
+        sheet = book.add_worksheet()
+        for number, title in enumerate(["title", *titles]):
+            sheet.write_row(number, 0, ["id" if title == "title" else number, title])
+    ask = ["--input", source, *ASK[2:]]
+    assert door(engine, "run_batch", output, *ask, "--columns", "title, answer", cwd=folder).code == 0
+    if output == "out.csv":
+        found: list[list[Any]] = [list(row.values()) for row in rows(folder / output)]
+    elif output == "out.parquet":
+        found = [list(row.values()) for row in pyarrow.parquet.read_table(folder / output).to_pylist()]
+    else:
+        found = python_calamine.load_workbook(str(folder / output)).get_sheet_by_index(0).to_python()[1:]
+    assert found == [[title, f"answer to: Genre of {title}?"] for title in titles]
 
 
 def test_failures_are_in_the_table_with_their_cause(engine: RunningEngine, folder: Path) -> None:

@@ -1,0 +1,150 @@
+"""The values of a JSON file, one by one, in memory that does not grow with the file.
+
+Promises: what is wrong with one value costs that one alone, wherever its end can be told; values may stand in an array,
+each on a line of its own, or one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TextIO
+
+BLOCK = 1 << 20
+LONGEST = 64 << 20
+CUT = 16  # how far from the end of what was read a flaw may only be that the rest is missing: that of -Infinity
+BETWEEN = re.compile(r"[\s,]*")
+WORD = re.compile(r"[^\s,\[\]{}]*")
+MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+
+
+class Found(NamedTuple):
+    """A value as it stands in the file, and what it is; or what is wrong with it."""
+
+    own: str | None
+    value: Any = None
+    problem: str = ""
+
+
+class Values:
+    """The values in `file`, which is open as text; `decoder` reads them. Where a file is none of JSON, or ends too
+    early, ValueError is raised with one sentence.
+    """
+
+    def __init__(self, file: TextIO, decoder: json.JSONDecoder) -> None:
+        self._file = file
+        self._decoder = decoder
+        self._held = file.read(BLOCK)  # what was read; from `_at` on it has not been given yet
+        self._at = 0
+        self._given = 0
+        self.in_array = self._next() == "["
+
+    def __iter__(self) -> Iterator[Found]:
+        return self._of_lines() if not self.in_array and self._stands_in_lines() else self._one_by_one()
+
+    def _one_by_one(self) -> Iterator[Found]:
+        """Values one after the other, and those of arrays."""
+        inside = False
+        while mark := self._next():
+            if mark == ("]" if inside else "["):
+                self._at, inside = self._at + 1, not inside
+            else:
+                yield self._value()
+        if inside:
+            raise ValueError(f"ends within its array, after row {self._given:,}")
+
+    def _of_lines(self) -> Iterator[Found]:
+        self._file.seek(0)
+        while line := self._file.readline(LONGEST):
+            if len(line) >= LONGEST:
+                raise ValueError(f"has a line longer than {LONGEST:,} characters")
+            own = line.strip().rstrip(",")
+            if own:
+                yield self._read(own)
+
+    def _read(self, own: str) -> Found:
+        try:
+            return Found(own, self._decoder.decode(own))
+        except (ValueError, RecursionError) as error:
+            return Found(None, problem=said_of(error))
+
+    def _stands_in_lines(self) -> bool:
+        """Whether the first line is a value of its own, be it a wrong one."""
+        while "\n" not in self._held[self._at :] and self._more():
+            pass
+        first = self._held[self._at :].partition("\n")[0].rstrip(" \t\r,")
+        try:
+            return self._decoder.raw_decode(first)[1] == len(first)
+        except json.JSONDecodeError as error:
+            if error.pos < len(first):
+                return True
+        except RecursionError:
+            return True
+        try:
+            self._decoder.raw_decode(self._held, self._at)
+        except json.JSONDecodeError as error:  # a line that is only cut off ends before the next one begins
+            return not self._held[self._at + len(first) : error.pos].strip(", \t\r\n")
+        except RecursionError:
+            pass
+        return False
+
+    def _value(self) -> Found:
+        """The value that begins here."""
+        self._given += 1
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._held, self._at)
+                if end == len(self._held) and self._more():
+                    continue  # a number may go on
+                own, self._at = self._held[self._at : end], end
+                return Found(own, value)
+            except json.JSONDecodeError as error:
+                may_be_cut = error.pos > len(self._held) - CUT or error.msg.startswith("Unterminated")
+                if may_be_cut and self._more():
+                    continue
+                problem = said_of(error, self._at)
+            except RecursionError as error:
+                problem = said_of(error)
+            self._at = self._end_of_wrong(problem)
+            return Found(None, problem=problem)
+
+    def _end_of_wrong(self, problem: str) -> int:
+        """Where a value ends that cannot be read, by its brackets."""
+        if self._held[self._at] not in "{[":
+            word = WORD.match(self._held, self._at)
+            return max(self._at + 1, word.end() if word else 0)
+        while True:
+            depth = 0
+            for mark in MARK.finditer(self._held, self._at):
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(mark[0], 0)
+                if depth == 0:
+                    return mark.end()
+            if not self._more():
+                raise ValueError(f"{problem}, in row {self._given:,}, which has no end")
+
+    def _next(self) -> str:
+        """What the next value begins with, past blanks and commas; empty at the end of the file."""
+        while True:
+            between = BETWEEN.match(self._held, self._at)
+            self._at = between.end() if between else self._at
+            if self._at < len(self._held):
+                return self._held[self._at]
+            if not self._more():
+                return ""
+
+    def _more(self) -> bool:
+        """Read on, as much again as waits; whether there was more."""
+        waiting = self._held[self._at :]
+        if len(waiting) > LONGEST:
+            raise ValueError(f"has a row longer than {LONGEST:,} characters")
+        more = self._file.read(max(BLOCK, len(waiting)))
+        self._held, self._at = waiting + more, 0
+        return bool(more)
+
+
+def said_of(error: ValueError | RecursionError, start: int = 0) -> str:
+    """One sentence of what a decoder raised on a text that begins at `start`."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON: {error.msg} at character {error.pos - start + 1}"
+    return "is nested too deep" if isinstance(error, RecursionError) else str(error)
