@@ -76,7 +76,8 @@ class Field:
     def choices(self) -> list[str]:
         """Its values, where they are so few and short that answers can be chosen by them; else none."""
         few = [bar.value for bar in self.bars]
-        return few if 1 < self.words <= BARS and max(map(len, few)) <= LONGEST_CHOICE else []
+        repeat = 1 < self.words <= BARS and 2 * self.words <= self.total
+        return few if repeat and max(map(len, few)) <= LONGEST_CHOICE else []
 
 
 class Shown(NamedTuple):
