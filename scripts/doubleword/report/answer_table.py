@@ -19,6 +19,7 @@ from doubleword.service import EMBEDDINGS
 from doubleword.tables.database import Database, text
 from doubleword.tables.staged import Staged
 
+MEGABYTES = 160  # for the table; reading and judging a million results takes as much again
 WRONG, GOOD, OPEN = range(3)  # in this order requests have a place in the page
 LONGEST = 50_000  # characters of a text in the page
 VECTOR = 400  # characters of a vector
@@ -116,6 +117,7 @@ class AnswerTable:
 
     def __init__(self, target: Database) -> None:
         self._target = target
+        target.allow(MEGABYTES)
         self._staged = Staged(target).__enter__()
 
     def pack(self, result: Result) -> bytes:
