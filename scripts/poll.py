@@ -31,13 +31,14 @@ def parser() -> cli.Parser:
     made = cli.Parser("Say how far a job's batches are, once or until they are over.", EXAMPLES)
     cli.add_names(made)
     cli.add_wait(made, 0)
+    made.add_argument("--cost", action="store_true", help="say what was billed, also while batches run")
     cli.add_report(made)
     cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Look or watch; the keys are status, done, counts, batches, elapsed_s."""
+    """Look or watch; the keys are status, done, counts, batches, elapsed_s and, in the end, the bill."""
     from doubleword.commands.poll import poll
     from doubleword.system import System
 

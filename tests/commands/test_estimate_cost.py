@@ -12,7 +12,7 @@ from tests.door import run_door
 
 def batch(folder: Path, count: int = 3, **body: Any) -> Path:
     path = folder / "batch.jsonl"
-    body = {"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": "Say hello."}]} | body
+    body = {"model": "Qwen/Qwen3-14B-FP8", "messages": [{"role": "user", "content": "Say hello."}]} | body
     line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
     path.write_text("".join(json.dumps({"custom_id": f"r{n}"} | line) + "\n" for n in range(count)))
     return path
@@ -29,10 +29,10 @@ def test_the_cost_is_said_with_its_prices_and_their_date(tmp_path: Path) -> None
     assert answer["unknown_prices"] == []
     (price,) = answer["prices"]
     assert (price["model"], price["window"], price["input"], price["output"]) == (
-        "openai/gpt-oss-20b",
+        "Qwen/Qwen3-14B-FP8",
         "24h",
         0.02,
-        0.15,
+        0.20,
     )
     assert price["date"] == "2026-11-22"
     assert price["source"].startswith("https://")

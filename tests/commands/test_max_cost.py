@@ -17,6 +17,7 @@ from doubleword.jobs.cost_limit import require_cost, spent_ceiling
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
 from doubleword.jobs.submission import plan
 from doubleword.pricing import estimate as pricing
+from doubleword.pricing.prices import load_prices
 from doubleword.system import Disk
 
 MODEL = "openai/gpt-oss-20b"
@@ -35,7 +36,7 @@ def write(path: Path, requests: int, model: str = MODEL, max_tokens: int | None 
 
 
 def ceiling(*paths: Path) -> float:
-    found = pricing.estimate(paths, "24h", Disk(), pricing.load_prices(None, Disk())).ceiling_usd
+    found = pricing.estimate(paths, "24h", Disk(), load_prices(None, Disk())).ceiling_usd
     assert found
     return found
 

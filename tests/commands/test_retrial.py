@@ -103,7 +103,12 @@ def test_an_invalid_answer_has_failed_and_is_not_lost(desk: Desk, engine: Runnin
     assert (fetched.code, fetched.json["complete"]) == (6, True)
     assert fetched.json["counts"] == {"total": 3, "succeeded": 1, "failed": 2, "missing": 0}
     assert fetched.json["answers"] == {"truncated": 1, "refused": 0, "empty": 0, "unfinished": 0, "invalid": 2}
-    assert fetched.json["usage"] == {"prompt_tokens": 30, "completion_tokens": 15}
+    assert fetched.json["usage"] == {
+        "prompt_tokens": 30,
+        "completion_tokens": 15,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+    }
     steps = {one["example"]: (one["cause"], one["action"]) for one in fetched.json["failures"]}
     assert "at word: type" in steps["row-2"][0] and "--only invalid --note " in steps["row-2"][1]
     assert "cut off" in steps["row-3"][0] and steps["row-3"][1].endswith("--only truncated --max-tokens 10")

@@ -14,7 +14,7 @@ from tests.door import Result, call_door, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 
 from doubleword.commands.try_prompt import Table, chosen
-from doubleword.pricing.estimate import load_prices
+from doubleword.pricing.prices import load_prices
 from doubleword.system import Disk
 
 pytestmark = pytest.mark.usefixtures("quick_looks")
@@ -192,11 +192,11 @@ def test_a_prompt_is_tried_on_a_few_rows(engine: RunningEngine, folder: Path) ->
 
 def test_a_trial_projects_both_windows_from_what_the_rows_took(engine: RunningEngine, folder: Path) -> None:
     """Long rows further down are counted too: the first three do not stand for the table."""
-    engine.upstream.models.append("openai/gpt-oss-20b")
+    engine.upstream.models.append("Qwen/Qwen3-14B-FP8")
     engine.upstream.say("word", "long answer")
     texts = ["word"] * 3 + ["word " * 400] * 7
     (folder / "t.csv").write_text("title\n" + "".join(f"{text}\n" for text in texts))
-    ask = ["--input", "t.csv", "--model", "openai/gpt-oss-20b", "--max-tokens", "8", "--prompt", "{title}"]
+    ask = ["--input", "t.csv", "--model", "Qwen/Qwen3-14B-FP8", "--max-tokens", "8", "--prompt", "{title}"]
     tried = door(engine, "try_prompt", *ask, cwd=folder)
     projection = tried.json["projection"]
     assert projection["completion_tokens"] == 3 * 10  # this upstream counts three for every answer, and one a word

@@ -223,7 +223,8 @@ def test_the_bundled_table_of_prices_can_be_named() -> None:
     found = prices.find("Qwen/Qwen3-14B-FP8", "1h")
     assert found is not None
     assert (found.input_usd, found.output_usd, found.cached_usd) == (Decimal("0.03"), Decimal("0.3"), Decimal("0.03"))
-    assert prices.find("Qwen/Qwen3-14B-FP8", "9h") is None
+    assert prices.find("Qwen/Qwen3-14B-FP8", "9h") == prices.find("Qwen/Qwen3-14B-FP8", "realtime") != found
+    assert prices.find("nobody/knows", "9h") is None
 
 
 def test_the_flags_of_the_script_reach_the_engine(tmp_path: Path) -> None:

@@ -362,7 +362,9 @@ def test_no_text_of_a_server_becomes_a_path(
     new = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - set(before)}
     assert new <= {"desk/a.results.jsonl"}
     for asked in gate.log:
-        assert re.fullmatch(r"/v1/(files|batches)(/[^/]+(/content)?)?(\?.*)?", asked.target), asked.target
+        assert re.fullmatch(
+            r"/v1/(files|batches)(/[^/]+(/(content|cost-estimate|analytics))?)?(\?.*)?", asked.target
+        ), asked.target
 
 
 def _any_batch(evil: str) -> Any:

@@ -52,6 +52,9 @@ def test_a_job_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         (lambda value: value["batches"].append(value["batches"][0]), "job_damaged"),
         (lambda value: value["files"][0].update(requests=-1), "job_damaged"),
         (lambda value: value.update(local="a.local"), "job_damaged"),
+        (lambda value: value.update(tariff=[]), "job_damaged"),
+        (lambda value: value.update(tariff={"m": {"24h": ["0.1", "nan"]}}), "job_damaged"),
+        (lambda value: value.update(tariff={"m": {"24h": ["0.1"]}}), "job_damaged"),
         (lambda value: value.update(results=[{}]), "job_damaged"),
     ],
 )

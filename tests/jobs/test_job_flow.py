@@ -348,12 +348,12 @@ def test_batches_and_models_are_listed(engine: RunningEngine, folder: Path) -> N
     assert listed.json["has_more"] is True
     assert listed.json["batches"][0]["job"] == json.loads((folder / "b.job.json").read_text())["id"]
     assert len(door(engine, "list_batches", "--all", cwd=folder).json["batches"]) == 2
-    engine.upstream.models.append("openai/gpt-oss-20b")
+    engine.upstream.models.append("Qwen/Qwen3-14B-FP8")
     models = door(engine, "list_models", cwd=folder).json
-    assert [one["id"] for one in models["models"]] == ["openai/gpt-oss-20b", "test-chat", "test-embedding"]
-    prices = {"24h": [0.02, 0.15], "1h": [0.03, 0.2]}
+    assert [one["id"] for one in models["models"]] == ["Qwen/Qwen3-14B-FP8", "test-chat", "test-embedding"]
+    prices = {"24h": [0.02, 0.2], "1h": [0.03, 0.3], "realtime": [0.05, 0.6]}
     assert [one["usd_per_million_tokens"] for one in models["models"]] == [prices, None, None]
-    assert [one["date"] for one in models["price_sources"]] == ["2026-11-22"]
+    assert [one["date"] for one in models["price_sources"]] == ["2026-11-22", "2026-11-27"]
 
 
 def test_a_job_does_not_send_the_key_to_a_server_nobody_named(engine: RunningEngine, folder: Path) -> None:

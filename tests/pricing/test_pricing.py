@@ -9,6 +9,7 @@ import pydoc_data.topics
 import struct
 import zlib
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from doubleword.engine.models.model import BundledModels, _weights
 from doubleword.failure import Exit, Failure
-from doubleword.pricing.estimate import METHOD, Estimate, Price, Prices, Total, estimate, load_prices
+from doubleword.pricing.estimate import METHOD, Estimate, Total, estimate
 from doubleword.pricing.image_tokens import image_tokens
+from doubleword.pricing.prices import BUNDLED, Price, Prices, load_prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, text_tokens
 from doubleword.system import Disk
 
@@ -29,12 +31,12 @@ CHAT = "/v1/chat/completions"
 DISK = Disk()
 TABLE = Prices(
     {
-        (model, window): Price(model, window, given, answered, "https://example.org/prices", "2026-11-22")
+        (model, window): Price(model, window, Decimal(given), Decimal(answered), "https://example.org", "2026-11-22")
         for model, window, given, answered in [
-            ("cheap", "24h", 1.0, 10.0),
-            ("cheap", "1h", 2.0, 20.0),
-            ("dear", "24h", 100.0, 1000.0),
-            ("free", "24h", 0.0, 0.0),
+            ("cheap", "24h", 1, 10),
+            ("cheap", "1h", 2, 20),
+            ("dear", "24h", 100, 1000),
+            ("free", "24h", 0, 0),
         ]
     }
 )
@@ -544,9 +546,34 @@ def test_the_shorter_window_is_never_cheaper_in_the_bundled_table() -> None:
     prices = load_prices(None, DISK).prices
     for (model, window), price in prices.items():
         if window == "24h":
-            fast = prices[model, "1h"]
+            fast = prices.get((model, "1h"), price)
             assert fast.input_usd >= price.input_usd
             assert fast.output_usd >= price.output_usd
+
+
+def test_no_bundled_batch_price_is_above_the_realtime_price_and_what_is_unknown_is_named() -> None:
+    """Every model has all three, null where nobody knows; what is known has a source with a page and a date."""
+    table = json.loads(BUNDLED.read_text())
+    assert all({"24h", "1h", "realtime"} <= set(entry) for entry in table["models"].values())
+    prices = load_prices(None, DISK)
+    compared = 0
+    for (model, window), price in prices.prices.items():
+        at_once = prices.find(model, "realtime")
+        if window != "realtime" and at_once is not None:
+            compared += 1
+            assert price.input_usd <= at_once.input_usd and price.output_usd <= at_once.output_usd, model
+        assert price.cached_usd is None or price.cached_usd <= price.input_usd
+    assert compared > 20
+
+
+def test_a_batch_without_a_price_is_counted_at_the_realtime_price_at_most() -> None:
+    """Which is said; without that one it is unknown."""
+    price = Price("new", "realtime", Decimal(3), Decimal(4), "https://example.org", "2026-11-27")
+    total = Total(Prices({("new", "realtime"): price}))
+    total.add({"url": CHAT, "body": {**chat("word " * 1000)["body"], "model": "new", "max_tokens": 0}})
+    found = total.estimate("24h")
+    assert found.cost_usd is not None and found.cost_usd == pytest.approx(3 * found.prompt_tokens / 1e6, rel=0.01)
+    assert "new at 24h: not known" in found.method and found.prices == (price,)
 
 
 def test_the_embedded_engine_is_free() -> None:
@@ -556,7 +583,7 @@ def test_the_embedded_engine_is_free() -> None:
         for window in ("24h", "1h"):
             price = prices.find(model, window)
             assert price is not None
-            assert (price.input_usd, price.output_usd) == (0, 0)
+            assert not price.input_usd and not price.output_usd
 
 
 def test_own_prices_replace_bundled_ones_and_leave_the_others(tmp_path: Path) -> None:
@@ -567,7 +594,7 @@ def test_own_prices_replace_bundled_ones_and_leave_the_others(tmp_path: Path) ->
     prices, bundled = load_prices(path, DISK), load_prices(None, DISK)
     changed = prices.find("openai/gpt-oss-20b", "24h")
     assert changed is not None
-    assert (changed.input_usd, changed.output_usd, changed.date) == (7, 8, "2027-01-01")
+    assert (int(changed.input_usd), int(changed.output_usd), changed.date) == (7, 8, "2027-01-01")
     assert prices.find("openai/gpt-oss-20b", "1h") == bundled.find("openai/gpt-oss-20b", "1h")
     assert prices.find("Qwen/Qwen3.5-9B", "24h") == bundled.find("Qwen/Qwen3.5-9B", "24h")
     assert prices.templates == bundled.templates
@@ -585,6 +612,8 @@ def test_own_prices_replace_bundled_ones_and_leave_the_others(tmp_path: Path) ->
         '{"sources": {"s": {"page": "p", "date": "d"}}, "models": {"m": {"source": "s", "24h": [-1, 2]}}}',
         '{"sources": {"s": {"page": "p", "date": "d"}}, "models": {"m": {"source": "s", "24h": ["1", 2]}}}',
         '{"sources": {"s": {"page": "p", "date": "d"}}, "models": {"m": {"source": "s", "24h": [NaN, 2]}}}',
+        '{"sources": {"": {"page": 1, "date": 1}}, "models": {"m": {"source": "", "24h": [1, 3], "realtime": [1, 2]}}}',
+        '{"sources": {"": {"page": 1, "date": 1}}, "models": {"m": {"source": "", "1h": [2, 1], "realtime": [1, 1]}}}',
     ],
 )
 def test_a_price_table_of_another_form_is_refused(tmp_path: Path, content: str) -> None:

@@ -32,7 +32,7 @@ from doubleword.batch_files import making
 from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_batch, submit
 from doubleword.commands import create_batch_file as creation
 from doubleword.failure import Exit, Failure
-from doubleword.pricing import estimate as pricing
+from doubleword.pricing import prices as pricing
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.change import Change
 from doubleword.request_lines.checker import Checker
@@ -272,6 +272,7 @@ class Life:
                 "job": None,
                 "metadata": ["team=x"],
                 "max_cost": None,
+                "delete_files": False,
                 "dry_run": False,
                 "wait": 0.0,
                 "columns": None,

@@ -67,7 +67,7 @@ def nothing_found(*_: Any) -> None:
 
 BUGS: list[tuple[str, Any, str]] = [
     ("doubleword.server.errors.ApiError.may_have_happened", property(lambda _: False), "paid twice"),
-    ("doubleword.jobs.exactly_once.Submission._find_batch", nothing_found, "paid twice"),
+    ("doubleword.jobs.exactly_once.Traces._find_batch", nothing_found, "paid twice"),
     ("doubleword.jobs.exactly_once.SETTLE_S", 0.0, "paid twice"),
     ("doubleword.output_file.WholeFile.__enter__", written_over, "does not load"),
     ("doubleword.jobs.job_file.JobFile.save", nothing_found, ""),

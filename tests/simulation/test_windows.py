@@ -142,6 +142,23 @@ def test_what_a_replica_shows_from_before_a_retry_is_not_believed(on_source: Sta
     assert (again.code, on_source.server.retries(batch)) == (Exit.DONE, 1)
 
 
+def test_rows_from_before_a_retry_beside_counts_of_its_end_are_read_again(
+    on_source: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many rows as are counted, but a replica shows a failure where the answer is (simulation seed 1077)."""
+    on_source.over(f1_0="failed")
+    assert on_source.run("fetch").code == Exit.SOME_FAILED
+    before = on_source.world.time
+    assert on_source.run("retry").code == Exit.DONE
+    on_source.world.time += 1_000.0
+    content, shown = on_source.server._content, [before, before]
+    monkeypatch.setattr(
+        on_source.server, "_content", lambda file, query, seen: content(file, query, shown.pop() if shown else seen)
+    )
+    assert on_source.run("fetch", force=True).code == Exit.DONE
+    assert not shown
+
+
 def test_a_retry_that_took_effect_hours_after_it_was_begun_is_believed(on_source: Staged) -> None:
     """The machine slept in the middle of the call; a replica shows the old end a moment later (seed 104114)."""
     batch = on_source.over(f1_0="failed")

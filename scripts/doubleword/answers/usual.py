@@ -15,24 +15,35 @@ from doubleword.service import CHAT
 MOST_TOKENS = 1 << 53
 
 
-class _Message(Struct):
+class _Message(Struct, gc=False):
     content: str
     refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     message: _Message
     finish_reason: str
 
 
-class _Tokens(Struct):
+class _OfPrompt(Struct, gc=False):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _OfCompletion(Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _Tokens(Struct, gc=False):
     prompt_tokens: int
     completion_tokens: int
+    prompt_tokens_details: _OfPrompt | None = None
+    completion_tokens_details: _OfCompletion | None = None
 
 
-class _Body(Struct):
+class _Body(Struct, gc=False):
     choices: list[_Choice]
     model: str
     usage: _Tokens
@@ -40,12 +51,12 @@ class _Body(Struct):
     error: Any = None
 
 
-class _Response(Struct):
+class _Response(Struct, gc=False):
     status_code: int
     body: _Body
 
 
-class UsualLine(Struct):
+class UsualLine(Struct, gc=False):
     """A line of an output file that holds an answer to a chat; `id` is the request's on the server."""
 
     id: str
@@ -84,5 +95,10 @@ def _of_chat(raw: bytes) -> UsualLine | None:
     if message.refusal or message.tool_calls or message.function_call:
         return None
     if not (0 <= tokens.prompt_tokens < MOST_TOKENS and 0 <= tokens.completion_tokens < MOST_TOKENS):
+        return None
+    given, made = tokens.prompt_tokens_details, tokens.completion_tokens_details
+    if given is not None and (given.cache_write_tokens or not 0 <= (given.cached_tokens or 0) < MOST_TOKENS):
+        return None
+    if made is not None and not 0 <= (made.reasoning_tokens or 0) < MOST_TOKENS:
         return None
     return line

@@ -19,10 +19,12 @@ from doubleword.batch_files.matching import common_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
+from doubleword.jobs.cost_limit import behind, bill_of, prices_of
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
+from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
-from doubleword.pricing.bill import Estimated, bill, estimated
+from doubleword.pricing.estimate import Estimated, estimated
 from doubleword.results.advice import Advice
 from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas, read_schema
@@ -157,6 +159,9 @@ class Delivery:
         it; it is replaced without asking only where there is no table beside it.
         """
         disk, force = self._system.disk, self._args.force or former is not None
+        if self._store is not None:
+            require_files(self._store)
+            self._remarks += behind(self._store.job, disk)
         if self.history is not None:
             refuse_existing(self.history, disk, force)
         schemas = Schemas(disk, read_schema(self._schema, disk) if self._schema is not None else None)
@@ -185,7 +190,10 @@ class Delivery:
             written = [one for one in (file, history, ids, errors) if one is not None]
             for one in written:
                 one.finish()
-            answer = self._answer(collector, asked, errors is not None, schemas, expected.result())
+            batches = [batch for one in asked for batch in one.batches]
+            told = (_window(asked, self._store), self._system, expected.result(), collector.usage)
+            bill = bill_of(api, self._store, batches, *told)
+            answer = self._answer(collector, asked, errors is not None, schemas, bill)
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, asked, answer)
         if errors is None:
@@ -240,7 +248,7 @@ class Delivery:
     # The answer
 
     def _answer(
-        self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, expected: Estimated | None
+        self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, bill: dict[str, Any]
     ) -> dict[str, Any]:
         total = self._store.job.requests if self._store is not None else collector.tally.total
         advice = self._advice(collector)
@@ -249,7 +257,7 @@ class Delivery:
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
             **summary(collector, asked, total, advice),
-            **bill(collector.usage, _window(asked, self._store), expected, self._system.disk),
+            **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
 
@@ -294,7 +302,8 @@ def _estimate(asked: list[Asked], store: JobFile | None, disk: Disk) -> Estimate
     paths = [one.path for one in asked if one.path is not None]
     if not paths or len(paths) < len(asked):
         return None
-    return estimated(paths, _window(asked, store), disk)
+    prices = prices_of(store.job if store is not None else None, disk)
+    return estimated(paths, _window(asked, store), disk, prices)
 
 
 def _judged(answer: dict[str, Any], handle: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,9 @@ from doubleword.jobs.exactly_once import JOB_NAME
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.server_copies import adopt_command, is_ours
 from doubleword.jobs.watching import look, status_of
-from doubleword.pricing import estimate as pricing
+from doubleword.output_file import WholeFile, refuse_existing
+from doubleword.pricing.live import all_live_prices
+from doubleword.pricing.prices import REALTIME, WINDOWS, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
@@ -166,18 +169,43 @@ def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
 
     The embedded engine gets a folder only for the moment.
     """
+    if args.output and not args.prices:
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--output is for the prices that --prices finds", "add --prices")
+    output = Path(args.output) if args.output else None
+    if output is not None:
+        refuse_existing(output, system.disk, force=False)
     progress = Progress(system.monotonic)
+    windows = (*WINDOWS, REALTIME)
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         try:
-            models = api.models()
+            models = [model["id"] for model in api.models()]
+            table = load_prices(None, system.disk)
+            if args.prices:
+                progress.note("uploading two small files to learn the prices, and deleting them; nothing is paid")
+                table = Prices({}).replaced(all_live_prices(api, system, models, windows))
         except ApiError as error:
             raise error.failure("listing models") from error
-    table = pricing.load_prices(None, system.disk)
     rows: list[dict[str, Any]] = []
     sources: dict[tuple[str, str], None] = {}
     for model in models:
-        known = [price for window in pricing.WINDOWS if (price := table.find(model["id"], window)) is not None]
+        known = [price for window in windows if (price := table.find(model, window)) is not None]
         sources.update(dict.fromkeys((price.source, price.date) for price in known))
-        prices = {price.window: [price.input_usd, price.output_usd] for price in known}
-        rows.append({"id": plain(model["id"], 120), "usd_per_million_tokens": prices or None})
-    return {"models": rows, "price_sources": [{"source": source, "date": date} for source, date in sources]}
+        prices = {price.window: [float(price.input_usd), float(price.output_usd)] for price in known}
+        rows.append({"id": plain(model, 120), "usd_per_million_tokens": prices or None})
+    keys: dict[str, Any] = {
+        "models": rows,
+        "price_sources": [{"source": source, "date": date} for source, date in sources],
+    }
+    if output is not None:
+        page, date = next(iter(sources), (api.base_url, ""))
+        priced = [row for row in rows if row["usd_per_million_tokens"]]
+        found = {row["id"]: {"source": "live", **row["usd_per_million_tokens"]} for row in priced}
+        with WholeFile(output, system.disk, force=False) as file:
+            file.write(
+                json.dumps(
+                    {"format": 2, "sources": {"live": {"page": page, "date": date}}, "models": found}, indent=1
+                ).encode()
+                + b"\n"
+            )
+        keys["output"] = str(output)
+    return keys

@@ -6,14 +6,18 @@ Promises: "done" is said only of what the server says is over, "succeeded" only 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from doubleword.cli import Progress, iso, quoted, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
+from doubleword.jobs.cost_limit import bill_of, prices_of
 from doubleword.jobs.job_file import JobFile, resolve
 from doubleword.jobs.watching import older_than_retry, remarks, status_of, watch
+from doubleword.pricing.estimate import estimated
+from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 from doubleword.system import System
@@ -29,6 +33,7 @@ def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
             hint = "run the submit.py command again: it goes on where it stopped"
             raise Failure(Exit.NOT_FINISHED, "not_submitted", "some batch files have no batch yet", hint)
         ids = [one.batch_id or "" for one in store.job.batches]
+    ends = system.monotonic() + args.wait
     with connect(args, system, progress.note, store) as api:
         seen = None
         if args.report is not None:
@@ -51,7 +56,9 @@ def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
             raise error.failure("looking at the batch", known(store) if store is not None else None) from error
         finally:
             progress.close()
-    return report(batches, store, system, handle)
+        over = all(one.terminal for one in batches)
+        bill = _bill(api, batches, store, system, ends - system.monotonic()) if over or vars(args).get("cost") else {}
+    return report(batches, store, system, handle, bill)
 
 
 def known(store: JobFile) -> dict[str, Any]:
@@ -60,7 +67,22 @@ def known(store: JobFile) -> dict[str, Any]:
     return {"batches": made, "window": store.job.window, "created_at": iso(store.job.created_at)}
 
 
-def report(batches: Sequence[Batch], store: JobFile | None, system: System, handle: str) -> dict[str, Any]:
+def _bill(api: Api, batches: Sequence[Batch], store: JobFile | None, system: System, wait_s: float) -> dict[str, Any]:
+    """The keys of the bill, without any results; nothing on the embedded engine, which costs nothing."""
+    job = store.job if store is not None else None
+    if job is not None and job.local is not None:
+        return {}
+    windows, expected = {one.window for one in batches}, None
+    window = job.window if job is not None else windows.pop() if len(windows) == 1 else ""
+    with contextlib.suppress(Failure):  # a batch file that is gone, or was changed
+        files = [store.input_path(one) for one in store.job.files] if store is not None else []
+        expected = estimated(files, window, system.disk, prices_of(job, system.disk)) if files else None
+    return bill_of(api, store, batches, window, system, expected, None, wait_s)
+
+
+def report(
+    batches: Sequence[Batch], store: JobFile | None, system: System, handle: str, bill: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The keys of `poll.py`, when everything succeeded; raises Failure 6 or 7 with the same keys otherwise.
 
     Counts of a job are held against the requests it was made of, not against what the server says it has.
@@ -86,6 +108,7 @@ def report(batches: Sequence[Batch], store: JobFile | None, system: System, hand
             for one in batches
         ],
         "elapsed_s": max(0, round(now - started)) if started else 0,
+        **(bill or {}),
     }
     warnings = [remark for one in batches for remark in remarks(one, now)]
     if warnings:

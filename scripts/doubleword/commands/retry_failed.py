@@ -14,22 +14,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from doubleword.answers.judgement import INVALID
+from doubleword.batch_files.reading import request_of
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.attempts import UNANSWERED, Attempts, Owed, Wanted, asked_for
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import ASKED, require_cost, spent_ceiling
+from doubleword.jobs.cost_limit import ASKED, prices_of, require_cost, spent_ceiling
 from doubleword.jobs.exactly_once import SETTLE_S
-from doubleword.jobs.job_file import Intended, JobFile, locked, resolve
+from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
+from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of
+from doubleword.pricing.estimate import Total, total_of
 from doubleword.results.advice import is_lasting
 from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
@@ -49,6 +52,7 @@ def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
     wanted = asked_for(args, system.disk)
     with locked(named.path, system.disk):
         store = JobFile.load(named.path, system.disk)
+        require_files(store)
         with connect(args, system, progress.note, store) as api:
             retrial = Retrial(store, api, system, progress, wanted)
             return {**retrial.run(args.dry_run, args.max_cost), **retrial.warnings()}
@@ -98,23 +102,21 @@ class Retrial:
             message = f"an attempt with other changes ({plain(unsent[0].change, 120)}) is planned and not submitted yet"
             hint = f"{script('retry_failed.py')} {quoted(self._store.path)} submits it as it was planned"
             raise Failure(Exit.BAD_INPUT, "attempt_planned", message, hint)
+        unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
         if dry_run:
-            return report(self._store, {}, resumed=True)
+            total = total_of(unasked, self._system.disk, prices_of(self._store.job, self._system.disk))
+            return {**report(self._store, {}, resumed=True), **total.forecast(self._store.job.window)}
         with self._withdrawing():
-            unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
             self._require_cost(unasked, max_cost)
-            return carry_out(self._store, self._api, self._system, self._progress, resumed=True)
+            return carry_out(self._store, self._api, self._system, self._progress, True, max_cost)
 
     def _by_server(
         self, wanting: list[tuple[Intended, Batch]], dry_run: bool, max_cost: float | None
     ) -> dict[str, Any]:
         """Let the server retry, where it has a retry and the batch holds all that is open; attempts for the rest."""
         whole = [(one, batch) for one, batch in wanting if not one.left and not self._has_lasting(one, batch)]
-        if dry_run and len(whole) < len(wanting):
-            return self._by_attempts([], [one for one, _ in wanting], dry_run, max_cost)
         if dry_run or not wanting:
-            statuses = {batch.id: f"{one.input.requests - batch.completed} to retry" for one, batch in wanting}
-            return report(self._store, statuses, resumed=not wanting)
+            return self._by_attempts([], [one for one, _ in wanting], True, max_cost)
         self._require_cost([], max_cost)  # what the server runs again is in the ceiling of what was asked
         if whole:
             self._store.job.results.clear()  # what was delivered is no longer the last word
@@ -157,7 +159,8 @@ class Retrial:
         wanting = [one for one in ones if owed[one.key].ids]
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
-            return report(self._store, statuses, resumed=not wanting)
+            keys = report(self._store, statuses, resumed=not wanting)
+            return {**keys, **self._forecast(wanting, owed)} if wanting else keys
         if wanting:
             self._attempts.require_newest(self._api, self._since)
         drafts: list[Intended] = []
@@ -170,16 +173,18 @@ class Retrial:
             for one in wanting:
                 self._system.disk.remove(self._attempts.path(one.file, one.attempt + 1))
             raise
+        kept = [] if asked else list(job.results)
         if drafts:
             job.results.clear()
             job.batches += drafts
             self._store.save()
-        with self._withdrawing():
-            return carry_out(self._store, self._api, self._system, self._progress, resumed=False)
+        with self._withdrawing(kept):
+            return carry_out(self._store, self._api, self._system, self._progress, False, max_cost)
 
     @contextlib.contextmanager
-    def _withdrawing(self) -> Iterator[None]:
-        """Plan attempts no more that cannot be submitted as they are, such as by a model that does not exist.
+    def _withdrawing(self, results: Sequence[Written] = ()) -> Iterator[None]:
+        """Plan attempts no more that cannot be submitted as they are, such as by a model that does not exist, or at the
+        server's price; `results` are what was delivered before.
 
         They would stand in the way of every other retry. Of what was uploaded at most no batch was made; what an
         account without credit refuses can be submitted later.
@@ -187,10 +192,12 @@ class Retrial:
         try:
             yield
         except Failure as failure:
-            if failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND):
+            too_dear = failure.code in ("over_max_cost", "cost_unknown")
+            if too_dear or failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND):
                 job = self._store.job
                 unmade = [one for one in job.batches if one.attempt > 1 and one.state not in ASKED]
                 job.batches = [one for one in job.batches if one not in unmade]
+                job.results += results
                 self._store.save()
                 for one in unmade:
                     self._system.disk.remove(self._attempts.path(one.file, one.attempt))
@@ -200,7 +207,17 @@ class Retrial:
         """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
         if limit is not None and self._store.job.local is None:
             spent = spent_ceiling(self._store, self._system)
-            require_cost(paths, self._store.job.window, limit, self._system, spent)
+            prices = prices_of(self._store.job, self._system.disk)
+            require_cost(paths, self._store.job.window, limit, self._system, spent, prices, last_word=not paths)
+
+    def _forecast(self, wanting: list[Intended], owed: dict[str, Owed]) -> dict[str, Any]:
+        """What the attempts would cost, for a dry run."""
+        job = self._store.job
+        total = Total(prices_of(job, self._system.disk), job.answer_tokens)
+        for one in wanting:
+            for line in self._attempts.lines(one, owed[one.key], self._wanted.change):
+                total.add(request_of(line))
+        return total.forecast(job.window)
 
     def _over(self, one: Intended) -> Batch | None:
         """The batch, if it is over; raises Failure (7) while it runs, None while an earlier run's retry does."""

@@ -20,15 +20,17 @@ from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation
+from doubleword.commands.delete_files import delete_files
 from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
+from doubleword.jobs.cost_limit import prices_of
 from doubleword.jobs.job_file import JobFile, Written, job_path, locked
 from doubleword.jobs.submission import carry_out, checked, metadata_of
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
-from doubleword.pricing import estimate as pricing
+from doubleword.pricing.estimate import total_of
 from doubleword.report import reporting
 from doubleword.results.expected import Schemas
 from doubleword.results.outputs import names_of
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             refuse_existing(output, disk, args.force or former is not None)
             api = held.enter_context(connect(args, system, progress.note, store))
             seen = reporting.along(args.report, store, [], api, system, progress) if args.report else None
-            carry_out(store, api, system, progress, resumed)
+            carry_out(store, api, system, progress, resumed, args.max_cost)
         except BaseException as error:
             if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
                 _remove(paths, requests, disk)
@@ -84,7 +86,10 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             if made_now and args.dry_run:
                 _remove(paths, requests, disk)
         with contextlib.closing(progress):
-            return _delivered(delivery, former, store, api, args.wait, seen, system, progress)
+            answer = _delivered(delivery, former, store, api, args.wait, seen, system, progress)
+            if args.delete_files:
+                answer["deleted"] = len(delete_files(api, store))
+            return answer
 
 
 def _planned(
@@ -202,12 +207,5 @@ def _refuse_table(args: argparse.Namespace, delivery: Delivery, check: Check, di
 
 def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:
     """What a dry run answers: the job it would make, and what that would cost."""
-    found = pricing.estimate(paths, store.job.window, system.disk, pricing.load_prices(None, system.disk))
-    return {
-        "job": quoted(store.path),
-        "requests": found.requests,
-        "prompt_tokens": found.prompt_tokens,
-        "cost_usd": found.cost_usd,
-        "ceiling_usd": found.ceiling_usd,
-        "warnings": list(found.warnings)[:5],
-    }
+    total = total_of(paths, system.disk, prices_of(store.job, system.disk), store.job.answer_tokens)
+    return {"job": quoted(store.path), **total.forecast(store.job.window)}

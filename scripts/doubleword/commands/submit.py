@@ -12,9 +12,11 @@ from doubleword.batch_files.reading import named_files
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
-from doubleword.jobs.cost_limit import ASKED, require_cost, spent_ceiling
+from doubleword.jobs.cost_limit import ASKED, prices_of, require_cost, spent_ceiling
 from doubleword.jobs.job_file import SUFFIX, JobFile, job_path, locked
 from doubleword.jobs.submission import WINDOWS, carry_out, checked, metadata_of, plan, report, require_same
+from doubleword.pricing.estimate import total_of
+from doubleword.server.key import read_key
 from doubleword.system import System
 
 
@@ -36,8 +38,9 @@ def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
         store, resumed = opened(args, check, path, metadata, system)
         if not args.dry_run:
             with connect(args, system, progress.note, store) as api:
-                return carry_out(store, api, system, progress, resumed)
-    return report(store, {}, resumed)
+                return carry_out(store, api, system, progress, resumed, args.max_cost)
+    total = total_of(paths, system.disk, prices_of(store.job, system.disk), store.job.answer_tokens)
+    return {**report(store, {}, resumed), **total.forecast(store.job.window)}
 
 
 def opened(
@@ -60,5 +63,7 @@ def opened(
         )
     if args.max_cost is not None and store.job.local is None and not store.job.submitted:
         unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]
-        require_cost(unasked, store.job.window, args.max_cost, system, spent_ceiling(store, system))
+        spent = spent_ceiling(store, system)
+        alone = args.dry_run or not read_key()  # then the server is not asked for its prices
+        require_cost(unasked, store.job.window, args.max_cost, system, spent, prices_of(store.job, system.disk), alone)
     return store, resumed

@@ -11,6 +11,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from doubleword.batch_files.making import Making, making
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.pricing import estimate as pricing
+from doubleword.pricing.prices import REALTIME, WINDOWS, Prices, load_prices
 from doubleword.pricing.prompt_tokens import Prompt, Template
 from doubleword.request_lines.line import to_line
 from doubleword.results.expected import Schemas
@@ -42,7 +43,7 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "--rows is a number from 1 up", "--rows 3")
     progress = Progress(system.monotonic)
     with making(args, system.disk) as made:
-        table, asked = _chosen(made, args, pricing.load_prices(None, system.disk))
+        table, asked = _chosen(made, args, load_prices(None, system.disk))
         warnings = made.warnings()
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         schemas = Schemas(system.disk)
@@ -66,7 +67,7 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
 Request = tuple[str, dict[str, Any]]
 
 
-def _chosen(made: Making, args: argparse.Namespace, prices: pricing.Prices) -> tuple[Table, list[Request]]:
+def _chosen(made: Making, args: argparse.Namespace, prices: Prices) -> tuple[Table, list[Request]]:
     """The requests to be asked. All rows are made into requests: a trial of a bad table helps nobody."""
     while True:
         table = Table(prices)
@@ -94,7 +95,7 @@ def chosen(requests: Iterable[Request], count: int, seed: int | None) -> list[Re
 class Table:
     """Counts what all requests of a table would send, to project from a few answers to the whole."""
 
-    def __init__(self, prices: pricing.Prices) -> None:
+    def __init__(self, prices: Prices) -> None:
         self.requests = 0
         self._prices = prices
         self._estimated: dict[str, float] = {}  # prompt tokens by model
@@ -114,7 +115,7 @@ class Table:
         return Prompt(request["url"], body, self._prices.templates.get(body["model"], Template())).tokens
 
     def projection(self, asked: list[Request], tokens: list[dict[str, Any]]) -> dict[str, Any]:
-        """Tokens of the whole table, and USD in each window, from the `tokens` that the `asked` rows took.
+        """Tokens of the whole table, and USD in each window and at once, from the `tokens` that the `asked` rows took.
 
         Prompts are counted for every row and put right by what these rows really took; answers are taken to be as
         long as these on average. None where no row was answered, and for USD where a price is not known.
@@ -124,22 +125,20 @@ class Table:
         ]
         whole: dict[str, Any] = {"prompt_tokens": None, "completion_tokens": None}
         if not told:
-            return {**whole, **dict.fromkeys(pricing.WINDOWS)}
+            return {**whole, **dict.fromkeys((*WINDOWS, REALTIME))}
         estimated = sum(self._tokens(request) for request, _ in told)
         ratio = sum(one["prompt"] for _, one in told) / max(estimated, 0.25)  # control characters alone have no weight
         answer = sum(one["completion"] or 0 for _, one in told) / len(told)
         whole["prompt_tokens"] = round(ratio * sum(self._estimated.values()))
         whole["completion_tokens"] = round(answer * self.requests)
-        for window in pricing.WINDOWS:
-            usd: float | None = 0.0
+        for window in (*WINDOWS, REALTIME):
+            usd: Decimal | None = Decimal(0)
             for model, estimated in self._estimated.items():
-                price = self._prices.find(model, window)
-                if price is None or usd is None:
-                    usd = None
-                else:
-                    given, answered = ratio * estimated, answer * self._counts[model]
-                    usd += (given * price.input_usd + answered * price.output_usd) / 1e6
-            whole[window] = None if usd is None else round(usd, 6)
+                price = self._prices.at_most(model, window)
+                given, answered = Decimal(ratio * estimated), Decimal(answer * self._counts[model])
+                cost = price.cost(given, answered) if price is not None else None
+                usd = None if usd is None or cost is None else usd + cost
+            whole[window] = None if usd is None else round(float(usd), 6)
         return whole
 
 

@@ -134,14 +134,17 @@ class Attempts:
         self.require_unchanged(original, job.files[one.file])
         path = self.path(one.file, one.attempt + 1)
         with WholeFile(path, disk, force=True) as file:
-            for custom_id, line in self._as_asked_last(one):
-                if custom_id in wanted.ids:
-                    file.write(change.applied(line) + b"\n")
+            for line in self.lines(one, wanted, change):
+                file.write(line + b"\n")
         self.require_unchanged(original, job.files[one.file])
         made = checked([path], self._system).files[0]
         part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
         key, recorded = self._system.new_key(), change.recorded
         return Intended(key, one.file, part, attempt=one.attempt + 1, left=wanted.left, change=recorded)
+
+    def lines(self, one: Intended, wanted: Owed, change: Change) -> Iterator[bytes]:
+        """The requests of an attempt after `one`."""
+        return (change.applied(line) for custom_id, line in self._as_asked_last(one) if custom_id in wanted.ids)
 
     def _as_asked_last(self, one: Intended) -> Iterator[tuple[str, bytes]]:
         """Each request of a batch file, in its order, as the latest attempt asked it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,14 +37,97 @@ Found = TypeVar("Found")
 Said = TypeVar("Said")
 
 
+class Traces:
+    """What calls whose outcome is open left on the server. `embedded` is for an engine that dies with its run."""
+
+    def __init__(self, api: Api, system: System, embedded: bool) -> None:
+        self._api = api
+        self._system = system
+        self._embedded = embedded
+        self._uploaded_at: dict[str, float] = {}
+
+    def file(self, one: Intended, earlier: bool) -> RemoteFile | None:
+        """The uploaded file of `one`, None where there surely is none; the call was made by an `earlier` run."""
+        return self._look(one, self._find_file, LAG_S, earlier)
+
+    def batch(self, one: Intended, earlier: bool) -> Batch | None:
+        """The batch of `one`, None where there surely is none; the call was made by an `earlier` run."""
+        return self._look(one, self._find_batch, SETTLE_S, earlier)
+
+    def _find_file(self, one: Intended) -> RemoteFile | None:
+        """A whole file of ours: the key stands in its name, and what came is as long as what was sent."""
+        for search in (one.key, ""):
+            try:
+                for remote in self._api.files(search):
+                    if one.key in remote.filename and remote.bytes in (0, one.input.bytes):
+                        return remote
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise error.failure("looking for an upload") from error
+        return None
+
+    def _find_batch(self, one: Intended) -> Batch | None:
+        """The batch of this key. Its input file is proof too: that was uploaded for this batch alone."""
+        for search in (one.key, ""):
+            try:
+                for batch in self._api.batches(search):
+                    if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
+                        return batch
+                    if batch.created_at and batch.created_at < self._not_before(one):
+                        break  # newest first (dwctl batches.rs), so ours cannot come any more
+            except ApiError as error:
+                if search == "" or error.status not in (400, 422):
+                    raise error.failure("looking for a batch whose reply was lost") from error
+        return None
+
+    def _not_before(self, one: Intended) -> float:
+        """The server's time before which our batch cannot have been made: that of its input file, less an hour.
+
+        The clock of this machine says nothing about it, for it may be days off. 0 where the file is gone.
+        """
+        if one.key not in self._uploaded_at:
+            try:
+                self._uploaded_at[one.key] = (self._api.file(one.file_id or "").created_at or 0) - 3600.0
+            except ApiError:
+                return 0.0
+        return self._uploaded_at[one.key]
+
+    def _look(
+        self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, earlier: bool
+    ) -> Found | None:
+        """What `find` finds, looking until absence is sure.
+
+        When an earlier run made the call, the clocks do not tell reliably how long ago that was, so it is waited
+        for just as long; but an embedded engine of an earlier run died with it, and one look is enough.
+        """
+        dead = earlier and self._embedded
+        pause = LOOK_AGAIN_S
+        now = self._system.monotonic()
+        ends = now + (0.0 if dead else settle_s)
+        while True:
+            found = find(one)
+            if found is not None or now >= ends:  # a look that began too early proves nothing, however long it took
+                return found
+            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
+            pause += LOOK_AGAIN_S
+            now = self._system.monotonic()
+
+
 class Submission:
     """Brings every intended batch of one job to the state "created".
 
-    `note` receives facts the user should see, `sent` the number of bytes just sent.
+    `note` receives facts the user should see, `sent` the number of bytes just sent. `approve` is asked once all files
+    of batches that cost nothing yet are uploaded; where it raises, they are deleted again and no batch is made.
     """
 
     def __init__(
-        self, store: JobFile, api: Api, system: System, note: Callable[[str], None], sent: Callable[[int], None]
+        self,
+        store: JobFile,
+        api: Api,
+        system: System,
+        note: Callable[[str], None],
+        sent: Callable[[int], None],
+        approve: Callable[[Sequence[Intended]], None] | None = None,
     ) -> None:
         self._store = store
         self._api = api
@@ -52,18 +135,39 @@ class Submission:
         self._saving = system.lock()  # the job file is written by one at a time, and shows each batch as it stands
         self._note = _in_turn(note, self._saving)
         self._sent = _in_turn(sent, self._saving)
+        self._approve = approve
         self._uploaded_again: set[str] = set()
-        self._uploaded_at: dict[str, float] = {}
+        self._traces = Traces(api, system, store.job.local is not None)
 
     def run(self) -> None:
         """Go on from wherever the job stands, with some batches at once; raises Failure when the server refuses or
         stays away. What is under way then for other batches is brought to its end, and no other is begun.
         """
         waiting = [one for one in self._store.job.batches if one.state != "created"]
+        unpaid = [one for one in waiting if one.state != "creating"]
         try:
+            if self._approve is not None and unpaid:
+                unsent = [one for one in unpaid if one.state != "uploaded"]
+                self._system.together([functools.partial(self._upload, one) for one in unsent], AT_ONCE)
+                self._require_approval(unpaid, self._approve)
             self._system.together([functools.partial(self._bring, one) for one in waiting], AT_ONCE)
         except KeyboardInterrupt:
             self._saving.__enter__()  # for good: nothing is written any more, and so nothing is begun
+            raise
+
+    def _require_approval(self, ones: Sequence[Intended], approve: Callable[[Sequence[Intended]], None]) -> None:
+        """Ask for it; where it is refused, leave no file on the server, and the batches planned."""
+        try:
+            approve(ones)
+        except Failure:
+            for one in ones:
+                try:
+                    self._api.delete_file(one.file_id or "")
+                except ApiError as error:
+                    self._note(f"{plain(one.input.path)} stays on the server as {one.file_id}: {error.sentence}")
+                else:
+                    one.file_id = None
+                    self._finish(one, "planned")
             raise
 
     def _bring(self, one: Intended) -> None:
@@ -78,6 +182,7 @@ class Submission:
 
     def _upload(self, one: Intended) -> None:
         """planned or uploading -> uploaded; a file that is on the server under our key is adopted."""
+        one.tries = 0
         name = f"{Path(one.input.path).stem[:60]}-{one.key}.jsonl"
         doing = f"uploading {plain(one.input.path)}"
         if one.state == "uploading":  # an earlier run never learnt the outcome
@@ -117,23 +222,11 @@ class Submission:
 
     def _settle_upload(self, one: Intended, earlier: bool = False) -> None:
         """Adopt the upload if it is on the server, wherever in its pages; otherwise it is planned again."""
-        found = self._look(one, self._find_file, LAG_S, earlier)
+        found = self._traces.file(one, earlier)
         if found is None:
             self._finish(one, "planned")
         else:
             self._uploaded(one, found)
-
-    def _find_file(self, one: Intended) -> RemoteFile | None:
-        """A whole file of ours: the key stands in its name, and what came is as long as what was sent."""
-        for search in (one.key, ""):
-            try:
-                for remote in self._api.files(search):
-                    if one.key in remote.filename and remote.bytes in (0, one.input.bytes):
-                        return remote
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):
-                    raise error.failure("looking for an upload") from error
-        return None
 
     def _uploaded(self, one: Intended, remote: RemoteFile) -> None:
         with self._saving:
@@ -169,37 +262,11 @@ class Submission:
 
     def _settle_create(self, one: Intended, earlier: bool = False) -> None:
         """Adopt the batch if it exists; only when it surely does not, the call may be made again."""
-        found = self._look(one, self._find_batch, SETTLE_S, earlier)
+        found = self._traces.batch(one, earlier)
         if found is None:
             self._finish(one, "uploaded")
         else:
             self._created(one, found)
-
-    def _find_batch(self, one: Intended) -> Batch | None:
-        """The batch of this key. Its input file is proof too: that was uploaded for this batch alone."""
-        for search in (one.key, ""):
-            try:
-                for batch in self._api.batches(search):
-                    if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
-                        return batch
-                    if batch.created_at and batch.created_at < self._not_before(one):
-                        break  # newest first (dwctl batches.rs), so ours cannot come any more
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):
-                    raise error.failure("looking for a batch whose reply was lost") from error
-        return None
-
-    def _not_before(self, one: Intended) -> float:
-        """The server's time before which our batch cannot have been made: that of its input file, less an hour.
-
-        The clock of this machine says nothing about it, for it may be days off. 0 where the file is gone.
-        """
-        if one.key not in self._uploaded_at:
-            try:
-                self._uploaded_at[one.key] = (self._api.file(one.file_id or "").created_at or 0) - 3600.0
-            except ApiError:
-                return 0.0
-        return self._uploaded_at[one.key]
 
     def _upload_again(self, one: Intended, error: ApiError, doing: str) -> None:
         """Our own input file is not found: a replica that lags, or the file is gone and nothing was made of it."""
@@ -235,26 +302,6 @@ class Submission:
             one.state = state
             one.since = None
             self._store.save()
-
-    def _look(
-        self, one: Intended, find: Callable[[Intended], Found | None], settle_s: float, earlier: bool
-    ) -> Found | None:
-        """What `find` finds, looking until absence is sure.
-
-        When an earlier run made the call, the clocks do not tell reliably how long ago that was, so it is waited
-        for just as long; but an embedded engine of an earlier run died with it, and one look is enough.
-        """
-        dead = earlier and self._store.job.local is not None
-        pause = LOOK_AGAIN_S
-        now = self._system.monotonic()
-        ends = now + (0.0 if dead else settle_s)
-        while True:
-            found = find(one)
-            if found is not None or now >= ends:  # a look that began too early proves nothing, however long it took
-                return found
-            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
-            pause += LOOK_AGAIN_S
-            now = self._system.monotonic()
 
     def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:
         """The server surely did nothing: wait and let the caller ask again, or raise when that cannot help."""

@@ -73,6 +73,7 @@ class Intended:
     retries: list[Retry] = field(default_factory=list)
     left: int = 0
     change: dict[str, Any] | None = None
+    models: list[str] | None = None
 
 
 @dataclass
@@ -97,7 +98,9 @@ class Written:
 class Job:
     """A job: batch files, the batches intended for them on one server, and the results written so far.
 
-    `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`.
+    `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`. `tariff` is what the
+    server charges for models that the price table has not, or not right: by model and window, USD per million tokens in
+    and out. `files_deleted` says that its files were deleted from the server.
     """
 
     id: str
@@ -109,6 +112,8 @@ class Job:
     files: list[InputFile]
     batches: list[Intended]
     results: list[Written] = field(default_factory=list)
+    tariff: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    files_deleted: bool = False
 
     @property
     def requests(self) -> int:
@@ -119,6 +124,16 @@ class Job:
     def submitted(self) -> bool:
         """Whether every intended batch is known to exist."""
         return all(one.state == "created" for one in self.batches)
+
+    @property
+    def answer_tokens(self) -> float | None:
+        """How many tokens its answers took on average; None where no results of it were written."""
+        for one in reversed(self.results):
+            counts, usage = one.answer.get("counts", {}), one.answer.get("usage", {})
+            answers = counts.get("succeeded", 0) + one.answer.get("answers", {}).get("invalid", 0)
+            if answers and usage.get("completion_tokens"):
+                return float(usage["completion_tokens"]) / int(answers)
+        return None
 
 
 class JobFile:
@@ -167,7 +182,7 @@ class JobFile:
             )
         try:
             job = _job(value)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, f"{type(error).__name__}: {plain(error, 80)}") from None
         return cls(path, job, disk)
 
@@ -249,6 +264,11 @@ def _job(value: dict[str, Any]) -> Job:
         files=files,
         batches=batches,
         results=[_written(one) for one in _list(value["results"])],
+        tariff={  # these two are not in older job files
+            _text(model): {_text(window): _pair(pair) for window, pair in windows.items()}
+            for model, windows in value.get("tariff", {}).items()
+        },
+        files_deleted=bool(value.get("files_deleted")),
     )
 
 
@@ -270,8 +290,9 @@ def _intended(value: dict[str, Any], files: int) -> Intended:
         file_id=None if value["file_id"] is None else _text(value["file_id"]),
         batch_id=None if value["batch_id"] is None else _text(value["batch_id"]),
         retries=[Retry(_number(r["at"]), _text(r["state"]), dict(r["before"])) for r in _list(value["retries"])],
-        left=_count(value.get("left", 0)),  # these two are not in older job files
+        left=_count(value.get("left", 0)),  # these three are not in older job files
         change=None if value.get("change") is None else dict(value["change"]),
+        models=None if value.get("models") is None else [_text(one) for one in _list(value["models"])],
     )
     if one.state not in STATES or one.file >= files or not one.key:
         raise ValueError("a batch is not as it should be")
@@ -290,6 +311,14 @@ def _input(value: dict[str, Any]) -> InputFile:
         requests=_count(value["requests"]),
         endpoint=_text(value["endpoint"]),
     )
+
+
+def _pair(value: Any) -> list[str]:
+    """Two prices, as texts that keep their digits."""
+    pair = [_text(one) for one in _list(value)]
+    if len(pair) != 2 or not all(0 <= float(one) < 1e9 for one in pair):
+        raise ValueError("a price is not as it should be")
+    return pair
 
 
 def _list(value: Any) -> list[Any]:

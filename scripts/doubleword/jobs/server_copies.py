@@ -20,7 +20,7 @@ from doubleword.batch_files.reading import blocks, named_files, request_lines
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
-from doubleword.jobs.job_file import SUFFIX
+from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.request_lines.line import DROPPED
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -124,6 +124,13 @@ class ServerCopies:
             requests = sum(1 for _, lines in blocks(file) for line in lines if line.strip())
         if batch.total and requests != batch.total:
             raise ApiError(200, f"a batch file came with {requests} of {batch.total} requests", garbled=True)
+
+
+def require_files(store: JobFile) -> None:
+    """Raise Failure (4) where the job's files were deleted from the server, so that nothing can be read there."""
+    if store.job.files_deleted:
+        message = f"the files of the job {plain(store.path)} were deleted from the server: what was fetched is all"
+        raise Failure(Exit.NOT_FOUND, "files_deleted", message, "asking the requests again is a new, paid job")
 
 
 def asks_the_same(path: Path, copy: Path, disk: Disk) -> bool:

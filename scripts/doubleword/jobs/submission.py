@@ -13,6 +13,7 @@ from typing import Any
 from doubleword.batch_files import check as file_check
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.cost_limit import Approval, behind
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, Submission
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
 from doubleword.jobs.watching import look
@@ -101,8 +102,13 @@ def require_same(store: JobFile, check: file_check.Check, window: str | None, me
         raise Failure(Exit.BAD_INPUT, "other_options", message, "leave the options out, or give another --job")
 
 
-def carry_out(store: JobFile, api: Api, system: System, progress: Progress, resumed: bool) -> dict[str, Any]:
-    """Submit what is not submitted yet, and report every batch with its present status."""
+def carry_out(
+    store: JobFile, api: Api, system: System, progress: Progress, resumed: bool, max_cost: float | None = None
+) -> dict[str, Any]:
+    """Submit what is not submitted yet, and report every batch with its present status.
+
+    Raises Failure (8), with nothing left on the server, where by its prices the job may cost more than `max_cost` USD.
+    """
     total = sum(one.input.bytes for one in store.job.batches if one.file_id is None)
     sent = 0
 
@@ -112,7 +118,8 @@ def carry_out(store: JobFile, api: Api, system: System, progress: Progress, resu
         progress.show("uploading, bytes:", sent, total)
 
     try:
-        Submission(store, api, system, progress.note, count).run()
+        approval = Approval(store, api, system, max_cost, progress.note) if store.job.local is None else None
+        Submission(store, api, system, progress.note, count, approval).run()
     except Failure as failure:
         refused = failure.exit_code not in (Exit.UNREACHABLE, Exit.NOT_FINISHED)
         if refused and not resumed and all(one.state == "planned" for one in store.job.batches):
@@ -123,7 +130,8 @@ def carry_out(store: JobFile, api: Api, system: System, progress: Progress, resu
     with contextlib.suppress(ApiError):  # every batch exists and is on record; its status is only a courtesy
         seen = look(api, [one.batch_id or "" for one in store.job.batches], store.job.id)
         statuses = {batch.id: batch.status for batch in seen}
-    return report(store, statuses, resumed)
+    warnings = behind(store.job, system.disk)
+    return {**report(store, statuses, resumed), **({"warnings": warnings[:10]} if warnings else {})}
 
 
 def report(store: JobFile, statuses: dict[str, str], resumed: bool) -> dict[str, Any]:

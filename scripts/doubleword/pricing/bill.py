@@ -1,94 +1,231 @@
-"""The bill after: tokens that the answers took, and what they cost, beside what was expected.
+"""The bill after: what was charged, as the server says it, or as tokens and prices make it; beside what was expected.
 
-Promises: every answer that was given counts, also one that a later attempt replaced or that nobody can use; a cost
-is said only where the price and the tokens of all of it are known.
+Promises: every answer that was given counts, also one that a later attempt replaced or that nobody can use; an amount
+is called billed only where the server has counted every answer of every batch; what is not known is null, with the
+reason. Amounts are exact decimals until they are printed.
 
-The server bills requests by the model that was asked for, by prompt and completion tokens (`usage` of each answer).
+The server bills requests by the model that was asked for, by prompt and completion tokens (`usage` of each answer);
+failed requests are not charged (dwctl api/models/batches.rs, `BatchAnalytics`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Any
 
 from doubleword.answers import lines as result_lines
-from doubleword.pricing import estimate as pricing
-from doubleword.system import Disk
+from doubleword.failure import plain
+from doubleword.pricing.prices import REALTIME, Prices
+from doubleword.server.api import PAGE, Api
+from doubleword.server.errors import ApiError
+from doubleword.server.objects import Analytics, Batch
+from doubleword.system import System
 
-# An estimate reads the batch files once more. Beyond this size it would be felt beside the download.
-ESTIMATED_BYTES = 64_000_000
 MODELS = 1000
 LONGEST_MODEL = 200
+# Analytics follow a batch by seconds; the second look is soon, and none comes later than this.
+ANALYTICS_S = 20.0
+ANSWER_S = 10.0  # for the answers to one look
 
 
 @dataclass
 class Usage:
-    """Tokens of prompts and completions by the model that an answer names; `unknown` answers name no tokens."""
+    """Tokens of answers by the model that each names, as `result_lines.Tokens`; `unknown` answers name none."""
 
     models: dict[str, list[int]] = field(default_factory=dict)
+    answers: int = 0
     unknown: int = 0
+    written: int = 0  # tokens that were written into the prompt cache, whose price depends on how long it keeps them
 
     def add(self, body: dict[str, Any]) -> None:
         """Count one answer, or one failure that has a body all the same and took tokens."""
-        prompt, completion = result_lines.tokens(body)
-        if prompt is None and completion is None:
+        found = result_lines.usage(body)
+        if found is None:
             self.unknown += 1 if "error" not in body else 0
             return
-        self.count(str(body.get("model") or "")[:LONGEST_MODEL], prompt or 0, completion or 0)
+        self.written += found.written
+        self.count(str(body.get("model") or "")[:LONGEST_MODEL], 1, *found[:4])
 
     def include(self, other: Usage) -> None:
         """Count what `other` counted."""
+        self.answers += other.answers
         self.unknown += other.unknown
-        for model, (prompt, completion) in other.models.items():
-            self.count(model, prompt, completion)
+        self.written += other.written
+        for model, sums in other.models.items():
+            self.count(model, 0, *sums)
 
-    def count(self, model: str, prompt: int, completion: int) -> None:
-        """Count the tokens of one answer by `model`, or of many."""
+    def count(
+        self, model: str, answers: int, prompt: int, completion: int, cached: int = 0, reasoning: int = 0
+    ) -> None:
+        """Count the tokens of answers by `model`."""
+        self.answers += answers
         if not (model or prompt or completion):
             return
         name = model if model in self.models or len(self.models) < MODELS else ""
-        sums = self.models.setdefault(name, [0, 0])
-        sums[0] += prompt
-        sums[1] += completion
+        sums = self.models.setdefault(name, [0, 0, 0, 0])
+        for at, tokens in enumerate((prompt, completion, cached, reasoning)):
+            sums[at] += tokens
 
     @property
-    def tokens(self) -> dict[str, int]:
+    def tokens(self) -> dict[str, int | None]:
         """The sums over all models, by the names that the API gives them."""
-        prompt, completion = (sum(sums[at] for sums in self.models.values()) for at in (0, 1))
-        return {"prompt_tokens": prompt, "completion_tokens": completion}
+        names = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+        return {name: sum(sums[at] for sums in self.models.values()) for at, name in enumerate(names)}
 
 
-class Estimated(NamedTuple):
-    """What batch files were expected to cost in USD, None where a price is unknown; and the models they ask for."""
-
-    cost_usd: float | None
-    models: tuple[str, ...]
-
-
-def estimated(files: Sequence[Path], window: str, disk: Disk) -> Estimated | None:
-    """The estimate for `files`; None where to read them again would be felt beside the download."""
-    if sum(disk.size(path) or 0 for path in files) > ESTIMATED_BYTES:
-        return None
-    found = pricing.estimate(files, window, disk, pricing.load_prices(None, disk))
-    return Estimated(found.cost_usd, () if found.unknown_models else tuple(price.model for price in found.prices))
-
-
-def bill(usage: Usage, window: str, expected: Estimated | None, disk: Disk) -> dict[str, Any]:
-    """The keys `usage`, `cost_usd` and, where an estimate was made, `estimate_usd` for answers in `window`.
-
-    `cost_usd` is None where a price or the tokens of an answer are not known.
+@dataclass(frozen=True)
+class Part:
+    """One batch of a job: the tokens of its answers, None where those were not read; the one model that it asks, empty
+    for several; and what the server counted, None where it has not counted all.
     """
-    prices = pricing.load_prices(None, disk)
-    # Where all requests name one model that is the one which is paid for, whatever the answers call it.
-    asked = expected.models if expected is not None else ()
-    cost: float | None = 0.0 if not usage.unknown else None
-    for model, (prompt, completion) in usage.models.items():
-        price = prices.find(asked[0] if len(asked) == 1 else model, window)
-        if price is None or cost is None:
-            cost = None
-            break
-        cost += (prompt * price.input_usd + completion * price.output_usd) / 1e6
-    keys = {"usage": usage.tokens, "cost_usd": None if cost is None else round(cost, 6)}
-    return keys if expected is None else {**keys, "estimate_usd": expected.cost_usd}
+
+    usage: Usage | None
+    asked: str
+    seen: Analytics | None
+
+    def charged(self, listed: bool = False) -> Decimal | None:
+        """What the server says that it cost, `listed` without discounts; it says nothing of one without answers."""
+        if self.seen is None:
+            return None
+        return (self.seen.list_cost_usd if listed else self.seen.cost_usd) if self.seen.requests else Decimal(0)
+
+    @property
+    def tokens(self) -> Usage:
+        """The tokens of its answers, or what the server counted, which does not tell how much input was cached."""
+        if self.usage is not None or self.seen is None:
+            return self.usage or Usage(unknown=1)
+        sums = [self.seen.prompt_tokens, self.seen.completion_tokens, 0, self.seen.reasoning_tokens or 0]
+        return Usage({self.asked: sums}, unknown=int(self.charged() != self.charged(listed=True)))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Asks the server what it has counted of the batches of a job, whose id may be empty, for `wait_s` at most."""
+
+    api: Api
+    job_id: str
+    system: System
+    wait_s: float = ANALYTICS_S
+
+    def counted(self, batches: Sequence[Batch], answers: Mapping[str, int]) -> tuple[dict[str, Analytics], str]:
+        """The analytics of those batches of which the server counted every one of `answers`; and why not of all.
+
+        Once all are over it is looked at again, unless a model has no price there, so that it never comes.
+        """
+        over = all(one.terminal for one in batches)
+        ends = self.system.monotonic() + (min(self.wait_s, ANALYTICS_S) if over else 0.0)
+        found: dict[str, Analytics] = {}
+        until = self.api.until
+        try:
+            for look in itertools.count(1):
+                self.api.until = self.system.monotonic() + ANSWER_S
+                for batch_id, seen in self._looked([one for one in batches if one.id not in found]).items():
+                    if seen is None:
+                        return found, "this server tells no costs"
+                    if seen.requests >= answers[batch_id]:
+                        found[batch_id] = seen
+                left = [one for one in batches if one.id not in found]
+                pause = min(float(look), ends - self.system.monotonic())
+                if look == 1 and left and pause > 0 and self._unpriced(left):
+                    return found, "the server has no price for a model"
+                if not left or pause <= 0:
+                    break
+                self.system.sleep(pause)
+        except ApiError as error:
+            return found, f"asking for the bill: {plain(error.sentence, 120)}"
+        finally:
+            self.api.until = until
+        return found, "the server has not counted all answers yet" if left else ""
+
+    def _looked(self, batches: Sequence[Batch]) -> dict[str, Analytics | None]:
+        """The analytics of batches; many of one job come with one list."""
+        found: dict[str, Analytics | None] = {}
+        if len(batches) > 1 and self.job_id:
+            listed = itertools.islice(self.api.batches(self.job_id, analytics=True), max(PAGE, 2 * len(batches)))
+            known = {one.id: one.analytics for one in listed if one.analytics is not None}
+            found = {one.id: known[one.id] for one in batches if one.id in known}
+        for one in batches:
+            if one.id not in found:
+                found[one.id] = self.api.analytics(one.id)
+                if found[one.id] is None:
+                    break
+        return found
+
+    def _unpriced(self, batches: Sequence[Batch]) -> bool:
+        """Whether a batch has a model without a tariff: its answers are counted never (seen on the server)."""
+        quotes = (self.api.cost_estimate(one.input_file_id, one.window) for one in batches if one.input_file_id)
+        return any(not model.cost_usd for quote in quotes if quote is not None for model in quote.models)
+
+
+def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> dict[str, Any]:
+    """The keys `usage`, `cost_usd`, `cost_source`, `list_cost_usd`, `realtime_usd`, `saved_usd` and, where the cost is
+    not billed, `cost_reason`; `late` says why the server has not counted all.
+    """
+    billed = [part.charged() for part in parts]
+    computed = [_computed(part, window, prices) for part in parts]
+    lists = [_computed(part, window, prices, discounts=False)[0] for part in parts]
+    cost = _sum(made if told is None else told for told, (made, _) in zip(billed, computed, strict=True))
+    listed = _sum(
+        made if part.charged(True) is None else part.charged(True) for part, made in zip(parts, lists, strict=True)
+    )
+    at_once = _sum(_computed(part, REALTIME, prices)[0] for part in parts)
+    usage = Usage()
+    for part in parts:
+        usage.include(part.tokens)
+    whys = [late, *(why for told, (_, why) in zip(billed, computed, strict=True) if told is None)]
+    why = "; ".join(dict.fromkeys(filter(None, whys))) if None in billed else ""
+    return {
+        "usage": {**usage.tokens, **({"cached_tokens": None} if any(part.usage is None for part in parts) else {})},
+        "cost_usd": _number(cost),
+        "cost_source": None if cost is None else "computed" if None in billed else "billed",
+        **({"cost_reason": why} if why else {}),
+        "list_cost_usd": _number(listed),
+        "realtime_usd": _number(at_once),
+        "saved_usd": None if at_once is None or cost is None else _number(at_once - cost),
+    }
+
+
+def told(keys: dict[str, Any], answers: int, failed: int) -> str:
+    """One line on the bill for a person, from the keys of `bill` and `estimate_usd`."""
+    named = (("estimated", "estimate_usd"), ("realtime", "realtime_usd"))
+    beside = [f"{word} {_usd(keys[name])}" for word, name in named if keys.get(name) is not None]
+    beside += [f"{failed:,} failed, not charged"] if failed else []
+    amount = f"{keys['cost_source']} USD {_usd(keys['cost_usd'])}" if keys["cost_source"] else "cost not known"
+    return f"{amount} for {answers:,} answers" + (f" ({'; '.join(beside)})" if beside else "")
+
+
+def _computed(part: Part, window: str, prices: Prices, discounts: bool = True) -> tuple[Decimal | None, str]:
+    """What the tokens of a batch cost in `window`; else None, and which price or tokens are not known."""
+    usage, total = part.tokens, Decimal(0)
+    if usage.unknown:
+        return None, f"{usage.unknown} answers do not say their tokens" if part.usage is not None else ""
+    if usage.written:
+        return None, "input was written into the prompt cache, at a price that only the server knows"
+    for model, (prompt, completion, cached, _) in usage.models.items():
+        price = prices.find(part.asked or model, window)
+        named = plain(part.asked or model or "a model without a name", 80)
+        if price is None:
+            return None, f"the price of {named} at {window} is not known"
+        cost = price.cost(prompt, completion, min(cached, prompt) if discounts else 0)
+        if cost is None:
+            return None, f"the price of cached input of {named} at {window} is not known"
+        total += cost
+    return total, ""
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    known = list(amounts)
+    return None if None in known else sum((one for one in known if one is not None), Decimal(0))
+
+
+def _number(amount: Decimal | None) -> float | None:
+    """An amount as a JSON number: all its digits, up to 15 of them."""
+    return None if amount is None else float(amount)
+
+
+def _usd(amount: float) -> str:
+    """An amount for a person: cents, or two digits that are not zero."""
+    return f"{amount:,.2f}" if amount >= 0.1 or not amount else f"{float(f'{amount:.1e}'):.10f}".rstrip("0")

@@ -24,6 +24,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from doubleword.pricing.image_tokens import image_tokens
@@ -56,26 +57,36 @@ ELSEWHERE = ("previous_response_id", "conversation")  # a prompt that goes on fr
 STEERING = ("response_format", "text", "functions", "documents")
 IMAGE_TYPES = frozenset({"image_url", "input_image", "image"})
 UNKNOWN_TYPES = frozenset({"input_audio", "audio_url", "video_url", "input_video", "file", "input_file", "document"})
-NOT_PROMPT = frozenset({"type", "role", "id", "detail", "tool_call_id", "call_id", "status"})
+NOT_PROMPT = frozenset({"type", "role", "id", "detail", "tool_call_id", "call_id", "status", "cache_control"})
+# What input costs that a `cache_control` marker writes into the cache, by its `ttl` (docs.doubleword.ai,
+# inference-api/prompt-caching); an hour's is `2`, and 3 is the dearest that the catalogue of models has a field for.
+CACHE_WRITES = {"5m": Decimal("1.25"), "1h": Decimal(2)}
+DEAREST_WRITE = Decimal(3)
 
 
 @dataclass(frozen=True)
 class Template:
-    """What a model's chat template adds of its own, in tokens: always, and where there is no system message."""
+    """What a model's chat template adds of its own, in tokens: always, and where there is no system message.
+
+    `schema_factor` is how many times the usual tokens its answers take where a schema determines them.
+    """
 
     always: int = 0
     without_system: int = 0
+    schema_factor: float = 1.0
 
 
 class Prompt:
     """The tokens that one request sends.
 
     `tokens` is the estimate, `most` the most they can be, None where audio, video, a file or an earlier conversation
-    is among them. `unseen_images` counts images whose size is not known, because only a URL is given.
+    is among them. `unseen_images` counts images whose size is not known, because only a URL is given. `write_factor` is
+    how many times the price of input a token may cost, where the request has input written into the prompt cache.
     """
 
     def __init__(self, url: str, body: Mapping[str, Any], template: Template) -> None:
         self.unseen_images = 0
+        self.write_factor = Decimal(1)
         self._texts: list[str] = []
         self._integers = self._images = self._most_images = self._messages = self._unknown = 0
         self._has_system = "instructions" in body or "system" in body
@@ -87,9 +98,12 @@ class Prompt:
         around += template.always
         if self._messages and not self._has_system:
             around += template.without_system
+        self._marked(body)
         if body.get("tools"):
             self._texts.append(json.dumps(body["tools"], ensure_ascii=False))
             most += MOST_TOOLS_TOKENS
+            for tool in body["tools"] if "cache_control" in self._texts[-1] else ():
+                self._marked(tool if "cache_control" in tool else {"cache_control": None})
         for name in STEERING:  # some templates show them to the model too
             if name in body:
                 most += len(json.dumps(body[name]))
@@ -126,6 +140,7 @@ class Prompt:
                 left.extend(value)
             elif isinstance(value, dict):
                 kind = value.get("type")
+                self._marked(value)
                 if kind in IMAGE_TYPES:
                     self._image(value.get("image_url"))
                 elif kind in UNKNOWN_TYPES:
@@ -135,6 +150,13 @@ class Prompt:
                         self._messages += 1
                         self._has_system |= value["role"] in ("system", "developer")
                     left.extend(item for name, item in value.items() if name not in NOT_PROMPT)
+
+    def _marked(self, value: Mapping[str, Any]) -> None:
+        """Note what a marker of the prompt cache costs, where `value` carries one."""
+        if "cache_control" in value:
+            marker = value["cache_control"]
+            ttl = marker.get("ttl", "5m") if isinstance(marker, dict) else None
+            self.write_factor = max(self.write_factor, CACHE_WRITES.get(str(ttl), DEAREST_WRITE))
 
     def _image(self, place: Any) -> None:
         url = place.get("url") if isinstance(place, dict) else place

@@ -15,9 +15,10 @@ from typing import Any
 from doubleword.batch_files.record import Record, read_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Failure
+from doubleword.jobs.cost_limit import bill_of, prices_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import Answering, status_of
-from doubleword.pricing.bill import bill, estimated
+from doubleword.pricing.estimate import estimated
 from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
 from doubleword.report.sources import Part, cells, prompts
 from doubleword.results.advice import Advice
@@ -165,7 +166,10 @@ class Gathering:
             found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
         found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
         advice = _advice(found.subject, collector)
-        found.keys = {**summary(collector, found.asked, found.total, advice), **_bill(found, collector, disk)}
+        found.keys = {
+            **summary(collector, found.asked, found.total, advice),
+            **_bill(found, collector, api, self._system),
+        }
         flawed = collector.tally.flawed.items()
         found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
         told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
@@ -196,11 +200,13 @@ def _advice(about: Subject, collector: Collector) -> Advice:
     return Advice(retry, script("list_models.py"), noted, collector.remarks.cut_at)
 
 
-def _bill(found: Gathered, collector: Collector, disk: Disk) -> dict[str, Any]:
+def _bill(found: Gathered, collector: Collector, api: Api, system: System) -> dict[str, Any]:
     """The keys of the bill, as a fetch gives them."""
     windows = {batch.window for batch in found.batches}
     store = found.subject.store
     window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
     paths = [one.path for one in found.asked if one.path is not None]
-    expected = estimated(paths, window, disk) if paths and len(paths) == len(found.asked) else None
-    return bill(collector.usage, window, expected, disk)
+    prices = prices_of(store.job if store is not None else None, system.disk)
+    known = paths and len(paths) == len(found.asked)
+    expected = estimated(paths, window, system.disk, prices) if known else None
+    return bill_of(api, store, found.batches, window, system, expected, collector.usage)

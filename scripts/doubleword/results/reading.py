@@ -74,8 +74,8 @@ class Reading:
 
     `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
     `gone` names the result files that the server has deleted, `output` and `error`. `unreadable` counts lines that do
-    not say whose they are; `remarks` tell of answers that are good all the same, and `lengths` which lengths vectors
-    had, each with the custom_id of the first.
+    not say whose they are; `usage` has the tokens of each batch; `remarks` tell of answers that are good all the same,
+    and `lengths` which lengths vectors had, each with the custom_id of the first.
     """
 
     rows: dict[str, Row] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Reading:
     over: bool = True
     gone: set[str] = field(default_factory=set)
     unreadable: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: dict[str, Usage] = field(default_factory=dict)
     remarks: Remarks = field(default_factory=Remarks)
     lengths: dict[int, str] = field(default_factory=dict)
 
@@ -150,14 +150,15 @@ class Reader:
         with 200), look at it again and read it again, a little later.
         """
         for wait in (*LATE_ROWS_WAITS_S, None):
-            shown = _Shown()
+            shown, whole = _Shown(), True
             files = ("output", batch.output_file_id, batch.completed), ("error", batch.error_file_id, batch.failed)
             for kind, file_id, rows in files:
                 # The server forgets the id of a file that it has deleted (fusillade postgres.rs).
                 forgotten = rows and batch.ended_at and self._system.now() - batch.ended_at > NAMED_BY_S
                 if forgotten if not file_id else not self._read_file(file_id, into, shown):
                     shown.gone.add(kind)
-            whole = shown.lines >= batch.completed + batch.failed
+                # Some servers show failures among the answers. A replica may show failures that a retry has mended.
+                whole = whole and shown.lines >= (rows if kind == "output" else batch.completed + rows)
             if not batch.terminal or (whole and not shown.unreadable) or wait is None:
                 break
             self._system.sleep(wait)
@@ -170,7 +171,7 @@ class Reader:
             raise _rows_missing(batch, shown.lines)
         reading.gone |= set() if whole else shown.gone
         reading.unreadable += shown.unreadable
-        reading.usage.include(shown.usage)
+        reading.usage[batch.id] = shown.usage
         reading.remarks.include(shown.remarks)
         reading.lengths = {**shown.lengths, **reading.lengths}
         reading.several.update(shown.several)
@@ -240,7 +241,7 @@ class _Into:
                 self._keep_judged(raw, lines.cut, shown, seen)
             return
         usual, pack, add, rows = self._usual, self._pack_usual, self._spool.add, shown.rows
-        model, prompt, completion = "", 0, 0
+        model, answers, prompt, completion, cached, reasoning = "", 0, 0, 0, 0, 0
         compare = len(shown.remarks.texts) < LOOKED_AT
         for raw in lines.raws:
             found = usual(raw)
@@ -251,14 +252,20 @@ class _Into:
             seen.add((found.id, found.custom_id))
             body = found.response.body
             if body.model != model:
-                shown.usage.count(model, prompt, completion)
-                model, prompt, completion = body.model, 0, 0
-            prompt += body.usage.prompt_tokens
-            completion += body.usage.completion_tokens
+                shown.usage.count(model, answers, prompt, completion, cached, reasoning)
+                model, answers, prompt, completion, cached, reasoning = body.model, 0, 0, 0, 0, 0
+            tokens = body.usage
+            answers += 1
+            prompt += tokens.prompt_tokens
+            completion += tokens.completion_tokens
+            if tokens.prompt_tokens_details is not None:
+                cached += tokens.prompt_tokens_details.cached_tokens or 0
+            if tokens.completion_tokens_details is not None:
+                reasoning += tokens.completion_tokens_details.reasoning_tokens or 0
             rows[found.custom_id] = add(pack(found) if pack is not None else raw.strip())
             if compare:
                 shown.remarks.compare(found.text)
-        shown.usage.count(model, prompt, completion)
+        shown.usage.count(model, answers, prompt, completion, cached, reasoning)
 
     def _keep_judged(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         judged = result_lines.judge(raw, self._endpoint)

@@ -115,7 +115,7 @@ class Collector:
         self._reading = Reading()
         self._expected = Expected()
         self.tally = Tally()
-        self.usage = Usage()
+        self.usage: dict[str, Usage] = {}  # of each batch
         self.remarks = Remarks()
         self.unreadable = 0
         self.warnings: list[str] = []
@@ -146,7 +146,7 @@ class Collector:
                     results = self._good if isinstance(rows[start], int) else self._others
                     yield from results(custom_ids[start:end], rows[start:end], reading, asked)
             self.unreadable += reading.unreadable
-            self.usage.include(reading.usage)
+            self.usage.update(reading.usage)
             self.remarks.include(reading.remarks)
             self.warnings += _unlike_lengths(reading)
 

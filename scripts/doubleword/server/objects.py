@@ -18,6 +18,7 @@ from doubleword.failure import plain
 from doubleword.server.errors import ApiError
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+MIXED = "mixed"  # the `model` of a batch that asks several
 ENDED = ("completed_at", "failed_at", "cancelled_at")  # expired_at is no end (dwctl batches.rs)
 
 
