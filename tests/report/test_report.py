@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from tests.door import Result, call_door
-from tests.engine_process import RunningEngine, engine_with_upstream
+from tests.engine_process import RunningEngine, engine_with_upstream, priced
 from tests.report.written_page import WrittenPage
 
 from doubleword.report import reporting
@@ -222,3 +222,17 @@ def test_a_changed_table_gives_no_row_a_wrong_cell(user: User) -> None:
     page = user.page()
     assert not any(row["cells"] for row in page.data["rows"])
     assert "No cells of the source are shown: the table was changed since" in page.words
+
+
+def test_the_cost_in_a_page_is_what_the_server_billed(user: User, tmp_path: Path) -> None:
+    """The amounts that a fetch tells, by their names."""
+    prices = {"test-chat": {"24h": [1000, 2000, 500], "1h": [2000, 4000, 1000], "realtime": [4000, 8000, 2000]}}
+    with engine_with_upstream(tmp_path / "priced", settings=priced(prices)) as engine:
+        customer = User(tmp_path, engine)
+        customer.submitted()
+        customer.run("poll", "cities.job.json", "--wait", "60")
+        fetched = customer.run("fetch_results", "cities.job.json").json
+        made = customer.run("report", "cities.job.json")
+    assert fetched["cost_source"] == "billed" and made.json["jobs"][0]["cost_usd"] == fetched["cost_usd"] == 0.4
+    words = customer.page().words
+    assert "Cost (billed) USD 0.40" in words and f"Saved USD {fetched['saved_usd']:.2f}" in words
