@@ -5,7 +5,7 @@ causes, costs and **distributions**, which are of all its requests, and the **ch
 prompt and answer stand in the page: all that went wrong first, then a seeded sample. Jobs that ask the rows of one
 table are **compared**: each row stands once, with the answer of each job beside the others.
 
-`gathering.py` reads, `chosen.py` keeps, `distributions.py` counts, `sources.py` finds what was asked of which row,
+`gathering.py` reads, `answer_table.py` counts and chooses, `sources.py` finds what was asked of which row,
 `page.py` writes the page (`page.html`, `page.css`, `page.js`), `reporting.py` is the work of `report.py` and of
 `--report`.
 
