@@ -158,6 +158,16 @@ def download(bench: Bench) -> Comparison:
         )
 
 
+def answered(bench: Bench, table: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """The batch files of a table, and their results."""
+    created(bench, table, "j.jsonl")
+    files = sorted(bench.folder.glob("j-*.jsonl")) or [bench.folder / "j.jsonl"]
+    return files, [
+        inputs.results(path.with_name(f"{path.stem}.results.jsonl"), number * PER_FILE, min(PER_FILE, rows), 6)
+        for number, path in enumerate(files)
+    ]
+
+
 def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparison:
     """As many results as rows joined to their table, against a plain dict of the results that lie on disk.
 
@@ -168,12 +178,7 @@ def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparis
     if parquet:
         bench.python(programs.TO_PARQUET, table, "t.parquet")
         table = bench.folder / "t.parquet"
-    created(bench, table, "j.jsonl")
-    files = sorted(bench.folder.glob("j-*.jsonl")) or [bench.folder / "j.jsonl"]
-    answers = [
-        inputs.results(path.with_name(f"{path.stem}.results.jsonl"), number * PER_FILE, min(PER_FILE, rows), 6)
-        for number, path in enumerate(files)
-    ]
+    files, answers = answered(bench, table, rows)
     with bench.line(0) as url:
         bench.remove("j*.job.json")
         bench.script("submit", *files, "--job", "j.job.json", base_url=url)
@@ -181,6 +186,21 @@ def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparis
         return compare(
             lambda: bench.script("fetch_results", "j.job.json", *words, base_url=url),
             lambda: bench.python(program, table, f"plain.{form}", *answers),
+            bench.times,
+        )
+
+
+def report(bench: Bench, rows: int = 1_000_000) -> Comparison:
+    """The page on as many results, against fetching them into a table, which reads and judges the same."""
+    files, _ = answered(bench, inputs.table(bench.folder / "t.csv", rows), rows)
+    with bench.line(0) as url:
+        bench.remove("j*.job.json")
+        bench.script("submit", *files, "--job", "j.job.json", base_url=url)
+        return compare(
+            lambda: bench.script("report", "j.job.json", base_url=url),
+            lambda: bench.script(
+                "fetch_results", "j.job.json", "--force", "--format", "csv", "--output", "o.csv", base_url=url
+            ),
             bench.times,
         )
 
@@ -239,6 +259,7 @@ ROWS = (
     Row("download of 200 MB on loopback", "curl -o", 1.5, 80, download),
     Row("join 1,000,000 results, CSV", "a plain dict join", 0.8, 500, join),
     Row("join the same, Parquet", "pyarrow and a dict", 0.8, 500, lambda bench: join(bench, parquet=True)),
+    Row("report on 1,000,000 results", "fetch_results.py, CSV", 3.0, 500, report),
     Row("--help", "python3 -c pass", 4.0, None, help_text),
     Row("poll once", "python3 -c 'import requests'", 1.3, None, poll),
     Row("submit 20 files, 0.2 s to each answer", "one file", 8.0, None, twenty),
