@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.answers.usual import UsualLine
 from doubleword.json_codec import Struct, encode
 from doubleword.results.result import Good, Result
@@ -256,7 +257,7 @@ def _cells(result: Result) -> dict[str, str | int | None]:
         answer = answer if len(answer) <= VECTOR else f"{answer[:VECTOR]} …"
     else:
         answer = result_lines.one_text(result.texts or result_lines.answer_texts(body))
-    prompt, completion = result_lines.tokens(body)
+    prompt, completion = usage_of.tokens(body)
     created = _seconds(body.get("completed_at") or body.get("created") or body.get("created_at"))
     return {
         **cells, "answer": answer, "finish": result_lines.finish_reason(body), "model": str(body.get("model") or ""),

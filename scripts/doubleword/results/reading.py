@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
@@ -287,8 +288,8 @@ class _Into:
         if cause is None and judged.body is not None:
             found = judgement.judged(judged.body, self._endpoint, asked.schema, asked.form)
             cause = found.cause
-            used = result_lines.tokens(judged.body)[1]
-            used_all = result_lines.used_all_tokens(judged.body, asked.limit)
+            used = usage_of.tokens(judged.body)[1]
+            used_all = usage_of.used_all_tokens(judged.body, asked.limit)
             shown.remarks.add(judged.custom_id, found, used, used_all)
             if found.length:
                 shown.lengths.setdefault(found.length, judged.custom_id)
