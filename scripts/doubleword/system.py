@@ -43,6 +43,10 @@ class Folders:
         """Whether `path` is a folder."""
         return path.is_dir()
 
+    def make_folder(self, path: Path) -> None:
+        """Make the folder `path`, and those around it, where they are not there."""
+        path.mkdir(parents=True, exist_ok=True)
+
     def files(self, folder: Path) -> list[str]:
         """All files under `folder`, as sorted paths from there with /; raises OSError where a folder cannot be read.
 
@@ -277,6 +281,23 @@ class System:
                 raise raised[min(raised)]
         finally:
             raised.clear()  # or what was raised holds on to itself, and to its connections
+
+    @contextlib.contextmanager
+    def every(self, seconds: float, work: Callable[[], bool]) -> Iterator[None]:
+        """Do `work` beside the block, again and again after `seconds`, until the block ends or it says False."""
+        over = threading.Event()
+
+        def go_on() -> None:
+            while not over.wait(seconds) and work():
+                pass
+
+        thread = threading.Thread(target=go_on, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def adapter(self) -> BaseAdapter:
         """What carries HTTP requests; it never retries by itself."""

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         known = JobFile.load(job, disk) if disk.size(job) is not None else None
         if known is None:
             refuse_existing(output, disk, args.force)
-        paths, made_now = _requests(args, requests, system)
+        paths, made_now = made_requests(args, requests, system)
         try:
             store, resumed, delivery = _planned(args, output, paths, job, system, progress)
             if args.dry_run:
@@ -143,7 +143,7 @@ def _delivered(
         raise
 
 
-def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[list[Path], bool]:
+def made_requests(args: argparse.Namespace, place: Path, system: System) -> tuple[list[Path], bool]:
     """The batch files of these arguments: made now (True), or those of an earlier run if they are the same."""
     disk = system.disk
     earlier = _set_of(place, disk)

@@ -80,6 +80,16 @@ class Traces:
                     raise error.failure("looking for a batch whose reply was lost") from error
         return None
 
+    def keyed(self, one: Intended) -> Batch | None:
+        """The batch that carries the key of `one`, by one look: the oldest where a repeated call made several."""
+        try:
+            found = [batch for batch in self._api.batches(one.key) if batch.metadata.get(KEY_NAME) == one.key]
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            found = [batch for batch in self._api.batches() if batch.metadata.get(KEY_NAME) == one.key]
+        return found[-1] if found else None
+
     def _not_before(self, one: Intended) -> float:
         """The server's time before which our batch cannot have been made: that of its input file, less an hour.
 
@@ -309,6 +319,24 @@ class Submission:
         if not error.worth_waiting or one.tries >= TRIES:
             raise error.failure(doing) from error
         self._system.sleep(self._api.pause(one.tries, error))
+
+
+def take_up(store: JobFile, api: Api, system: System, begun: bool) -> None:
+    """Find what runs whose job file is lost left on the server of a job whose keys follow from what it asks.
+
+    Without a sign that it was `begun`, one look has to do. A file that is found may have been asked for as a batch just
+    now, so its batch is looked for again, and longer, before it is created. Raises ApiError, and Failure as `Traces`.
+    """
+    traces = Traces(api, system, embedded=store.job.local is not None or not begun)
+    for one in store.job.batches:
+        if one.state != "planned":
+            continue
+        batch = traces.keyed(one)
+        if batch is not None:
+            one.file_id, one.batch_id, one.state = batch.input_file_id or "deleted", batch.id, "created"
+        elif (file := traces.file(one, earlier=True)) is not None:
+            one.file_id, one.state = file.id, "creating"
+    store.save()
 
 
 def _in_turn(told: Callable[[Said], None], lock: contextlib.AbstractContextManager[Any]) -> Callable[[Said], None]:

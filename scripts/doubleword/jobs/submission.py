@@ -7,6 +7,8 @@ submitted is never taken for the old one; a finished submission run again change
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +58,36 @@ def plan(
     window: str,
     metadata: dict[str, str],
     system: System,
+    identity: str | None = None,
 ) -> JobFile:
-    """A new job for checked batch files: one intended batch for each, with a key of its own. Nothing is sent."""
+    """A new job for checked batch files: one intended batch for each, with a key of its own. Nothing is sent.
+
+    The id of the job and its keys are drawn, or follow from `identity`, its files' contents and its window.
+    """
     files = [
         InputFile(relative(one.path, job_path.parent), one.bytes, one.sha256, one.requests, one.endpoint)
         for one in check.files
     ]
+    keys = [system.new_key() for _ in range(len(files) + 1)]
+    if identity is not None:
+        asked = [identity, window, *(f"{one.endpoint} {one.sha256}" for one in files)]
+        keys = [_digest([*asked, str(number)]) for number in range(len(keys))]
     job = Job(
-        id=system.new_key(),
+        id=keys[0],
         created_at=system.now(),
         base_url=base_url,
         local=local,
         window=window,
         metadata=metadata,
         files=files,
-        batches=[Intended(system.new_key(), index, one) for index, one in enumerate(files)],
+        batches=[Intended(keys[index + 1], index, one) for index, one in enumerate(files)],
     )
     return JobFile(job_path, job, system.disk)
+
+
+def _digest(words: list[str]) -> str:
+    """32 hexadecimal digits, as `System.new_key` draws them."""
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 
 
 def relative(path: Path, folder: Path) -> str:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--encoding", default="utf-8", metavar="NAME", help="of CSV, TSV, JSON and text (default: utf-8)")
     add("--delimiter", type=delimiter, metavar="D", help="between cells, if not found; tab is a word")
     add("--quote", type=_quote, metavar="Q", help="around cells, or none, if not found")
-    add("--header-row", type=_whole, metavar="N", help="the line of the header, from 1, if not found")
+    add("--header-row", type=whole, metavar="N", help="the line of the header, from 1, if not found")
     add("--sheet", metavar="NAME", help="of a workbook (default: the first)")
     add("--where", metavar="SQL", help="only these rows: \"stars <= 2 and lang = 'de'\"")
     add("--prompt", metavar="TEXT", help="with {column} or {a.nested.value}; {{ is a brace")
@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--endpoint", type=_endpoint, default=CHAT, metavar="PATH", help=f"default {CHAT}; see below")
     add("--id", metavar="TEMPLATE", help="custom_id from columns (default: row-0000001, …)")
     add("--repair-ids", action="store_true", help="make ids that the server refuses fit")
-    add("--max-tokens", type=_whole, metavar="N", help="longest answer, in tokens")
+    add("--max-tokens", type=whole, metavar="N", help="longest answer, in tokens")
     add("--temperature", type=_real, metavar="X", help="0 to 2")
     add("--top-p", type=_real, metavar="X", help="0 to 1")
     add("--stop", action="append", metavar="S", help="end of the answer; may be repeated")
     add("--response-schema", metavar="FILE", help="JSON Schema that every answer obeys")
     add("--tools", metavar="FILE", help="JSON array of tools that the model may call")
     add("--body", metavar="JSON", help="more parameters, for example '{\"seed\": 7}'")
-    add("--limit", type=_whole, metavar="N", help="only the first N rows")
+    add("--limit", type=whole, metavar="N", help="only the first N rows")
     add("--skip-invalid", action="store_true", help="leave bad rows out, and list them in warnings")
     add("--example", action="store_true", help="a small example; needs no input")
     add("--force", action="store_true", help="replace an existing output")
@@ -78,7 +78,8 @@ def _one_of(known: tuple[str, ...], text: str) -> str:
     return text
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """A whole number from 1."""
     try:
         value = int(text)
     except ValueError:

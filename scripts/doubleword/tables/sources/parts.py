@@ -73,17 +73,17 @@ def expanded(given: str, said: str | None, disk: Disk) -> tuple[list[Part], Path
     root = Path(given[: magic.start()] + "-").parent
     names = sorted(glob.glob(given, recursive=True))  # noqa: PTH207  the pattern may be absolute
     below = {name: Path(name).relative_to(root).as_posix() for name in names if not disk.is_folder(Path(name))}
-    kept = [name for name, inner in below.items() if not is_left_behind(inner) and not _is_beside(inner)]
+    kept = [name for name, inner in below.items() if not is_left_behind(inner) and not is_beside(inner)]
     if not kept:
         message = f"no file is called like {plain(given, 120)}"
         raise Failure(Exit.BAD_INPUT, "no_file", message, "put the pattern into quotes, and check its folder")
     _refuse_managed({Path(name).parent for name in kept}, disk)
-    return [Part(Path(name), _hive(below[name])) for name in kept], None
+    return [Part(Path(name), hive_of(below[name])) for name in kept], None
 
 
 def _in_folder(path: Path, said: str | None, disk: Disk) -> tuple[list[Part], Path | None]:
     names = _files(path, disk)
-    data = [name for name in names if not _is_beside(name)]
+    data = [name for name in names if not is_beside(name)]
     _refuse_managed({path, *((path / name).parent for name in data)}, disk)
     tables = [name for name in data if suffix(Path(name)) in TABLE_ENDINGS]
     last = [name.rpartition("/")[2] for name in names]
@@ -96,7 +96,7 @@ def _in_folder(path: Path, said: str | None, disk: Disk) -> tuple[list[Part], Pa
     if said is None and not written and other is not None:
         message = f"{plain(path, 120)} holds tables and other files, such as {plain(other, 80)}"
         raise Failure(Exit.BAD_INPUT, "bad_table", message, f"name what is meant: --input '{plain(path)}/*.csv'")
-    return [Part(path / name, _hive(name)) for name in data], None
+    return [Part(path / name, hive_of(name)) for name in data], None
 
 
 def documents_in(folder: Path, disk: Disk) -> list[str]:
@@ -134,12 +134,12 @@ def _refuse_managed(folders: Iterable[Path], disk: Disk) -> None:
             raise Failure(Exit.BAD_INPUT, "bad_table", message, hint)
 
 
-def _is_beside(path: str) -> bool:
+def is_beside(path: str) -> bool:
     """Whether a file is beside the data: it, or a folder on the way, begins with `_` or `.`."""
     return any(name.startswith(("_", ".")) for name in path.split("/"))
 
 
-def _hive(path: str) -> tuple[tuple[str, str | None], ...]:
+def hive_of(path: str) -> tuple[tuple[str, str | None], ...]:
     """The columns that the folders of a path name, with / and from the folder that was given."""
     pairs = [name.partition("=") for name in path.split("/")[:-1] if "=" in name]
     return tuple((unquote(name), None if value == NULL else unquote(value)) for name, _, value in pairs if name)

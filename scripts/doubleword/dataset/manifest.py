@@ -1,0 +1,96 @@
+"""The sums over all parts: what `_manifest.json` holds, and what the script says in the end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from doubleword.cli import again
+from doubleword.dataset.partitions import Partition
+from doubleword.failure import Exit, Failure, plain
+
+NAME = "_manifest.json"
+KEYS = ("rows", "succeeded", "failed", "missing")
+DONE, SOME_FAILED, EMPTY, OPEN = "done", "some_failed", "empty", "open"
+
+
+def state_of(record: Mapping[str, Any] | None) -> str:
+    """One word for a part: `done`, `some_failed`, `empty` where it has no rows and so no file, `open` until then."""
+    if record is None:
+        return OPEN
+    if not record["rows"]:
+        return EMPTY
+    return DONE if record["succeeded"] == record["rows"] else SOME_FAILED
+
+
+def manifest(parts: Sequence[Partition], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """`{parts: [{part, rows, succeeded, failed, missing, cost_usd, state}]}` and the sums of the parts that ended.
+
+    What an open part holds is null. `cost_usd` is null where that of a part is not known.
+    """
+    told = []
+    for one in parts:
+        record = records.get(one.part)
+        values = {name: record[name] if record is not None else None for name in (*KEYS, "cost_usd")}
+        told.append({"part": one.part, **values, "state": state_of(record)})
+    ended = [records[one.part] for one in parts if one.part in records]
+    costs = [one["cost_usd"] for one in ended]
+    return {
+        "parts": told,
+        **{name: sum(one[name] for one in ended) for name in KEYS},
+        "cost_usd": None if None in costs else round(sum(costs), 6),
+    }
+
+
+def written(value: Mapping[str, Any]) -> bytes:
+    """The manifest as it is kept."""
+    return json.dumps(value, indent=1).encode() + b"\n"
+
+
+def answer(
+    output: str, parts: Sequence[Partition], records: Mapping[str, Mapping[str, Any]], said: Sequence[str]
+) -> dict[str, Any]:
+    """The keys of `run_dataset.py`; raises Failure 7 with them while parts are open, 6 where requests failed.
+
+    `said` is why parts are open.
+    """
+    whole = manifest(parts, records)
+    states = Counter(one["state"] for one in whole["parts"])
+    failures = _failures(parts, records)
+    warnings = [
+        f"{plain(one.part, 80)}: {said}" for one in parts for said in records.get(one.part, {}).get("warnings", ())
+    ]
+    keys = {
+        "output": output,
+        "manifest": f"{output.rstrip('/')}/{NAME}",
+        "complete": not states[OPEN],
+        "parts": {"total": len(parts), **{name: states[name] for name in (DONE, SOME_FAILED, EMPTY, OPEN)}},
+        "counts": {"total": whole["rows"], **{name: whole[name] for name in KEYS[1:]}},
+        "cost_usd": whole["cost_usd"],
+        "failures": failures,
+        **({"warnings": warnings[:10]} if warnings else {}),
+    }
+    if states[OPEN]:
+        why = f": {said[0]}" if said else ""
+        message = f"{states[OPEN]} of {len(parts)} parts are not done yet{why}"
+        raise Failure(Exit.NOT_FINISHED, "not_finished", message, again(), keys)
+    if not whole["rows"]:
+        raise Failure(Exit.BAD_INPUT, "no_rows", "no partition has a row to ask", "check the source and --where", keys)
+    if whole["succeeded"] != whole["rows"]:
+        lost = whole["failed"] + whole["missing"]
+        message = f"{whole['succeeded']} of {whole['rows']} requests succeeded; {lost} failed or are missing"
+        hint = "retry_failed.py on the jobs in _work of the output, then run the same command again"
+        raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, keys)
+    return keys
+
+
+def _failures(parts: Sequence[Partition], records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The most frequent causes over all parts, each with one part that has it."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in parts:
+        for failure in records.get(one.part, {}).get("failures", ()):
+            known = found.setdefault(failure["cause"], {"cause": failure["cause"], "count": 0, "part": one.part})
+            known["count"] += failure["count"]
+    return sorted(found.values(), key=lambda one: -one["count"])[:10]

@@ -1,0 +1,219 @@
+"""Where parts stand: a folder, or a bucket of S3 by way of fsspec and s3fs, which are imported only then.
+
+Promises: what is put appears whole or not at all; of two that create one object at a time, one does; what is replaced
+is what was read before, or nothing.
+
+Facts: S3 refuses a conditional write with 412, `If-None-Match: *` where the object exists, `If-Match` where it is
+another (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); s3fs raises FileExistsError for
+the one and OSError (EINVAL) for the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from doubleword.failure import Exit, Failure, plain
+from doubleword.system import Disk, System
+
+TRIES = 100
+PAUSE_S = 0.05
+
+
+class Object(NamedTuple):
+    """What stood under a name, and the tag that tells it from what stands there later."""
+
+    content: bytes
+    tag: str
+
+
+class Place(Protocol):
+    """A tree of files, named by paths with / from its root."""
+
+    def read(self, path: str) -> Object | None:
+        """A small file; None where there is none."""
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file unless there is one, which False tells."""
+
+    def replace(self, path: str, content: bytes, tag: str) -> bool:
+        """Write a file in the place of the one that was read with this tag; False where that is another now."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a small file, whatever stood there."""
+
+    def put(self, local: Path, path: str) -> None:
+        """Make a file of this machine the one under this name; it may be gone here afterwards."""
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path, system: System) -> None:
+        self._root = root
+        self._system = system
+        self._disk: Disk = system.disk
+
+    def read(self, path: str) -> Object | None:
+        """The file."""
+        try:
+            with self._disk.open(self._root / path) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        return Object(content, hashlib.sha256(content).hexdigest())
+
+    def create(self, path: str, content: bytes) -> bool:
+        """By a link, which exists whole or not."""
+        temporary, target = self._written(path, content)
+        try:
+            self._disk.add(temporary, target)
+        except FileExistsError:
+            self._disk.remove(temporary)
+            return False
+        return True
+
+    def replace(self, path: str, content: bytes, tag: str) -> bool:
+        """Under a lock, so that nobody else replaces it meanwhile."""
+        with self._locked(path):
+            now = self.read(path)
+            if now is None or now.tag != tag:
+                return False
+            self.write(path, content)
+        return True
+
+    def write(self, path: str, content: bytes) -> None:
+        """By a rename."""
+        temporary, target = self._written(path, content)
+        self._disk.replace(temporary, target)
+
+    def put(self, local: Path, path: str) -> None:
+        """By a rename."""
+        target = self._root / path
+        self._disk.make_folder(target.parent)
+        self._disk.replace(local, target)
+
+    def _written(self, path: str, content: bytes) -> tuple[Path, Path]:
+        target = self._root / path
+        self._disk.make_folder(target.parent)
+        temporary = target.with_name(f".{target.name}.{self._system.new_key()[:12]}.part")
+        with self._disk.create(temporary) as file:
+            file.write(content)
+            self._disk.sync(file)
+        return temporary, target
+
+    @contextlib.contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        target = self._root / path
+        lock = target.with_name(f".{target.name}.lock")
+        for number in range(TRIES):
+            with contextlib.ExitStack() as held:
+                try:
+                    held.enter_context(self._disk.lock(lock))
+                except BlockingIOError:
+                    if number == TRIES - 1:
+                        raise
+                    self._system.sleep(PAUSE_S)
+                    continue
+                yield
+                return
+
+
+class Bucket:
+    """A bucket, or a folder in one."""
+
+    def __init__(self, files: Any, root: str) -> None:
+        self._files = files
+        self._root = root
+
+    def read(self, path: str) -> Object | None:
+        """The object, and its ETag as it was read by."""
+        with contextlib.suppress(FileNotFoundError), self._files.open(self._at(path), "rb") as file:
+            return Object(file.read(), str(file.details["ETag"]))
+        return None
+
+    def create(self, path: str, content: bytes) -> bool:
+        """By a conditional write."""
+        try:
+            self._files.pipe_file(self._at(path), content, mode="create")
+        except FileExistsError:
+            return self._is_ours(path, content)
+        return True
+
+    def replace(self, path: str, content: bytes, tag: str) -> bool:
+        """By a conditional write."""
+        try:
+            self._files.pipe_file(self._at(path), content, IfMatch=tag)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return self._is_ours(path, content)
+        return True
+
+    def _is_ours(self, path: str, content: bytes) -> bool:
+        """Whether a refused write was done all the same: its first reply may have been lost, and it asked again."""
+        now = self.read(path)
+        return now is not None and now.content == content
+
+    def write(self, path: str, content: bytes) -> None:
+        """In one request, which does all of it or nothing."""
+        self._files.pipe_file(self._at(path), content)
+
+    def put(self, local: Path, path: str) -> None:
+        """In one request, or in several that become an object by the last of them."""
+        self._files.put_file(str(local), self._at(path))
+
+    def fetch(self, path: str, local: Path) -> Path:
+        """A copy at `local`."""
+        self._files.get_file(self._at(path), str(local))
+        return local
+
+    def version(self, path: str) -> str | None:
+        """Its ETag, which changes when it does; None where there is none."""
+        try:
+            found = self._files.info(self._at(path), refresh=True)
+        except FileNotFoundError:
+            return None
+        return str(found.get("ETag") or found["size"])
+
+    def names(self) -> list[str]:
+        """The paths of all objects, sorted."""
+        return sorted(str(one)[len(self._root) + 1 :] for one in self._files.find(self._root))
+
+    def called(self, pattern: str) -> list[str]:
+        """The paths of the objects that a glob names, sorted."""
+        return sorted(str(one)[len(self._root) + 1 :] for one in self._files.glob(self._at(pattern)))
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+
+def is_url(given: str) -> bool:
+    """Whether `given` names an object elsewhere."""
+    return "://" in given
+
+
+def bucket(url: str) -> Bucket:
+    """The bucket, or folder in it, that an s3:// URL names; raises Failure (exit 2) for any other."""
+    if not url.startswith("s3://") or not url.removeprefix("s3://").strip("/"):
+        message = f"{plain(url, 120)} is neither a folder nor an s3:// URL"
+        raise Failure(Exit.BAD_INPUT, "bad_url", message, "name a local folder, or s3://BUCKET/FOLDER")
+    try:
+        import fsspec
+        import s3fs  # noqa: F401  fsspec would say less of it
+    except ModuleNotFoundError as missing:
+        message = f"s3:// needs the Python package s3fs, which is not installed ({missing.name})"
+        raise Failure(Exit.BAD_INPUT, "missing_package", message, 'uv pip install "s3fs>=2026.2"') from None
+    files, root = fsspec.core.url_to_fs(url.rstrip("/"), use_listings_cache=False)
+    return Bucket(files, root)
+
+
+def place(given: str, system: System) -> Place:
+    """The place that an output names."""
+    return bucket(given) if is_url(given) else Folder(Path(given), system)
