@@ -24,6 +24,7 @@ from doubleword.commands.fetch_results import fetch
 from doubleword.commands.poll import poll
 from doubleword.commands.retry_failed import retry
 from doubleword.commands.submit import submit
+from doubleword.dataset.running import run
 from doubleword.system import Disk, System
 
 
@@ -43,6 +44,7 @@ ROOMS: dict[str, Callable[[Any, System], dict[str, Any]]] = {
     "fetch_results": fetch,
     "retry_failed": retry,
     "cancel": cancel_named,
+    "run_dataset": run,
 }
 CHAT = "/v1/chat/completions"
 

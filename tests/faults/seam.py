@@ -102,6 +102,12 @@ class _StruckFile:
         self._name = name
         self._strike = strike
 
+    def __enter__(self) -> _StruckFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     def write(self, data: bytes) -> int:
         half = len(data) // 2
         written = self._file.write(data[:half])

@@ -1,8 +1,8 @@
 """Datasets: a table in many parts in, a table in the same parts out, each of them paid once.
 
 A **partition** is a file of the source, or so many rows of one. Each is a **job** of its own, whose id and batch keys
-**follow from what it asks**: its requests, endpoint and window, its own name and that of the run. So whoever takes it up
-on another machine finds on the server what was begun. The **state** of a partition, an object in the output folder,
+**follow from what it asks**: its requests, endpoint and window, its own name and that of the run. So whoever takes it
+up on another machine finds on the server what was begun. The **state** of a partition, an object in the output folder,
 says who holds it, and in the end what became of it. A **step** is what is done of a partition at once, by a thread of
 the script or by a task on a cluster.
 

@@ -32,11 +32,13 @@ HINT = "run the same command again when the other run has ended"
 class State:
     """What is known of a partition. `holder` is who works on it, None for nobody, and `beat` counts its signs of life.
 
-    `ceiling_usd` is the most that its job can cost, once that exists. `record` is what became of it, in the end.
+    `begun` says that something of it may be on the server. `ceiling_usd` is the most that its job can cost, once that
+    exists. `record` is what became of it, in the end.
     """
 
     holder: str | None = None
     beat: int = 0
+    begun: bool = False
     ceiling_usd: float | None = None
     record: dict[str, Any] | None = None
 
@@ -63,7 +65,7 @@ def _state(content: bytes, part: str) -> State:
 
 
 class Claim:
-    """A partition that this process holds; its `state` is as it was found, and `is_new` says that nobody had it."""
+    """A partition that this process holds, in a `state`."""
 
     def __init__(self, place: Place, part: str, system: System) -> None:
         self._place = place
@@ -74,7 +76,6 @@ class Claim:
         self._tag = ""
         self._saving = system.lock()
         self.state = State()
-        self.is_new = False
 
     def take(self) -> None:
         """Take the partition; raises Failure (7, `part_busy`) where another one holds it and lives."""
@@ -86,7 +87,7 @@ class Claim:
             if found is None:
                 held = State(self._token)
                 if self._place.create(path, _written(held)):
-                    self.state, self.is_new = held, True
+                    self.state = held
                     return self._note_tag()
                 continue
             state = _state(found.content, self._part)

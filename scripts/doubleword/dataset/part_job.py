@@ -1,7 +1,7 @@
 """The job of one partition: its rows, its requests, its batches, its answers as a Parquet file.
 
-Promises: what cannot be written in the end is refused before anything is sent; what an earlier run asked is found by the
-job's identity, also where its job file is lost; the columns that the folders of a part tell do not stand in it.
+Promises: what cannot be written in the end is refused before anything is sent; what an earlier run asked is found by
+the job's identity, also where its job file is lost; the columns that the folders of a part tell do not stand in it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class PartJob:
 
     def _planned(self) -> tuple[JobFile, bool]:
         """The job of the requests that are made now, and whether it was known here before."""
-        known = JobFile.load(self.path, self._disk) if self._disk.size(self.path) is not None else None
+        known = JobFile.load(self.path, self._disk) if self.is_known else None
         check = checked(self.made(), self._system)
         store = known or plan(
             check,
@@ -135,9 +135,14 @@ class PartJob:
         return store, known is not None
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a job here."""
+        return self._disk.size(self.path) is not None
+
+    @property
     def is_submitted(self) -> bool:
         """Whether all its batches are known here to exist."""
-        return self._disk.size(self.path) is not None and JobFile.load(self.path, self._disk).job.submitted
+        return self.is_known and JobFile.load(self.path, self._disk).job.submitted
 
     def finish(self, api: Api, wait_s: float) -> Callable[[], dict[str, Any]]:
         """Wait until its batches are over; what then writes the answers to `answers`, and tells their keys.

@@ -30,6 +30,7 @@ from doubleword.dataset.places import is_url, place
 from doubleword.dataset.steps import ALL, FINISH, SUBMIT, WORK, Step, files_of, perform, was_retried
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect
+from doubleword.jobs.cost_limit import ASK
 from doubleword.jobs.submission import WINDOWS
 from doubleword.pricing.estimate import Total
 from doubleword.pricing.prices import load_prices
@@ -85,6 +86,7 @@ class Running:
         self._records: dict[str, dict[str, Any]] = {}
         self._budget = Budget(args.max_cost)
         self._open: list[str] = []  # why parts are open
+        self._under_way = 0
         self._submitting, self._working, self._noting = system.lock(), system.lock(), system.lock()
         self._manifest_at = system.monotonic()
         self._perform: Callable[[Step], dict[str, Any]] = self._here
@@ -95,6 +97,7 @@ class Running:
         self._require_same_run()
         begun = self._read_states()
         left = [one for one in self._parts if one.part not in self._records]
+        left.sort(key=lambda one: one not in begun)
         if left and self._args.local:
             folder = Path(self._args.output) / WORK / ENGINE
             self._engine = self._held.enter_context(engine(folder, self._system, self._progress.note))
@@ -102,7 +105,7 @@ class Running:
             self._perform = self._held.enter_context(cluster(self._args.ray, self._progress.note))
         try:
             for one in begun if self._args.max_cost is not None else ():
-                self._tried(one, self._submit)  # what may cost already is counted before anything else is asked
+                self._tried(one, self._count)
             works = [functools.partial(self._tried, one, self._work) for one in left]
             self._system.together(works, self._args.at_once)
         except Failure as failure:
@@ -142,10 +145,11 @@ class Running:
             if state is None:
                 return
             record = state.record
-            with self._noting:
-                self._budget.note(one.part, state.ceiling_usd if record is None else record["cost_usd"])
+            if record is not None:
+                cost = record["cost_usd"]
+                self._budget.note(one.part, state.ceiling_usd if cost is None else cost)
             if record is None:
-                begun.append(one)
+                begun.extend([one] if state.begun else [])
                 return
             if record["source"] != source.version(one):
                 message = f"{plain(one.file, 120)} was changed since its part was written"
@@ -162,8 +166,6 @@ class Running:
 
     def _tried(self, one: Partition, work: Callable[[Partition], None]) -> None:
         """Do it; that a partition is not over yet, or another run has it, ends nothing else."""
-        if len(self._open) >= self._args.at_once and self._system.monotonic() >= self._ends:
-            return  # so many are under way, and they are not waited for any more
         try:
             work(one)
         except Failure as failure:
@@ -172,18 +174,37 @@ class Running:
                 raise
             self._open.append(f"{plain(one.part, 120)}: {failure.message}")
 
+    def _count(self, one: Partition) -> None:
+        """Count what was asked for a partition already; a limit of nothing lets nothing new be asked."""
+        try:
+            self._budget.note(one.part, self._perform(self._step(SUBMIT, one, 0.0))["ceiling_usd"])
+        except Failure as failure:
+            if failure.exit_code != Exit.REFUSED:
+                raise
+
     def _submit(self, one: Partition) -> None:
         with self._submitting:
             limit = self._budget.left(one.part)
-            self._budget.note(one.part, self._perform(self._step(SUBMIT, one, limit))["ceiling_usd"])
+            try:
+                self._budget.note(one.part, self._perform(self._step(SUBMIT, one, limit))["ceiling_usd"])
+            except Failure as failure:
+                if failure.code == "over_max_cost":
+                    failure.message += f"; of --max-cost {self._args.max_cost:g} for all parts USD {limit:g} is left"
+                    failure.hint = f"once parts under way have ended there may be room: run it again; or {ASK}"
+                raise
 
     def _work(self, one: Partition) -> None:
+        with self._noting:
+            if self._under_way >= self._args.at_once and self._system.monotonic() >= self._ends:
+                return  # so many are under way, and they are not waited for any more
+            self._under_way += 1
         if self._args.max_cost is None:
             record = self._perform(self._step(ALL, one))
         else:
             self._submit(one)
             record = self._perform(self._step(FINISH, one))
         with self._noting:
+            self._under_way -= 1
             self._records[one.part] = record
             if record["cost_usd"] is not None:
                 self._budget.note(one.part, record["cost_usd"])

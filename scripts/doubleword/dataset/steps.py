@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -127,8 +128,14 @@ class _Doing:
         return self._finished(keys, warnings)
 
     def _submit(self) -> tuple[float | None, list[str]]:
-        begun = not self._claim.is_new
-        return self._job.submit(self._api, begun, self._step.limit, self._claim.confirm, self._working)
+        claim, job = self._claim, self._job
+        begin = functools.partial(claim.save, begun=True)
+        try:
+            return job.submit(self._api, claim.state.begun, self._step.limit, begin, self._working)
+        except Failure:
+            if not job.is_known:  # nothing was taken
+                claim.save(begun=False)
+            raise
 
     def _finished(self, keys: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
         """The record of the part, kept in its state."""

@@ -29,6 +29,7 @@ from doubleword.system import Disk, System
 SEED = 1
 FREE = 9  # so many times as long as it took to read results of all jobs that run, they are not read again
 RELOAD_S = (5, 300)
+OF_DATASET = "_work"
 
 
 class Report:
@@ -150,6 +151,8 @@ def _named(name: str, disk: Disk, note: Callable[[str], None]) -> list[tuple[Job
     folder = Path(name)
     if not disk.is_folder(folder):
         return [resolve([name], disk)]
+    if disk.is_folder(folder / OF_DATASET):  # the output of run_dataset.py
+        folder = folder / OF_DATASET
     paths = [folder / one for one in disk.entries(folder) if one.endswith(SUFFIX) and not one.startswith(".")]
     stores: list[tuple[JobFile | None, list[str]]] = []
     for path in paths:

@@ -1,0 +1,49 @@
+"""Datasets for tests: parts of a few rows whose questions name the part and the row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ASK = ["--model", "test-chat", "--max-tokens", "8", "--prompt", "{word}?"]
+
+
+def hive(folder: Path, parts: int = 2, rows: int = 3) -> Path:
+    """So many Parquet parts in each of `lang=de` and `lang=fr`, with columns of several types."""
+    for lang in ("de", "fr"):
+        for part in range(parts):
+            write(folder / f"lang={lang}" / f"part-{part}.parquet", [f"{lang}-{part}-{row}" for row in range(rows)])
+    return folder
+
+
+def flat(folder: Path, parts: int, rows: int = 3) -> Path:
+    """So many Parquet parts side by side."""
+    for part in range(parts):
+        write(folder / f"part-{part:03d}.parquet", [f"p{part}-{row}" for row in range(rows)])
+    return folder
+
+
+def write(path: Path, words: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns: dict[str, Any] = {"id": pa.array(range(len(words)), pa.int32()), "word": words}
+    columns["when"] = pa.array([0] * len(words), pa.timestamp("ms"))
+    pq.write_table(pa.table(columns), path)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows of the parts below `folder`, in the order of their names."""
+    return [row for path in parts_of(folder) for row in pq.read_table(folder / path, partitioning=None).to_pylist()]
+
+
+def parts_of(folder: Path) -> list[str]:
+    """The parts below `folder`."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "_manifest.json").read_text())
+    return found

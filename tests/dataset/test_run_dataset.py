@@ -1,0 +1,239 @@
+"""run_dataset.py: parts in, parts out, each of them paid once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from tests.dataset.sources import ASK, flat, hive, manifest, parts_of, rows, write
+from tests.door import Result, call_door, run_door
+from tests.engine_process import KEY, RunningEngine, engine_with_upstream, priced
+
+pytestmark = pytest.mark.usefixtures("quick_looks")
+MODEL = "test-chat"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[RunningEngine]:
+    with engine_with_upstream(tmp_path / "engine") as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "work"
+    made.mkdir()
+    return made
+
+
+def dataset(engine: RunningEngine, folder: Path, *args: str, ask: list[str] = ASK, source: str = "src") -> Result:
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    return call_door("run_dataset", source, "out", *ask, *args, cwd=folder, env=env)
+
+
+def batches(engine: RunningEngine) -> int:
+    return len(engine.call("GET", "/batches?limit=100").json()["data"])
+
+
+def test_parts_become_parts_of_the_same_names(engine: RunningEngine, folder: Path) -> None:
+    """In the folders of their partitions, whose column can be asked with and is not written twice; types are kept."""
+    hive(folder / "src")
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    ask = [*ASK[:-1], "{word} in {lang}?"]
+    first = run_door("run_dataset", "src", "out", *ask, cwd=folder, env=env)
+    assert (first.code, first.json["parts"]["done"], first.json["counts"]["succeeded"]) == (0, 4, 12), first.json
+    assert parts_of(folder / "out") == parts_of(folder / "src")
+    read = ds.dataset(folder / "out", partitioning="hive").to_table().sort_by([("lang", "ascending")])
+    assert str(read.schema.field("id").type) == "int32" and str(read.schema.field("when").type) == "timestamp[ms]"
+    assert read.column("answer").to_pylist() == [
+        f"answer to: {row['word']} in {row['lang']}?" for row in read.to_pylist()
+    ]
+    found = duckdb.execute(f"SELECT count(*), count(DISTINCT lang) FROM '{folder}/out/**/*.parquet'")
+    assert found.fetchall() == [(12, 2)]
+    told = manifest(folder / "out")
+    assert [one["state"] for one in told["parts"]] == ["done"] * 4 and (told["rows"], told["succeeded"]) == (12, 12)
+    before = {path: (folder / "out" / path).stat().st_mtime_ns for path in parts_of(folder / "out")}
+    second = dataset(engine, folder, ask=ask)
+    assert second.json == first.json
+    assert {path: (folder / "out" / path).stat().st_mtime_ns for path in before} == before
+    assert (batches(engine), engine.upstream.count()) == (4, 12)
+
+
+@pytest.mark.parametrize("lost", [("_work",), ("_work", "_state"), ("_work", "_state", "_run.json", "_manifest.json")])
+def test_a_run_whose_folders_are_lost_finds_what_it_paid(
+    engine: RunningEngine, folder: Path, lost: tuple[str, ...]
+) -> None:
+    """By the keys that follow from what is asked: the parts come again, and nothing is paid again."""
+    flat(folder / "src", 2)
+    assert dataset(engine, folder).code == 0
+    before = rows(folder / "out")
+    for name in (*lost, *parts_of(folder / "out")):
+        place = folder / "out" / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    if "_state" not in lost:
+        shutil.rmtree(folder / "out" / "_state")
+    assert dataset(engine, folder).code == 0
+    assert rows(folder / "out") == before
+    assert (batches(engine), engine.upstream.count()) == (2, 6)
+
+
+def test_another_name_is_another_run(engine: RunningEngine, folder: Path) -> None:
+    """Which asks and pays again, as it was told to; so does another output."""
+    flat(folder / "src", 1)
+    assert dataset(engine, folder, "--name", "a").code == 0
+    shutil.rmtree(folder / "out")
+    assert dataset(engine, folder, "--name", "a").code == 0
+    assert batches(engine) == 1
+    shutil.rmtree(folder / "out")
+    assert dataset(engine, folder, "--name", "b").code == 0
+    assert batches(engine) == 2
+
+
+def test_equal_partitions_are_jobs_of_their_own(engine: RunningEngine, folder: Path) -> None:
+    """Two files that ask the same are two parts, two batches."""
+    for name in ("a", "b"):
+        write(folder / "src" / f"{name}.parquet", ["same"])
+    assert dataset(engine, folder).json["parts"]["done"] == 2
+    assert batches(engine) == 2
+
+
+def test_what_failed_stands_in_the_parts_and_can_be_asked_again(engine: RunningEngine, folder: Path) -> None:
+    """Exit 6; after retry_failed.py on the job the same command writes that part anew, and no other."""
+    flat(folder / "src", 2)
+    engine.upstream.fail("p1-2", 400)
+    first = dataset(engine, folder)
+    assert (first.code, first.json["counts"]) == (6, {"total": 6, "succeeded": 5, "failed": 1, "missing": 0})
+    assert first.json["failures"][0]["part"] == "part-001.parquet"
+    assert [one["state"] for one in manifest(folder / "out")["parts"]] == ["done", "some_failed"]
+    bad = rows(folder / "out")[-1]
+    assert (bad["status"], bad["answer"]) == ("failed", None) and "told to fail" in bad["error"]
+    assert dataset(engine, folder).json == first.json
+    engine.upstream.forget()
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    job = folder / "out" / "_work" / "part-001.job.json"
+    assert call_door("retry_failed", job, "--ids", "row-0000003", cwd=folder, env=env).code == 0
+    last = dataset(engine, folder)
+    assert (last.code, last.json["counts"]["succeeded"]) == (0, 6), last.json
+    assert [row["answer"] for row in rows(folder / "out")] == [
+        f"answer to: {row['word']}?" for row in rows(folder / "src")
+    ]
+
+
+def test_so_many_are_under_way_and_the_next_run_goes_on(engine: RunningEngine, folder: Path) -> None:
+    """A wait that ran out is exit 7; no more batches than --at-once were made, and none is made twice."""
+    flat(folder / "src", 5)
+    with engine.upstream.hold("p"):
+        stopped = dataset(engine, folder, "--wait", "0", "--at-once", "2")
+        assert (stopped.code, stopped.json["parts"]["open"], batches(engine)) == (7, 5, 2), stopped.json
+        assert parts_of(folder / "out") == []
+        assert [one["state"] for one in manifest(folder / "out")["parts"]] == ["open"] * 5
+    done = dataset(engine, folder)
+    assert (done.code, done.json["counts"]["succeeded"]) == (0, 15), done.json
+    assert (batches(engine), engine.upstream.count()) == (5, 15)
+
+
+def test_other_arguments_or_rows_are_another_run(engine: RunningEngine, folder: Path) -> None:
+    """A changed prompt, and a changed part, are never taken for the old ones; a new part is asked."""
+    flat(folder / "src", 1)
+    assert dataset(engine, folder).code == 0
+    refused = dataset(engine, folder, ask=[*ASK[:-1], "Not {word}?"])
+    assert (refused.code, refused.json["error"]["code"]) == (2, "other_requests")
+    write(folder / "src" / "part-001.parquet", ["new"])
+    assert dataset(engine, folder).json["counts"]["succeeded"] == 4
+    write(folder / "src" / "part-000.parquet", ["other"])
+    refused = dataset(engine, folder)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "source_changed")
+    assert batches(engine) == 2
+
+
+def test_rows_per_part_cuts_files(engine: RunningEngine, folder: Path) -> None:
+    """Numbered parts in order; a CSV becomes Parquet; a file without rows becomes no part and is no failure."""
+    (folder / "src").mkdir()
+    (folder / "src" / "a.csv").write_text("word\n" + "".join(f"w{number}\n" for number in range(5)))
+    (folder / "src" / "b.csv").write_text("word\n")
+    done = dataset(engine, folder, "--rows-per-part", "2")
+    assert (done.code, done.json["parts"]["empty"]) == (0, 1), done.json
+    assert parts_of(folder / "out") == ["a-0001.parquet", "a-0002.parquet", "a-0003.parquet"]
+    assert [row["answer"] for row in rows(folder / "out")] == [f"answer to: w{number}?" for number in range(5)]
+
+
+def test_parts_of_one_name_are_refused(engine: RunningEngine, folder: Path) -> None:
+    """Before anything is sent; a glob says which are meant."""
+    (folder / "src").mkdir()
+    for name in ("a.csv", "a.jsonl"):
+        (folder / "src" / name).write_text("word\nx\n" if name == "a.csv" else json.dumps({"word": "x"}))
+    refused = dataset(engine, folder)
+    assert (refused.code, refused.json["error"]["code"], batches(engine)) == (2, "bad_source", 0)
+    assert dataset(engine, folder, source="src/*.csv").code == 0
+
+
+@pytest.mark.parametrize("more", [["--input", "x.csv"], ["--example"], ["--force"], ["--local", "--ray", "local"]])
+def test_arguments_that_have_no_place_are_refused(engine: RunningEngine, folder: Path, more: list[str]) -> None:
+    """The rows are those of the source, and parts are never replaced."""
+    flat(folder / "src", 1)
+    refused = dataset(engine, folder, *more)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "bad_arguments")
+
+
+def test_columns_that_there_are_not_are_refused_before_anything_is_paid(engine: RunningEngine, folder: Path) -> None:
+    flat(folder / "src", 1)
+    refused = dataset(engine, folder, "--columns", "id, nothing")
+    assert (refused.code, refused.json["error"]["code"], batches(engine)) == (2, "bad_columns", 0)
+
+
+@pytest.fixture
+def dear(tmp_path: Path) -> Iterator[RunningEngine]:
+    """An engine whose model costs ten cents a token, in and out."""
+    with engine_with_upstream(
+        tmp_path / "dear", settings=priced({MODEL: {"24h": [1e5, 1e5], "realtime": [1e5, 1e5]}})
+    ) as running:
+        yield running
+
+
+def test_one_limit_holds_for_all_parts(dear: RunningEngine, folder: Path) -> None:
+    """A part can cost USD 12.10 and costs 0.40: of two at once only one fits; what it really cost leaves room again."""
+    flat(folder / "src", 3, rows=1)
+    with dear.upstream.hold("p"):
+        refused = dataset(dear, folder, "--max-cost", "14", "--at-once", "2", "--wait", "0")
+    assert (refused.code, refused.json["error"]["code"], batches(dear)) == (8, "over_max_cost", 1), refused.json
+    assert "for all parts USD 1.9 is left" in refused.json["error"]["message"]
+    again = dataset(dear, folder, "--max-cost", "12.2", "--at-once", "2")
+    assert (again.code, again.json["parts"]["done"], again.json["cost_usd"]) == (8, 1, 0.4)
+    assert (dataset(dear, folder, "--max-cost", "12.2").code, batches(dear)) == (8, 1)
+    assert dataset(dear, folder, "--max-cost", "60").code == 0
+    assert (batches(dear), dear.upstream.count()) == (3, 3)
+    assert [float(entry.cost_usd or 0) for entry in dear.ledger()] == pytest.approx([0.4] * 3)
+
+
+def test_a_dry_run_says_what_all_parts_would_cost(engine: RunningEngine, folder: Path) -> None:
+    """And leaves nothing."""
+    hive(folder / "src")
+    told = dataset(engine, folder, "--dry-run", ask=[*ASK[:-1], "{word} {lang}"])
+    assert (told.code, told.json["requests"], told.json["parts"]["total"]) == (0, 12, 4), told.json
+    assert not (folder / "out").exists() and batches(engine) == 0
+
+
+def test_a_report_is_made_of_the_jobs_of_a_dataset(engine: RunningEngine, folder: Path) -> None:
+    """`report.py OUTPUT_DIR` finds them in the work folder."""
+    flat(folder / "src", 2)
+    assert dataset(engine, folder).code == 0
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    told = call_door("report", "out", cwd=folder, env=env)
+    assert (told.code, told.json["requests"], len(told.json["jobs"])) == (0, 6, 2), told.json
+
+
+def test_structured_answers_have_columns(engine: RunningEngine, folder: Path) -> None:
+    """The properties of a response schema stand in each part, under their types."""
+    flat(folder / "src", 2)
+    schema = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
+    (folder / "schema.json").write_text(json.dumps({**schema, "additionalProperties": False}))
+    done = dataset(engine, folder, "--response-schema", "schema.json")
+    assert done.code == 0, done.json
+    read = ds.dataset(folder / "out", exclude_invalid_files=False).to_table()
+    assert read.schema.field("stars").type == pa.int64() and None not in read.column("stars").to_pylist()
