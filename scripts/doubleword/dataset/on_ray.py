@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.system import System
 
 RETRIES = 20
+CONNECT_S = 10.0
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -36,38 +40,69 @@ def cluster(address: str, note: Callable[[str], None]) -> Iterator[Callable[[Ste
     except ModuleNotFoundError as missing:
         message = f"--ray needs the Python package ray, which is not installed ({missing.name})"
         raise Failure(Exit.BAD_INPUT, "missing_package", message, 'uv pip install "ray>=2.50,<3"') from None
-    own = address == "local"
-    try:
-        ray.init(
-            address=None if own else address,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"py_modules": [str(PACKAGE)]},
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        message = f"there is no Ray cluster at {plain(address, 120)}: {plain(error, 200)}"
-        raise Failure(Exit.UNREACHABLE, "no_cluster", message, "ray start --head; or --ray local") from None
-    task = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(_task)
-
-    def done(step: Step) -> dict[str, Any]:
+    _require_listening(address)
+    with _said_elsewhere():
+        own = address == "local"
         try:
-            said = ray.get(task.remote(step))
-        except ray.exceptions.RaySystemError as error:
-            raise _lost(error) from None
-        except ray.exceptions.WorkerCrashedError as error:
-            raise _lost(error) from None
-        for line in said["notes"]:
-            note(line)
-        if said["failure"] is not None:
-            raise Failure(Exit(said["failure"]["exit"]), *said["failure"]["told"])
-        answer: dict[str, Any] = said["answer"]
-        return answer
+            ray.init(
+                address=None if own else address,
+                include_dashboard=False if own else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"py_modules": [str(PACKAGE)]},
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise _no_cluster(address, error) from None
+        task = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(_task)
+        try:
+            yield functools.partial(_done, ray, task, note)
+        finally:
+            ray.shutdown()
 
+
+def _require_listening(address: str) -> None:
+    """Raise Failure (5) where nobody listens at HOST:PORT; Ray would try for a quarter of an hour."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> Failure:
+    message = f"there is no Ray cluster at {plain(address, 120)}: {plain(error, 200)}"
+    return Failure(Exit.UNREACHABLE, "no_cluster", message, "ray start --head; or --ray local")
+
+
+@contextlib.contextmanager
+def _said_elsewhere() -> Iterator[None]:
+    """What Ray prints goes to standard error meanwhile: standard output is for the one JSON object."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
     try:
-        yield done
+        yield
     finally:
-        ray.shutdown()
+        sys.stdout.flush()
+        os.dup2(own, 1)
+        os.close(own)
+
+
+def _done(ray: Any, task: Any, note: Callable[[str], None], step: Step) -> dict[str, Any]:
+    """What a task answers; raises its Failure, or Failure (5) where it never came to its end."""
+    try:
+        said = ray.get(task.remote(step))
+    except (ray.exceptions.RaySystemError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+        message = f"workers died again and again: {plain(error, 200)}"
+        hint = "look at the cluster, then run the same command again"
+        raise Failure(Exit.UNREACHABLE, "worker_lost", message, hint) from None
+    for line in said["notes"]:
+        note(line)
+    if said["failure"] is not None:
+        raise Failure(Exit(said["failure"]["exit"]), *said["failure"]["told"])
+    answer: dict[str, Any] = said["answer"]
+    return answer
 
 
 def _task(step: Step) -> dict[str, Any]:
@@ -85,8 +120,3 @@ def _task(step: Step) -> dict[str, Any]:
         told = (failure.code, failure.message, failure.hint)
         return {"answer": None, "failure": {"exit": int(failure.exit_code), "told": told}, "notes": notes}
     return {"answer": answer, "failure": None, "notes": notes}
-
-
-def _lost(error: Exception) -> Failure:
-    message = f"workers died again and again: {plain(error, 200)}"
-    return Failure(Exit.UNREACHABLE, "worker_lost", message, "look at the cluster, then run the same command again")
