@@ -364,6 +364,7 @@ def test_every_script_answers_with_the_keys_that_are_documented(
         ("fetch_results.py", "r.job.json"), ("retry_failed.py", "r.job.json"), ("run_batch.py", "o.csv", *make),
         ("list_batches.py",), ("cancel.py", "r.job.json"), ("list_models.py",), ("report.py", "r.job.json"),
         ("delete_files.py", "r.job.json"),
+        ("run_dataset.py", "reviews.csv", "parts", *make[2:]),
     ]  # fmt: skip
     answers = []
     for door, *words in calls:
@@ -381,6 +382,9 @@ def test_every_script_answers_with_the_keys_that_are_documented(
     dry = run_door("run_batch.py", "dry.csv", *make, "--dry-run", cwd=tmp_path, env=settings)
     dry.json.pop("ok")
     assert differences(documented_keys("run_batch.py", "`--dry-run` instead: "), dry.json) == []
+    dry = run_door("run_dataset.py", "reviews.csv", "dry", *make[2:], "--dry-run", cwd=tmp_path, env=settings)
+    dry.json.pop("ok")
+    assert differences(documented_keys("run_dataset.py", "`--dry-run` instead: "), dry.json) == []
 
 
 def test_the_local_server_answers_with_the_keys_that_are_documented(tmp_path: Path) -> None:
