@@ -1,0 +1,83 @@
+"""The recipes of references/scale.md, each run as it stands, where its engine is installed."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.door import SCRIPTS, call_door
+from tests.engine_process import KEY, RunningEngine, engine_with_upstream
+
+PAGE = (SCRIPTS.parent / "references" / "scale.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n# (\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+READING = [pytest.param(name, code, id=name) for name, code in BLOCKS if "found = " in code]
+ASKING = [pytest.param(name, code, id=name) for name, code in BLOCKS if "answers = " in code]
+MODEL = "Qwen/Qwen3.5-9B"
+PROMPT = "One word: the mood of {review}?"
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEngine]:
+    """An engine, and a user's folder before it: `reviews` in two languages, `plain` in two files."""
+    with engine_with_upstream(tmp_path / "engine") as running:
+        running.upstream.models = [MODEL]
+        monkeypatch.setenv("DOUBLEWORD_API_KEY", KEY)
+        monkeypatch.setenv("DOUBLEWORD_BASE_URL", running.base_url)
+        monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
+        monkeypatch.chdir(tmp_path)
+        for number, lang in enumerate(("de", "fr")):
+            table = pa.table({"review": [f"{lang} {row}" for row in range(3)]})
+            for path in (Path(f"reviews/lang={lang}/part-0.parquet"), Path(f"plain/part-{number}.parquet")):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pq.write_table(table, path)
+        yield running
+
+
+def run(name: str, code: str) -> dict[str, Any]:
+    """What a recipe leaves; it is skipped where its engine is not installed."""
+    assert code.count("\n") <= 25
+    pytest.importorskip(name)
+    found: dict[str, Any] = {}
+    exec(compile(code, f"recipe of {name}", "exec"), found)
+    return found
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "code"), READING)
+def test_the_output_is_read_as_it_is(name: str, code: str, engine: RunningEngine, tmp_path: Path) -> None:
+    """All rows, each under the language that its folder tells."""
+    importlib.invalidate_caches()
+    words = ["--model", MODEL, "--max-tokens", "8", "--prompt", PROMPT]
+    done = call_door("run_dataset", "reviews", "labels", *words, cwd=tmp_path, env=dict_of(engine))
+    assert done.code == 0, done.json
+    found = sorted(run(name, code)["found"], key=str)
+    assert found in ([("de", "succeeded", 3), ("fr", "succeeded", 3)], [(None, "succeeded", 6)])
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "code"), ASKING)
+def test_an_engine_asks_with_its_own_partitions(name: str, code: str, engine: RunningEngine) -> None:
+    """Each row gets its answer; the same once more pays nothing."""
+    wanted = sorted(f"answer to: One word: the mood of {lang} {row}?" for lang in ("de", "fr") for row in range(3))
+    assert sorted(run(name, code)["answers"]) == wanted
+    assert sorted(run(name, code)["answers"]) == wanted
+    assert engine.upstream.count() == 6
+    if name == "ray":
+        importlib.import_module("ray").shutdown()
+
+
+def test_there_is_a_recipe_for_each_engine() -> None:
+    assert [name for name, code in BLOCKS if "found = " in code] == ["duckdb", "pyspark", "deltalake", "pyiceberg"]
+    assert [name for name, code in BLOCKS if "answers = " in code] == ["ray", "pyspark", "daft"]
+
+
+def dict_of(engine: RunningEngine) -> dict[str, str]:
+    return {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
