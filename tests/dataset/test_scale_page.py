@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningE
         monkeypatch.setenv("DOUBLEWORD_API_KEY", KEY)
         monkeypatch.setenv("DOUBLEWORD_BASE_URL", running.base_url)
         monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
+        monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
         monkeypatch.chdir(tmp_path)
         for number, lang in enumerate(("de", "fr")):
             table = pa.table({"review": [f"{lang} {row}" for row in range(3)]})
