@@ -3,6 +3,7 @@
 python3 -m benchmarks                   every row of the table (about 10 minutes, 3 GB of temporary files)
 python3 -m benchmarks --only create     the rows whose name holds a word
 python3 -m benchmarks --growth          from 1,000 rows to 1,000,000; --rows 10000000 for one more step
+python3 -m benchmarks --dataset         run_dataset.py over 2 parts of 50,000 rows, 20, and with --rows 10000000 200
 """
 
 from __future__ import annotations
@@ -316,18 +317,45 @@ def growth(bench: Bench, most: int) -> None:
         rows *= 10
 
 
+def dataset_growth(bench: Bench, most: int) -> None:
+    """Print seconds and memory of run_dataset.py over parts of 50,000 rows, from two of them on, by steps of ten."""
+    print("| rows | parts | s | µs a row | CPU s | peak MB |")
+    print("|---|---|---|---|---|---|")
+    table = inputs.table(bench.folder / "rows.csv", PER_FILE)
+    results = inputs.results(bench.folder / "rows.results.jsonl", 0, PER_FILE, 13)
+    source = bench.folder / "source"
+    rows = 2 * PER_FILE
+    while rows <= most:
+        source.mkdir(exist_ok=True)
+        for number in range(rows // PER_FILE):
+            with contextlib.suppress(FileExistsError):
+                os.link(table, source / f"part-{number:04d}.csv")
+                os.link(results, bench.folder / f"part-{number:04d}.results.jsonl")
+        with bench.line(0) as url:
+            prompt = "Classify the review of {name} as positive or negative: {review}"
+            words = ("--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt)
+            made = bench.script("run_dataset", source, "parts", *words, base_url=url)
+        cells = f"{made.wall_s:.1f} | {1e6 * made.wall_s / rows:.1f} | {made.cpu_s:.1f} | {made.rss_mb:.0f}"
+        print(f"| {rows:,} | {rows // PER_FILE} | {cells} |", flush=True)
+        shutil.rmtree(bench.folder / "parts")
+        rows *= 10
+
+
 def main() -> None:
     """Parse the arguments, work in a temporary folder, and remove it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORD", help="rows whose name holds this")
     parser.add_argument("--times", type=int, default=5, help="pairs of runs for each row (default 5)")
     parser.add_argument("--growth", action="store_true", help="how time and memory grow, instead of the table")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="the most rows of --growth")
+    parser.add_argument("--dataset", action="store_true", help="how a dataset of many parts grows, instead")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="the most rows of --growth and --dataset")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), args.times)
         if args.growth:
             growth(bench, args.rows)
+        elif args.dataset:
+            dataset_growth(bench, args.rows)
         else:
             table_of(bench, args.only)
 

@@ -93,7 +93,7 @@ class PartJob:
         confirm: Callable[[], None],
         working: AbstractContextManager[Any],
     ) -> tuple[float | None, list[str]]:
-        """See to it that its batches exist; the most that they can cost, and what the user should know.
+        """See to it that its batches exist; the most that they can cost, with a `limit`, and what the user should know.
 
         `begun` says that another run may have asked for them, `confirm` raises where they must not be asked for any
         more. Raises Failure as `run_batch.py`; with the code `no_rows` where there is nothing to ask.
@@ -108,7 +108,8 @@ class PartJob:
                 except ApiError as error:
                     raise error.failure("looking for what an earlier run asked") from error
             said = carry_out(store, api, self._system, self._progress, known, limit)
-            return spent_ceiling(store, self._system), said.get("warnings", [])
+            # To count it reads all requests once more, and is done only where somebody asks for it.
+            return spent_ceiling(store, self._system) if limit is not None else None, said.get("warnings", [])
 
     def made(self) -> list[Path]:
         """The batch files of its requests; raises Failure (2), `no_rows` where there is nothing to ask."""
