@@ -173,6 +173,14 @@ def test_parts_of_one_name_are_refused(engine: RunningEngine, folder: Path) -> N
     assert dataset(engine, folder, source="src/*.csv").code == 0
 
 
+@pytest.mark.parametrize("source", [".", "out", "out/*.parquet"])
+def test_an_output_within_its_source_is_refused(source: str, engine: RunningEngine, folder: Path) -> None:
+    """The next run would ask the answers."""
+    flat(folder / "out", 1)
+    refused = dataset(engine, folder, source=source)
+    assert (refused.code, refused.json["error"]["code"], batches(engine)) == (2, "output_is_input", 0)
+
+
 @pytest.mark.parametrize("more", [["--input", "x.csv"], ["--example"], ["--force"], ["--local", "--ray", "local"]])
 def test_arguments_that_have_no_place_are_refused(engine: RunningEngine, folder: Path, more: list[str]) -> None:
     """The rows are those of the source, and parts are never replaced."""
@@ -237,3 +245,23 @@ def test_structured_answers_have_columns(engine: RunningEngine, folder: Path) ->
     assert done.code == 0, done.json
     read = ds.dataset(folder / "out", exclude_invalid_files=False).to_table()
     assert read.schema.field("stars").type == pa.int64() and None not in read.column("stars").to_pylist()
+
+
+def test_two_servers_and_a_lost_key_are_said(engine: RunningEngine, folder: Path) -> None:
+    """Nothing is sent."""
+    flat(folder / "src", 1)
+    both = dataset(engine, folder, "--local", "--base-url", engine.base_url)
+    assert (both.code, both.json["error"]["code"]) == (2, "two_servers")
+    keyless = call_door("run_dataset", "src", "out", *ASK, cwd=folder, env={"DOUBLEWORD_BASE_URL": engine.base_url})
+    assert (keyless.code, keyless.json["error"]["code"], batches(engine)) == (3, "no_key", 0)
+
+
+def test_the_bundled_model_answers_a_dataset(folder: Path) -> None:
+    """On the embedded engine, one for all partitions; the second run needs none."""
+    flat(folder / "src", 2, rows=1)
+    words = ["--model", "SmolLM2-135M-Instruct", "--max-tokens", "3", "--prompt", "{word}?", "--local"]
+    for _ in range(2):
+        done = run_door("run_dataset", "src", "out", *words, cwd=folder, timeout=300)
+        assert (done.code, done.json["counts"]["succeeded"], done.json["cost_usd"]) == (0, 2, 0.0), done.json
+    assert all(row["answer"] for row in rows(folder / "out"))
+    assert (folder / "out" / "_work" / "dataset.local").is_dir()

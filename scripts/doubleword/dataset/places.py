@@ -4,8 +4,9 @@ Promises: what is put appears whole or not at all; of two that create one object
 is what was read before, or nothing.
 
 Facts: S3 refuses a conditional write with 412, `If-None-Match: *` where the object exists, `If-Match` where it is
-another (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); s3fs raises FileExistsError for
-the one and OSError (EINVAL) for the other.
+another, and with 409 where two come at one time
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). What s3fs reads it holds against the
+ETag of the beginning, and raises OSError (EBUSY) where the object was replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from doubleword.system import Disk, System
 
 TRIES = 100
 PAUSE_S = 0.05
+REFUSED = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 class Object(NamedTuple):
@@ -131,27 +133,34 @@ class Bucket:
         self._root = root
 
     def read(self, path: str) -> Object | None:
-        """The object, and its ETag as it was read by."""
-        with contextlib.suppress(FileNotFoundError), self._files.open(self._at(path), "rb") as file:
-            return Object(file.read(), str(file.details["ETag"]))
-        return None
+        """The object, and its ETag as it was read by; again where it was replaced meanwhile."""
+        for _ in range(TRIES):
+            try:
+                with self._files.open(self._at(path), "rb") as file:
+                    return Object(file.read(), str(file.details["ETag"]))
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+        raise OSError(errno.EBUSY, "the object is replaced again and again", self._at(path))
 
     def create(self, path: str, content: bytes) -> bool:
         """By a conditional write."""
-        try:
-            self._files.pipe_file(self._at(path), content, mode="create")
-        except FileExistsError:
-            return self._is_ours(path, content)
-        return True
+        return self._written(path, content, mode="create")
 
     def replace(self, path: str, content: bytes, tag: str) -> bool:
         """By a conditional write."""
+        return self._written(path, content, IfMatch=tag)
+
+    def _written(self, path: str, content: bytes, **condition: str) -> bool:
         try:
-            self._files.pipe_file(self._at(path), content, IfMatch=tag)
+            self._files.pipe_file(self._at(path), content, **condition)
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            said = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+            if said not in REFUSED:
                 raise
             return self._is_ours(path, content)
         return True

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -170,7 +171,8 @@ class Running:
             work(one)
         except Failure as failure:
             if failure.exit_code != Exit.NOT_FINISHED:
-                failure.message = f"{plain(one.part, 120)}: {failure.message}"
+                if failure.exit_code in (Exit.BAD_INPUT, Exit.REFUSED):
+                    failure.message = f"{plain(one.part, 120)}: {failure.message}"
                 raise
             self._open.append(f"{plain(one.part, 120)}: {failure.message}")
 
@@ -253,8 +255,8 @@ class Budget:
 
 def _refuse(args: argparse.Namespace) -> None:
     """Raise Failure (2) for arguments that have no place here."""
-    for flag in ("input", "example", "bom", "force"):
-        if getattr(args, flag, None):
+    for flag in ("input", "example", "force"):
+        if getattr(args, flag):
             raise bad_arguments(f"--{flag} has no place here: the rows are those of SOURCE", f"leave --{flag} out")
     if args.local and (is_url(args.output) or args.ray):
         raise bad_arguments("--local runs on this machine, in a local folder", "leave --local out")
@@ -265,9 +267,22 @@ def _refuse(args: argparse.Namespace) -> None:
 def _partitions(args: argparse.Namespace, system: System) -> list[Partition]:
     source = Source(args.source, system.disk)
     parts = source.partitions()
+    _refuse_nested(args.source, args.output, parts)
     if args.rows_per_part:
         return sliced(parts, args.rows_per_part, source, replace(settings_of(args), where=None), system.disk)
     return parts
+
+
+def _refuse_nested(source: str, output: str, parts: list[Partition]) -> None:
+    """Raise Failure (2) where parts of the output are, or would become, files of the source."""
+
+    def place_of(given: str) -> str:
+        return f"{given.rstrip('/') if is_url(given) else os.path.realpath(given)}/"
+
+    inside = place_of(output).startswith(place_of(source))
+    if inside or any(place_of(one.file).startswith(place_of(output)) for one in parts if not is_url(source)):
+        message = f"the parts in {plain(output, 120)} would become files of the source {plain(source, 120)}"
+        raise Failure(Exit.BAD_INPUT, "output_is_input", message, "name an OUTPUT_DIR beside the source")
 
 
 def _forecast(args: argparse.Namespace, parts: list[Partition], system: System) -> dict[str, Any]:

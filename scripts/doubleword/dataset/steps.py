@@ -65,7 +65,9 @@ def perform(
         claim = held.enter_context(claimed(output, step.one.part, system))
         folder = held.enter_context(_work_folder(step.args["output"], system.disk))
         if claim.state.record is not None and not was_retried(claim.state.record, step.one, folder, system):
-            return claim.state.record
+            record = claim.state.record
+            cost = record["cost_usd"]
+            return record if step.what != SUBMIT else {"ceiling_usd": claim.state.ceiling_usd if cost is None else cost}
         with working:
             source = Source(step.args["source"], system.disk)
             file = source.fetch(step.one, folder)
