@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from doubleword.cli import again
+from doubleword.cli import again, script
 from doubleword.dataset.partitions import Partition
+from doubleword.dataset.places import is_url
 from doubleword.failure import Exit, Failure, plain
 
 NAME = "_manifest.json"
@@ -81,7 +82,9 @@ def answer(
     if whole["succeeded"] != whole["rows"]:
         lost = whole["failed"] + whole["missing"]
         message = f"{whole['succeeded']} of {whole['rows']} requests succeeded; {lost} failed or are missing"
-        hint = "retry_failed.py on the jobs in _work of the output, then run the same command again"
+        hint = f"{script('retry_failed.py')} on the jobs in _work of the output, then run the same command again"
+        if is_url(output):
+            hint = "the rows that failed stand in their parts with the error: ask them as a dataset of their own"
         raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, keys)
     return keys
 
