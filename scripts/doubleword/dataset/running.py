@@ -204,7 +204,7 @@ class Running:
             record = self._perform(self._step(ALL, one))
         else:
             self._submit(one)
-            record = self._perform(self._step(FINISH, one))
+            record = self._perform(self._step(FINISH, one, 0.0))  # what it asked is counted, and no more
         with self._noting:
             self._under_way -= 1
             self._records[one.part] = record
