@@ -97,7 +97,7 @@ class Table:
 
     def __init__(self, prices: Prices) -> None:
         self.requests = 0
-        self._prices = prices
+        self.prices = prices  # those of the server may take their place, once it has told them
         self._estimated: dict[str, float] = {}  # prompt tokens by model
         self._counts: dict[str, int] = {}
 
@@ -112,7 +112,7 @@ class Table:
 
     def _tokens(self, request: dict[str, Any]) -> float:
         body = request["body"]
-        return Prompt(request["url"], body, self._prices.templates.get(body["model"], Template())).tokens
+        return Prompt(request["url"], body, self.prices.templates.get(body["model"], Template())).tokens
 
     def projection(self, asked: list[Request], tokens: list[dict[str, Any]]) -> dict[str, Any]:
         """Tokens of the whole table, and USD in each window and at once, from the `tokens` that the `asked` rows took.
@@ -134,7 +134,7 @@ class Table:
         for window in (*WINDOWS, REALTIME):
             usd: Decimal | None = Decimal(0)
             for model, estimated in self._estimated.items():
-                price = self._prices.at_most(model, window)
+                price = self.prices.at_most(model, window)
                 given, answered = Decimal(ratio * estimated), Decimal(answer * self._counts[model])
                 cost = price.cost(given, answered) if price is not None else None
                 usd = None if usd is None or cost is None else usd + cost
