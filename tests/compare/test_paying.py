@@ -30,7 +30,6 @@ def test_each_variant_is_a_job_that_is_paid_once(bench: Bench) -> None:
 def test_a_finished_comparison_needs_no_server(bench: Bench) -> None:
     """What it says stands on disk."""
     first = bench.compare()
-    bench.engine.settings.account.credits = 0
     words = ["cmp.csv", "--input", "t.csv", "--model", A, "--model", B, "--prompt", "Say {title}", "--max-tokens", "4"]
     script = [sys.executable, str(SCRIPTS / "compare.py"), *words]
     nowhere = environment({"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": "http://127.0.0.1:9/v1"})
@@ -77,18 +76,18 @@ def test_one_limit_holds_for_all_variants(bench: Bench) -> None:
     assert dry.code == 0 and dry.json["requests"] == 8
     ceiling = bench.compare("--dry-run").json["ceiling_usd"]
     assert ceiling is None  # the models are not in the bundled table: only the server's price says it
-    refused = bench.compare("--max-cost", "0.003")
+    refused = bench.compare("--max-cost", "0.006")
     assert (refused.code, refused.json["error"]["code"]) == (8, "over_max_cost"), refused.json
     assert bench.files() == before and bench.batches() == [] and bench.engine.upstream.count() == 0
     assert bench.engine.call("GET", "/files").json()["data"] == []
     assert bench.run("cmp.csv", "--input", "t.csv", "--model", A, "--prompt", "Say {title}", "--max-tokens", "4",
-                     "--max-cost", "0.003").code == 0  # fmt: skip
+                     "--max-cost", "0.006").code == 0  # fmt: skip
 
 
 def test_a_limit_counts_what_was_paid_before(bench: Bench) -> None:
     """A variant that is added later is judged with those that are there."""
-    assert bench.compare("--max-cost", "0.003", models=(A,)).code == 0
-    refused = bench.compare("--max-cost", "0.003", models=(A, B))
+    assert bench.compare("--max-cost", "0.006", models=(A,)).code == 0
+    refused = bench.compare("--max-cost", "0.006", models=(A, B))
     assert refused.code == 8 and "so far" in refused.json["error"]["message"]
     assert len(bench.batches()) == 1
 

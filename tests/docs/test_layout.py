@@ -18,6 +18,7 @@ PACKAGES = sorted(path.parent for path in FILES if path.name == "__init__.py")
 # package are modules of `doubleword` itself.
 FLOORS = (
     ("scripts",),
+    ("compare",),
     ("commands",),
     ("jobs",),
     ("results",),

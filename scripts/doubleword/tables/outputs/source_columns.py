@@ -34,6 +34,15 @@ def columns_of(
     return found
 
 
+def beside_source(staged: str, table: Table, raw: bool) -> str:
+    """SQL of `staged` rows, in the order of their `place`, each with the row of the source that has its `number`: as
+    two structs, `staged` and `source`.
+    """
+    relation = table.relation(raw)
+    joined = f"{staged} AS staged JOIN {relation} AS source USING (number) ORDER BY staged.place"
+    return f"(SELECT staged, source FROM {joined})"
+
+
 def in_milliseconds(paths: Sequence[Path], disk: Disk, target: Database) -> set[str]:
     """The columns of Parquet files whose times are in milliseconds; DuckDB reads them as if in microseconds."""
     places = []
