@@ -24,6 +24,7 @@ EXAMPLES = """\
   try_prompt.py --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
   try_prompt.py --input movies.csv … --rows 5 --sample 1     five rows from anywhere in the table, the same each time
   try_prompt.py --input movies.csv … --local
+  try_prompt.py --input movies.csv … --max-cost 0.01
 The rows are asked through the realtime endpoint, at its price; projected_cost_usd is for all rows in the 24h window,
 and projection compares both windows."""
 
@@ -35,12 +36,13 @@ def parser() -> cli.Parser:
     made.usage = "%(prog)s [options]"  # argparse would list every option here as well
     made.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to ask (default 3)")
     made.add_argument("--sample", type=int, metavar="SEED", help="rows drawn at random by this number, not the first")
+    cli.add_max_cost(made)
     cli.add_server(made)
     return made
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Try; the keys are rows, requests, projected_cost_usd, projection, note, warnings."""
+    """Try; the keys are rows, cost_usd, requests, projected_cost_usd, projection, note, warnings."""
     from doubleword.commands.try_prompt import try_prompt
     from doubleword.system import System
 

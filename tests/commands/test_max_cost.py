@@ -105,6 +105,7 @@ def test_the_limit_holds_for_both_together(tmp_path: Path) -> None:
         require_cost([now], "24h", 2.9 * most, OUTSIDE, 2 * most)
     assert (refused.value.exit_code, refused.value.code) == (Exit.REFUSED, "over_max_cost")
     assert f"{most:.4f}" in refused.value.message and f"{2 * most:.4f}" in refused.value.message
+    assert "about 9,000 of them fit" in refused.value.message and "--limit 9000" in (refused.value.hint or "")
     require_cost([], "24h", 2 * most, OUTSIDE, 2 * most)  # what the server runs again is in the ceiling already
     with pytest.raises(Failure, match="so far"):
         require_cost([], "24h", 1.9 * most, OUTSIDE, 2 * most)

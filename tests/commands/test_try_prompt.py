@@ -12,7 +12,10 @@ from tests.door import Result, call_door
 from tests.engine_process import RunningEngine, engine_with_upstream
 
 from doubleword.commands.try_prompt import _prompt
+from doubleword.pricing.prices import REALTIME, load_prices
+from doubleword.system import Disk
 
+MODEL = "Qwen/Qwen3.5-9B"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 
 
@@ -53,6 +56,25 @@ def test_other_flaws_are_warnings(engine: RunningEngine, tmp_path: Path) -> None
     found = tried(engine, tmp_path)
     assert (found.code, found.json["rows"][1]["flaws"]) == (0, ["truncated"])
     assert any("row-0000002" in one and "--max-tokens" in one for one in found.json["warnings"])
+
+
+def test_a_trial_says_what_it_cost_and_keeps_its_limit(engine: RunningEngine, tmp_path: Path) -> None:
+    """The answers' own tokens at the realtime price; where they may cost more than the limit, nothing is sent."""
+    engine.upstream.models.append(MODEL)
+    ask = ["--model", MODEL, "--max-tokens", "100"]
+    price = load_prices(None, Disk()).find(MODEL, REALTIME)
+    assert price is not None
+    most = 200 * price.output_usd / 1_000_000
+    refused = tried(engine, tmp_path, *ask, "--max-cost", f"{most}")
+    assert (refused.code, refused.json["error"]["code"], engine.upstream.count()) == (8, "over_max_cost", 0)
+    assert "about 1 of them fit" in refused.json["error"]["message"]
+    uncapped = tried(engine, tmp_path, "--model", MODEL, "--max-cost", "9")
+    assert (uncapped.code, uncapped.json["error"]["code"], engine.upstream.count()) == (8, "cost_unknown", 0)
+    say(engine, "one", "uno")
+    say(engine, "two", "dos")
+    found = tried(engine, tmp_path, *ask, "--max-cost", f"{2 * most}")
+    assert found.json["cost_usd"] == float(price.cost(20, 10) or 0) > 0
+    assert tried(engine, tmp_path).json["cost_usd"] is None  # nobody knows the price of test-chat
 
 
 @pytest.mark.parametrize(

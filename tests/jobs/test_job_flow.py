@@ -19,6 +19,7 @@ from tests.door import SCRIPTS, Result, call_door, environment, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream, wait_until
 
 from doubleword.commands.fetch_results import fetch
+from doubleword.engine.settings import Settings
 
 ENDPOINT = "/v1/chat/completions"
 pytestmark = pytest.mark.usefixtures("quick_looks")
@@ -354,6 +355,16 @@ def test_batches_and_models_are_listed(engine: RunningEngine, folder: Path) -> N
     prices = {"24h": [0.02, 0.2], "1h": [0.03, 0.3], "realtime": [0.05, 0.6]}
     assert [one["usd_per_million_tokens"] for one in models["models"]] == [prices, None, None]
     assert [one["date"] for one in models["price_sources"]] == ["2026-11-22", "2026-11-27"]
+
+
+def test_models_say_how_they_think_and_which_only_batches_reach(tmp_path: Path) -> None:
+    """As the server tells it; of others nothing is said."""
+    efforts = {"test-chat": {"chat_completions": ["none", "low"], "responses": ["low"]}}
+    settings_ = Settings(batch_only=frozenset({"test-embedding"}), reasoning_efforts=efforts)
+    with engine_with_upstream(tmp_path, settings=settings_) as running:
+        chat, embedding = door(running, "list_models", cwd=tmp_path).json["models"]
+    assert (chat["reasoning_efforts"], "batch_only" in chat) == (["none", "low"], False)
+    assert (embedding["batch_only"], "reasoning_efforts" in embedding) == (True, False)
 
 
 def test_a_job_does_not_send_the_key_to_a_server_nobody_named(engine: RunningEngine, folder: Path) -> None:

@@ -164,8 +164,15 @@ def _batch(one: Batch, name: str | None, ways: Mapping[str, str]) -> dict[str, A
     }
 
 
+def _efforts(model: dict[str, Any]) -> list[str]:
+    """What `reasoning_effort` of a chat may be for a model; empty for one that does not think, or does not say."""
+    found = model.get("supported_reasoning_efforts")
+    efforts = found.get("chat_completions") if isinstance(found, dict) else None
+    return [plain(one, 20) for one in efforts[:10]] if isinstance(efforts, list) else []
+
+
 def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
-    """The keys of `list_models.py`: models with their prices where known, and where those were read.
+    """The keys of `list_models.py`: models with prices and efforts where known, and where the prices were read.
 
     The embedded engine gets a folder only for the moment.
     """
@@ -178,7 +185,9 @@ def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
     windows = (*WINDOWS, REALTIME)
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         try:
-            models = [model["id"] for model in api.models()]
+            listed = {str(model["id"]): model for model in api.models(reasoning=True)}
+            models = list(listed)
+            batch_only = {model["id"] for model in api.models(realtime=False)}
             table = load_prices(None, system.disk)
             if args.prices:
                 progress.note("uploading two small files to learn the prices, and deleting them; nothing is paid")
@@ -192,20 +201,25 @@ def list_models(args: argparse.Namespace, system: System) -> dict[str, Any]:
         sources.update(dict.fromkeys((price.source, price.date) for price in known))
         prices = {price.window: [float(price.input_usd), float(price.output_usd)] for price in known}
         rows.append({"id": plain(model, 120), "usd_per_million_tokens": prices or None})
+        if efforts := _efforts(listed[model]):
+            rows[-1]["reasoning_efforts"] = efforts
+        if model in batch_only and len(batch_only) < len(models):  # a server that does not know the word lists all
+            rows[-1]["batch_only"] = True
     keys: dict[str, Any] = {
         "models": rows,
         "price_sources": [{"source": source, "date": date} for source, date in sources],
     }
-    if output is not None:
-        page, date = next(iter(sources), (api.base_url, ""))
-        priced = [row for row in rows if row["usd_per_million_tokens"]]
-        found = {row["id"]: {"source": "live", **row["usd_per_million_tokens"]} for row in priced}
-        with WholeFile(output, system.disk, force=False) as file:
-            file.write(
-                json.dumps(
-                    {"format": 2, "sources": {"live": {"page": page, "date": date}}, "models": found}, indent=1
-                ).encode()
-                + b"\n"
-            )
-        keys["output"] = str(output)
-    return keys
+    if output is None:
+        return keys
+    page, date = next(iter(sources), (api.base_url, ""))
+    priced = {row["id"]: row["usd_per_million_tokens"] for row in rows if row["usd_per_million_tokens"]}
+    _write_prices(output, page, date, priced, system.disk)
+    return {**keys, "output": str(output)}
+
+
+def _write_prices(output: Path, page: str, date: str, priced: Mapping[str, Any], disk: Disk) -> None:
+    """Write a price table as `load_prices` reads it."""
+    models = {model: {"source": "live", **prices} for model, prices in priced.items()}
+    table = {"format": 2, "sources": {"live": {"page": page, "date": date}}, "models": models}
+    with WholeFile(output, disk, force=False) as file:
+        file.write(json.dumps(table, indent=1).encode() + b"\n")

@@ -22,6 +22,8 @@ from doubleword.batch_files.making import Making, making
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
+from doubleword.jobs.cost_limit import require_within
+from doubleword.pricing.estimate import Total
 from doubleword.pricing.prices import REALTIME, WINDOWS, Prices, load_prices
 from doubleword.pricing.prompt_tokens import Prompt, Template
 from doubleword.request_lines.line import to_line
@@ -42,15 +44,19 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     if args.rows < 1:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "--rows is a number from 1 up", "--rows 3")
     progress = Progress(system.monotonic)
+    prices = load_prices(None, system.disk)
     with making(args, system.disk) as made:
-        table, asked = _chosen(made, args, load_prices(None, system.disk))
+        table, asked = _chosen(made, args, prices)
         warnings = made.warnings()
+    if args.max_cost is not None and not args.local:
+        _require_cost(asked, args.max_cost, prices)
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         schemas = Schemas(system.disk)
         rows = [_ask(api, request, schemas) for _, request in asked]
     projection = table.projection(asked, [row.get("tokens") or {} for row in rows])
     keys: dict[str, Any] = {
         "rows": _shown(rows),
+        "cost_usd": 0.0 if args.local else _cost(asked, rows, prices),
         "requests": table.requests,
         "projected_cost_usd": projection["24h"],
         "projection": projection,
@@ -66,6 +72,28 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
 
 Request = tuple[str, dict[str, Any]]
 Chosen = TypeVar("Chosen")
+
+
+def _require_cost(asked: list[Request], limit: float, prices: Prices) -> None:
+    """Raise Failure (8) unless these requests, at the realtime price, surely cost at most `limit` USD."""
+    total = Total(prices)
+    for _, request in asked:
+        total.add(request)
+    require_within(limit, total.estimate(REALTIME))
+
+
+def _cost(asked: list[Request], rows: list[dict[str, Any]], prices: Prices) -> float | None:
+    """What the answers cost at the realtime price, in USD; None where a price or a number of tokens is not known."""
+    cost = Decimal(0)
+    for (_, request), row in zip(asked, rows, strict=True):
+        tokens = row.get("tokens")
+        price = prices.find(request["body"]["model"], REALTIME)
+        if tokens is None:
+            continue  # no answer, no charge
+        if price is None or None in tokens.values():
+            return None
+        cost += price.cost(tokens["prompt"], tokens["completion"]) or 0
+    return float(cost)
 
 
 def _chosen(made: Making, args: argparse.Namespace, prices: Prices) -> tuple[Table, list[Request]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +18,8 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
 from doubleword.pricing import live
-from doubleword.pricing.bill import Asking, Part, Usage, bill, told
-from doubleword.pricing.estimate import Estimated, estimate
+from doubleword.pricing.bill import Asking, Part, Usage, bill, told, usd
+from doubleword.pricing.estimate import Estimate, Estimated, estimate
 from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -26,6 +27,7 @@ from doubleword.server.objects import MIXED, Analytics, Batch, CostEstimate
 from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import Disk, System
 
+ASK = "ask the user for a higher --max-cost"
 ASKED = ("creating", "created")  # states of a batch that costs, or may
 
 
@@ -45,28 +47,45 @@ def require_cost(
     `prices` are those of the table unless others are given. Without the `last_word` what only a price refuses is let
     through, since the server's own may differ. `rough_usd` is what the server expects, where only that is known.
     """
-    ceiling: float | None = 0.0
-    why, named = "what the job has cost so far is not known" if spent_usd is None else "", ""
+    found = None
     if paths:
         found = estimate(paths, window, system.disk, prices or load_prices(None, system.disk))
-        ceiling = found.ceiling_usd
         last_word = last_word or bool(found.uncapped_requests) or spent_usd is None
-        if found.unknown_models:
-            why = f"the price of {plain(found.unknown_models[0], 80)} is not known"
-            if rough_usd is not None:
-                why += f", only the server's rough estimate of USD {rough_usd:.4f}"
-        elif ceiling is None:
-            why = "a price or a limit of tokens is not known"
-        named = "; ".join(f"{plain(one.model, 80)}: {one.said}" for one in found.prices[:3])
-    if (ceiling is None or spent_usd is None) and last_word:
-        message = f"--max-cost {limit:g} cannot be promised: {why}"
+    if last_word:
+        require_within(limit, found, spent_usd, rough_usd)
+
+
+def require_within(
+    limit: float, found: Estimate | None, spent_usd: float | None = 0.0, rough_usd: Decimal | None = None
+) -> None:
+    """Raise Failure (8) unless what is `found`, if anything is to be asked, surely stays within `limit` USD."""
+    ceiling = found.ceiling_usd if found is not None else 0.0
+    if spent_usd is None or ceiling is None:
+        message = f"--max-cost {limit:g} cannot be promised: {_unknown(found, spent_usd, rough_usd)}"
         hint = "set --max-tokens when the file is made, see estimate_cost.py, or leave --max-cost out"
         raise Failure(Exit.REFUSED, "cost_unknown", message, hint)
-    if spent_usd is not None and ceiling is not None and spent_usd + ceiling > limit and last_word:
-        before = f" after up to USD {spent_usd:.4f} that the job has cost so far" if spent_usd else ""
-        message = f"the requests may cost up to USD {ceiling:.4f}{before}, more than --max-cost {limit:g}"
-        message += f" ({named})" if named else ""
-        raise Failure(Exit.REFUSED, "over_max_cost", message, "send fewer requests, or raise --max-cost")
+    if spent_usd + ceiling <= limit:
+        return
+    spent = f"up to USD {usd(spent_usd, 4)} that the job has cost so far"
+    if found is None:
+        raise Failure(Exit.REFUSED, "over_max_cost", f"{spent} are more than --max-cost {limit:g}", ASK)
+    fit = max(0, math.floor(found.requests * (limit - spent_usd) / ceiling))
+    named = "; ".join(f"{plain(one.model, 80)}: {one.said}" for one in found.prices[:3])
+    message = (
+        f"the {found.requests:,} requests are expected to cost USD {usd(found.cost_usd or 0.0, 4)}, and may cost up to"
+        f" USD {usd(ceiling, 4)}{f' after {spent}' if spent_usd else ''}, more than --max-cost {limit:g};"
+        f" about {fit:,} of them fit ({named})"
+    )
+    fewer = f"fewer rows (--limit {fit}), " if fit else ""
+    raise Failure(Exit.REFUSED, "over_max_cost", message, f"{fewer}a smaller --max-tokens, or {ASK}")
+
+
+def _unknown(found: Estimate | None, spent_usd: float | None, rough_usd: Decimal | None) -> str:
+    """Why no ceiling is known."""
+    if found is not None and found.unknown_models:
+        rough = f", only the server's rough estimate of USD {usd(float(rough_usd), 4)}" if rough_usd is not None else ""
+        return f"the price of {plain(found.unknown_models[0], 80)} is not known{rough}"
+    return "what the job has cost so far is not known" if spent_usd is None else "some requests set no limit of tokens"
 
 
 def spent_ceiling(store: JobFile, system: System) -> float | None:

@@ -191,9 +191,9 @@ def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> 
 def told(keys: dict[str, Any], answers: int, failed: int) -> str:
     """One line on the bill for a person, from the keys of `bill` and `estimate_usd`."""
     named = (("estimated", "estimate_usd"), ("realtime", "realtime_usd"))
-    beside = [f"{word} {_usd(keys[name])}" for word, name in named if keys.get(name) is not None]
+    beside = [f"{word} {usd(keys[name])}" for word, name in named if keys.get(name) is not None]
     beside += [f"{failed:,} failed, not charged"] if failed else []
-    amount = f"{keys['cost_source']} USD {_usd(keys['cost_usd'])}" if keys["cost_source"] else "cost not known"
+    amount = f"{keys['cost_source']} USD {usd(keys['cost_usd'])}" if keys["cost_source"] else "cost not known"
     return f"{amount} for {answers:,} answers" + (f" ({'; '.join(beside)})" if beside else "")
 
 
@@ -226,6 +226,6 @@ def _number(amount: Decimal | None) -> float | None:
     return None if amount is None else float(amount)
 
 
-def _usd(amount: float) -> str:
-    """An amount for a person: cents, or two digits that are not zero."""
-    return f"{amount:,.2f}" if amount >= 0.1 or not amount else f"{float(f'{amount:.1e}'):.10f}".rstrip("0")
+def usd(amount: float, decimals: int = 2) -> str:
+    """An amount for a person: so many decimals, or two digits that are not zero."""
+    return f"{amount:,.{decimals}f}" if amount >= 0.1 or not amount else f"{float(f'{amount:.1e}'):.10f}".rstrip("0")
