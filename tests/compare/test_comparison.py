@@ -287,6 +287,14 @@ def test_the_answer_fits_whatever_is_compared(bench: Bench) -> None:
     assert all("confusion" in one for one in numbers["variants"])
 
 
+def test_right_words_among_others_are_wrong_and_said_to_be_so(bench: Bench) -> None:
+    """As when a model answers in a sentence: the step that mends it is named."""
+    found = bench.compare("--prompt", "Is it {label} or not?", "--expected", "label", models=(A,))
+    (one,) = found.json["variants"]
+    assert one["accuracy"]["right"] == 0 and found.json["pairs"] == []
+    assert f"{A}: 4 wrong answers hold what is expected" in found.json["warnings"][0]
+
+
 def test_cells_of_hostile_answers_are_no_formulas(bench: Bench, tmp_path: Path) -> None:
     """A spreadsheet would run them; a `'` in front stops that."""
     bench.engine.upstream.say("Say one", "=HYPERLINK(1)")

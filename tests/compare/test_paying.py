@@ -147,6 +147,7 @@ def test_at_once_every_answer_is_kept_before_the_next(bench: Bench) -> None:
     bench.engine.upstream.fail("three", 500, times=1)
     first = bench.compare("--now")
     assert first.code == 6 and bench.batches() == [], first.json
+    assert [(one["variant"], one["count"]) for one in first.json["failures"]] == [(A, 1)]
     assert sorted(row[f"{A}.status"] for row in bench.rows()) == ["failed", *["succeeded"] * 3]
     asked = bench.engine.upstream.count()
     second = bench.compare("--now")

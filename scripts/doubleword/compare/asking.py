@@ -132,7 +132,10 @@ class Asking:
         found = []
         for _, sample in every:
             lines = lines_in(sample.realtime, disk)
-            found.append(Answered(_bill(sample, lines, self.prices), self._read(sample, lines)))
+            answers = self._read(sample, lines)
+            found.append(
+                Answered({**_bill(sample, lines, self.prices), "failures": _failures(sample, answers)}, answers)
+            )
         return found
 
     def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
@@ -193,6 +196,19 @@ def _bill(sample: Sample, lines: Sequence[bytes], prices: Prices) -> dict[str, A
         if line.body is not None:
             usage.add(line.body)
     return bill([Part(usage, sample.model, None)], REALTIME, prices)
+
+
+def _failures(sample: Sample, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The key `failures` as `fetch_results.py` has it."""
+    found: dict[str, list[str]] = {}
+    for (custom_id, _), answer in zip(sample.requests, answers, strict=True):
+        if answer.status != "succeeded":
+            found.setdefault(answer.cause or "no explanation was given", []).append(custom_id)
+    action = "the same command again asks once more what has no answer"
+    return [
+        {"cause": plain(cause, 200), "count": len(ids), "example": ids[0], "ids": ids[:10], "action": action}
+        for cause, ids in sorted(found.items(), key=lambda one: -len(one[1]))
+    ]
 
 
 def _require_models(api: Api, every: Sequence[Asked]) -> None:

@@ -22,7 +22,7 @@ from doubleword.compare.output import FORMATS, Side, refuse_foreign, shown, summ
 from doubleword.compare.sample import Sample, require_same_rows, sampled
 from doubleword.compare.variants import Variant, variants_of
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.cost_limit import require_cost
+from doubleword.jobs.cost_limit import ASK, require_cost
 from doubleword.jobs.job_file import job_path, locked
 from doubleword.jobs.submission import WINDOWS
 from doubleword.pricing.bill import told as bill_line
@@ -50,7 +50,12 @@ def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         for variant in variants if not args.dry_run else ():
             held.enter_context(locked(job_path(variant.path(output, ".jsonl")), disk))
-        return Comparison(args, output, variants, system, held).run()
+        try:
+            return Comparison(args, output, variants, system, held).run()
+        except Failure as failure:
+            if failure.code == "over_max_cost":
+                failure.hint = f"fewer --rows or variants, a smaller --max-tokens, or {ASK}"
+            raise
 
 
 class Comparison:
@@ -183,8 +188,12 @@ class Comparison:
             for at, variant in enumerate(self._variants)
         ]
         warnings = list(dict.fromkeys(said for one in self._samples for said in one.warnings))
-        warnings += write(self._output, self._args, self._samples[0].numbers, sides, content, self._disk)
-        answer = shown({**content, **({"warnings": warnings[:10]} if warnings else {})})
+        for at, variant in enumerate(self._variants):
+            told = found[at].told.get("warnings", ())
+            warnings += [f"{variant.name}: {said}" for said in (*content["variants"][at].pop("remarks", ()), *told)]
+        content["warnings"] = warnings
+        said = write(self._output, self._args, self._samples[0].numbers, sides, content, self._disk)
+        answer = shown({**content, "warnings": [*warnings, *said][:10]})
         total = sum(one["counts"]["total"] for one in content["variants"])
         good = sum(one["counts"]["succeeded"] for one in content["variants"])
         if good < total:

@@ -43,8 +43,9 @@ def said(text: str | None) -> str:
 
 
 def measure(one: Measured, expected: Sequence[str | None] | None) -> dict[str, Any]:
-    """The keys `accuracy`, `classes` and `confusion`, as far as something is `expected` of the rows; and note in `one`
-    which rows are right. An answer that breaks its schema is wrong; a request that failed is not measured.
+    """The keys `accuracy`, `classes`, `confusion` and `remarks`, as far as something is `expected` of the rows.
+
+    Notes in `one` which of them are right. An answer that breaks its schema is wrong; a request that failed is not measured.
     """
     if expected is None:
         return {}
@@ -58,9 +59,17 @@ def measure(one: Measured, expected: Sequence[str | None] | None) -> dict[str, A
         right.append(pairs[-1][0] == pairs[-1][1])
     one.right, count = right, right.count(True)
     found: dict[str, Any] = {"accuracy": {**share(count, len(pairs)), "right": count, "rows": len(pairs)}}
+    among = sum(wanted != given and _is_among(wanted, given) for wanted, given in pairs)
+    if among:
+        step = "ask for that alone, or by --response-schema"
+        found["remarks"] = [f"{among} wrong answers hold what is expected among other words: {step}"]
     if pairs and len({wanted for wanted, _ in pairs}) <= min(FEW_CLASSES, max(2, len(pairs) // 2)):
         found |= classes(pairs)
     return found
+
+
+def _is_among(wanted: str, given: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", given) is not None
 
 
 def graded(one: Measured) -> dict[str, Any]:

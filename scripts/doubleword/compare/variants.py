@@ -25,7 +25,8 @@ from doubleword.system import Disk
 from doubleword.tables import plain_copy
 
 # Keys of a variant that are flags too, and what such a key has in a file: in JSON a path, a text, a number.
-FLAGS = ("model", "prompt", "prompt_file", "system", "system_file", "endpoint")
+FLAGS = ("model", "prompt", "prompt_file", "system", "system_file", "examples", "endpoint")
+FILES = ("prompt_file", "system_file", "examples")  # relative to the folder of the file that names them
 PARAMETERS = ("max_tokens", "temperature", "top_p", "stop")
 KEYS = ("name", *FLAGS, "parameters", "schema")
 TWINS = {"prompt": "prompt_file", "prompt_file": "prompt", "system": "system_file", "system_file": "system"}
@@ -122,7 +123,7 @@ def _of_entry(entry: Any, number: int, args: argparse.Namespace, path: Path) -> 
         value = entry[key]
         if not isinstance(value, str) or not value:
             raise _bad(path, f"variant {number}: {key} is no text")
-        told |= {key: str(path.parent / value) if key.endswith("_file") else value}
+        told |= {key: str(path.parent / value) if key in FILES else value}
         if key in TWINS and TWINS[key] not in entry:
             told[TWINS[key]] = None
     name = entry.get("name") or "+".join(filter(None, [_last(told.get("model") or args.model), f"variant{number}"]))
