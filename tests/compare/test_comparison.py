@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.compare.conftest import PRICE, A, B, Bench
+from tests.docs.test_docs import SECTIONS
+from tests.door import SCRIPTS
 
 TEN = [f"r{number}" for number in range(10)]
 EXPECTED = ["yes"] * 5 + ["no"] * 5
@@ -259,6 +262,29 @@ def test_the_judge_is_within_the_limit_too(bench: Bench) -> None:
     refused = bench.run("other.csv", "--input", "t.csv", "--model", A, "--prompt", "Say {title}", "--max-tokens", "4",
                         *judge, "--max-cost", "0.02")  # fmt: skip
     assert (refused.code, len(bench.batches())) == (8, before), refused.json
+
+
+def test_no_number_is_without_its_meaning(bench: Bench) -> None:
+    """Every key of a number, in the file of all of them, is named in the references."""
+    (bench.folder / "mood.json").write_text(json.dumps(MOOD))
+    judge = ["--judge", "Grade {answer}", "--judge-model", B]
+    bench.compare("--response-schema", "mood.json", "--expected", "label", *judge)
+    page = (SCRIPTS.parent / "references" / "compare.md").read_text(encoding="utf-8")
+    page += SECTIONS["compare.py"]
+
+    def keys(value: Any) -> Iterator[str]:
+        if isinstance(value, list):
+            for one in value:
+                yield from keys(one)
+        elif isinstance(value, dict):
+            for name, one in value.items():
+                of_data = name in ("classes", "confusion", "fields")  # whose names are the user's
+                yield name
+                yield from keys(list(one.values()) if of_data else one)
+
+    named = set(keys({name: one for name, one in bench.summary().items() if name in ("variants", "pairs")}))
+    assert {"kappa", "precision", "a_only", "low", "cost_usd", "24h"} <= named
+    assert {name for name in named - {"yes", "no"} if not re.search(rf"\b{name}\b", page)} == set()
 
 
 @pytest.mark.parametrize("output", ["cmp.parquet", "cmp.xlsx"])

@@ -363,6 +363,7 @@ def test_every_script_answers_with_the_keys_that_are_documented(
         ("estimate_cost.py", "r.jsonl"), ("submit.py", "r.jsonl"), ("poll.py", "r.job.json", "--wait", "60"),
         ("fetch_results.py", "r.job.json"), ("retry_failed.py", "r.job.json"), ("run_batch.py", "o.csv", *make),
         ("list_batches.py",), ("cancel.py", "r.job.json"), ("list_models.py",), ("delete_files.py", "r.job.json"),
+        ("compare.py", "c.csv", *make, "--prompt", "{id}", "--expected", "id"),
     ]  # fmt: skip
     answers = []
     for door, *words in calls:
@@ -377,9 +378,10 @@ def test_every_script_answers_with_the_keys_that_are_documented(
     for door, answer in answers:
         kept = {name: value for name, value in answer.items() if name not in ("ok", "error")}
         assert differences(documented_keys(door), kept) == [], door
-    dry = run_door("run_batch.py", "dry.csv", *make, "--dry-run", cwd=tmp_path, env=settings)
-    dry.json.pop("ok")
-    assert differences(documented_keys("run_batch.py", "`--dry-run` instead: "), dry.json) == []
+    for door in ("run_batch.py", "compare.py"):
+        dry = run_door(door, "dry.csv", *make, "--dry-run", cwd=tmp_path, env=settings)
+        dry.json.pop("ok")
+        assert differences(documented_keys(door, "`--dry-run` instead: "), dry.json) == []
 
 
 def test_the_local_server_answers_with_the_keys_that_are_documented(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def said(text: str | None) -> str:
 def measure(one: Measured, expected: Sequence[str | None] | None) -> dict[str, Any]:
     """The keys `accuracy`, `classes`, `confusion` and `remarks`, as far as something is `expected` of the rows.
 
-    Notes in `one` which of them are right. An answer that breaks its schema is wrong; a request that failed is not measured.
+    Notes in `one` which of them are right. An answer that breaks its schema is wrong; a request that failed is not
+    measured.
     """
     if expected is None:
         return {}
