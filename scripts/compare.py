@@ -37,7 +37,8 @@ def parser() -> cli.Parser:
     add("--variants", metavar="FILE", help="JSON: name, model, prompt, system, parameters, schema of each")
     add("--rows", type=int, default=50, metavar="N", help="how many rows to ask (default 50)")
     add("--sample", type=int, metavar="SEED", help="rows drawn at random by this number, not the first")
-    add("--expected", metavar="COLUMN", help="what is right, in a column of the table; FIELD=COLUMN")
+    expected = "what is right, in a column of the table; FIELD=COLUMN; or marks.csv"
+    add("--expected", action="append", metavar="COLUMN", help=expected)
     add("--judge", metavar="PROMPT", help="a rubric by which a model grades each {answer}")
     add("--judge-model", metavar="ID", help="the model that grades")
     add("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")

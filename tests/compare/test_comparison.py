@@ -313,6 +313,22 @@ def test_the_answer_fits_whatever_is_compared(bench: Bench) -> None:
     assert all("confusion" in one for one in numbers["variants"])
 
 
+def test_answers_marked_by_a_person_are_what_is_expected(two: Bench) -> None:
+    """Each file for the variant whose name it has, or that is said; what is unsure is not measured."""
+    ids = [f"row-{number:07}" for number in range(1, 11)]
+    marks = [("right",) * 9 + ("unsure",), ("right",) * 2 + ("wrong",) * 8]
+    for name, each in zip((f"cmp.{A}-a.marks.csv", "marks.csv"), marks, strict=True):
+        lines = [f"{custom_id},{mark},a note" for custom_id, mark in zip(ids, each, strict=True)]
+        (two.folder / name).write_text("\n".join(["custom_id,mark,note", *lines]) + "\n")
+    refused = two.compare(*PROMPTS, "--expected", "marks.csv", models=(A,))
+    assert refused.code == 2 and f"{A}+a=marks.csv" in refused.json["error"]["hint"] and two.batches() == []
+    named = ["--expected", f"cmp.{A}-a.marks.csv", "--expected", f"{A}+b=marks.csv"]
+    found = two.compare(*PROMPTS, *named, models=(A,))
+    assert found.code == 0, found.json
+    assert [(one["accuracy"]["right"], one["accuracy"]["rows"]) for one in found.json["variants"]] == [(9, 9), (2, 10)]
+    assert found.json["pairs"][0]["expected"] == {"a_only": 7, "b_only": 0, "p": 0.0156, "better": f"{A}+a"}
+
+
 def test_right_words_among_others_are_wrong_and_said_to_be_so(bench: Bench) -> None:
     """As when a model answers in a sentence: the step that mends it is named."""
     found = bench.compare("--prompt", "Is it {label} or not?", "--expected", "label", models=(A,))

@@ -6,12 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.compare.conftest import A, B, Bench
-from tests.door import SCRIPTS, environment
+from tests.door import SCRIPTS, environment, run_door
 from tests.engine_process import KEY, wait_until
+
+from doubleword.system import Disk
 
 
 def test_each_variant_is_a_job_that_is_paid_once(bench: Bench) -> None:
@@ -137,6 +140,29 @@ def test_a_table_of_somebody_else_is_kept(bench: Bench) -> None:
     assert (refused.code, refused.json["error"]["code"]) == (2, "output_exists")
     assert bench.batches() == [] and bench.files() >= {"cmp.csv", "t.csv"}
     assert bench.compare("--force").code == 0
+
+
+def test_two_runs_at_once_are_one(bench: Bench) -> None:
+    """The other ends with exit 7, whichever variants it has."""
+    with Disk().lock(bench.folder / ".cmp.csv.lock"):
+        found = bench.compare(models=(B,))
+    assert (found.code, found.json["error"]["code"], bench.batches()) == (7, "job_busy", [])
+
+
+def test_a_source_that_changes_meanwhile_is_not_joined(bench: Bench) -> None:
+    """Its rows might be others; with the old table the same command writes the output, and pays nothing."""
+    before = (bench.folder / "t.csv").read_bytes()
+    with bench.engine.upstream.hold("three"), ThreadPoolExecutor(1) as beside:
+        keys = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": bench.engine.base_url}
+        words = ["cmp.csv", "--input", "t.csv", "--model", A, "--prompt", "Say {title}", "--max-tokens", "4"]
+        running = beside.submit(run_door, "compare", *words, cwd=bench.folder, env=keys)
+        wait_until(lambda: bench.engine.upstream.running == 1 and len(bench.batches()) == 1, "a row to wait")
+        (bench.folder / "t.csv").write_bytes(b"title,label\nzero,no\n" + before.partition(b"\n")[2])
+        bench.engine.upstream.release()
+        refused = running.result()
+    assert (refused.code, refused.json["error"]["code"]) == (2, "join_mismatch")
+    (bench.folder / "t.csv").write_bytes(before)
+    assert bench.compare(models=(A,)).code == 0 and bench.engine.upstream.count() == 4
 
 
 # --- at once ---------------------------------------------------------------------------------------------------

@@ -17,9 +17,12 @@ from doubleword.answers.judgement import FLAWS, INVALID, judged
 from doubleword.answers.lines import one_text
 from doubleword.compare.sample import Sample
 from doubleword.failure import plain
+from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result
 from doubleword.system import Disk
+from doubleword.tables.relation import Settings
+from doubleword.tables.sources.source import opened_table
 
 NONE = "it was not asked yet"
 
@@ -51,6 +54,19 @@ def lines_in(path: Path, disk: Disk) -> list[bytes]:
         return []
     with disk.open(path) as file:
         return [line for line in file.read().split(b"\n") if result_lines.parse(line) is not None]
+
+
+def marks_in(path: Path, disk: Disk) -> dict[str, bool]:
+    """By custom_id, whether a person marked the answer right; not those where he is unsure.
+
+    Raises Failure (exit 2) where the file is no table with `custom_id` and `mark`.
+    """
+    with opened_table([str(path)], Settings(), disk) as table:
+        if not {"custom_id", "mark"} <= set(table.names):
+            raise bad_arguments(f"{plain(path, 80)} has no columns custom_id and mark", "save the marks from the page")
+        rows = [row.values for row in table.rows()]
+    known = {"right": True, "wrong": False}
+    return {str(row["custom_id"]): known[str(row["mark"])] for row in rows if row["mark"] in known}
 
 
 def answered_in(lines: Iterable[bytes], sample: Sample) -> list[result_lines.Line]:

@@ -41,7 +41,7 @@ from doubleword.results.expected import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import read_key
-from doubleword.system import System
+from doubleword.system import Disk, System
 
 Asked = tuple[Variant, Sample]
 # What may have to be asked later, as request lines that a limit is to allow for too.
@@ -80,9 +80,7 @@ class Asking:
         """
         self._samples += [sample for _, sample in every]
         with self._system.disk.work_folder(None) as folder:
-            path = folder / "later.jsonl"
-            path.write_bytes(later())
-            more = [path] if path.stat().st_size else []
+            more = later_file(folder, later(), self._system.disk)
             return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
 
     @property
@@ -179,6 +177,15 @@ class Asking:
             opened = connect(self._args, self._system, self._progress.note, store, folder)
             self._api = self._held.enter_context(opened)
         return self._api
+
+
+def later_file(folder: Path, lines: bytes, disk: Disk) -> list[Path]:
+    """A file in `folder` with request lines, if there are any."""
+    if not lines:
+        return []
+    with disk.create(folder / "later.jsonl") as file:
+        file.write(lines)
+    return [folder / "later.jsonl"]
 
 
 def _line(api: Api, request: dict[str, Any]) -> bytes:

@@ -15,8 +15,8 @@ from typing import Any
 from doubleword.answers.schema import properties_of
 from doubleword.cli import Progress
 from doubleword.compare import judge, measures
-from doubleword.compare.answers import counted
-from doubleword.compare.asking import Answered, Asking
+from doubleword.compare.answers import counted, marks_in
+from doubleword.compare.asking import Answered, Asking, later_file
 from doubleword.compare.judge import Graded
 from doubleword.compare.output import FORMATS, Side, refuse_foreign, shown, summary_path, write
 from doubleword.compare.sample import Sample, require_same_rows, sampled
@@ -45,9 +45,13 @@ def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
         raise bad_arguments("a comparison reads its table more than once", "name a file with --input PATH")
     if args.rows < 1:
         raise bad_arguments("--rows is a number from 1 up", "--rows 50")
+    if args.now and args.window:
+        raise bad_arguments("--now asks at once, and has no --window", "leave one of them out")
     variants = variants_of(args, disk)
     refuse_foreign(output, disk, args.force)
     with contextlib.ExitStack() as held:
+        if not args.dry_run:
+            held.enter_context(locked(output, disk))
         for variant in variants if not args.dry_run else ():
             held.enter_context(locked(job_path(variant.path(output, ".jsonl")), disk))
         try:
@@ -79,6 +83,7 @@ class Comparison:
         self._samples: list[Sample] = []
         self._fields: list[list[str]] = []  # of each variant's answers
         self._expected: list[str | None] | None = None
+        self._marks: dict[str, dict[str, bool]] = {}  # by variant and custom_id, what a person thinks of the answer
         self._measured_by: dict[str, str] = {}  # the field of a variant that the expectation is held against
 
     def run(self) -> dict[str, Any]:
@@ -117,14 +122,33 @@ class Comparison:
         """What --expected and --judge name has to be there before anything is paid."""
         names = self._samples[0].names
         judge.require_judge(self._args, names)
-        if self._args.expected is None:
+        given = self._args.expected or []
+        if any(measures.column_named(one, names) is None for one in given) and all(map(self._is_marks, given)):
             return
+        if not given:
+            return
+        if len(given) > 1:
+            raise bad_arguments("--expected names one column", "several are for files of marks, one for each variant")
         fields = {one.name: own for one, own in zip(self._variants, self._fields, strict=True)}
         try:
-            at, self._measured_by = measures.expected_field(self._args.expected, names, fields)
+            at, self._measured_by = measures.expected_field(given[0], names, fields)
         except ValueError as error:
             raise bad_arguments(f"--expected: {plain(error)}", "--expected COLUMN, or FIELD=COLUMN") from None
         self._expected = [one.row.cells[at] for one in self._samples[0].made]
+
+    def _is_marks(self, word: str) -> bool:
+        """Whether `word` is a file of marks, alone or as VARIANT=FILE; then they are read."""
+        name, _, place = word.rpartition("=") if self._disk.size(Path(word)) is None else ("", "", word)
+        if self._disk.size(Path(place)) is None:
+            return False
+        file = Path(place).name
+        of = [one for one in self._variants if file.startswith(one.path(self._output, ".").name)]
+        found = [one for one in self._variants if one.name == name] if name else of or list(self._variants)
+        if len(found) != 1:
+            message = f"--expected: it is not known whose answers {plain(file, 80)} marks"
+            raise bad_arguments(message, f'--expected "{self._variants[0].name}={place}"')
+        self._marks[found[0].name] = marks_in(Path(place), self._disk)
+        return True
 
     def _later(self) -> bytes:
         """What the judge will be asked once the answers are there, as far as that can be foreseen."""
@@ -140,9 +164,7 @@ class Comparison:
             told = {"requests": found.requests, "cost_usd": found.cost_usd, "ceiling_usd": found.ceiling_usd}
             each.append({"name": variant.name, **told})
         with self._disk.work_folder(None) as folder:
-            path = folder / "later.jsonl"
-            path.write_bytes(self._later())
-            paths = [*(one.path for one in self._samples), *([path] if path.stat().st_size else [])]
+            paths = [*(one.path for one in self._samples), *later_file(folder, self._later(), self._disk)]
             if self._args.max_cost is not None and not self._args.local:
                 require_cost(paths, window, self._args.max_cost, self._system)
             total = total_of(paths, self._disk, prices)
@@ -155,7 +177,7 @@ class Comparison:
         measured, variants, failures = [], [], []
         for at, (variant, sample) in enumerate(self._each()):
             told, answers = found[at]
-            scores = [None if one is None else int(one.fields["score"] or 0) for one in grades[at].grades]
+            scores = [None if one is None else round(float(one.fields["score"] or 0)) for one in grades[at].grades]
             field = self._measured_by.get(variant.name)
             one = measures.Measured(variant.name, answers, self._fields[at], field, scores)
             sample.table.prices = self._asking.prices
@@ -165,7 +187,7 @@ class Comparison:
                     **{name: told[name] for name in ("job", *BILL) if name in told},
                     **counted(answers),
                     "projection": sample.table.projection(sample.requests, [dict(a.tokens) for a in answers]),
-                    **measures.measure(one, self._expected),
+                    **self._measured(one, sample),
                     **({"judge": {**measures.graded(one), **_cost(grades[at].told)}} if scores else {}),
                 }
             )
@@ -181,6 +203,12 @@ class Comparison:
             "failures": failures,
         }
 
+    def _measured(self, one: measures.Measured, sample: Sample) -> dict[str, Any]:
+        marks = self._marks.get(one.name)
+        if marks is None:
+            return measures.measure(one, self._expected)
+        return measures.marked(one, [marks.get(custom_id) for custom_id, _ in sample.requests])
+
     def _written(self, content: dict[str, Any], found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
         """Write table and numbers; raises Failure 6 with the keys where a variant has failures."""
         sides = [
@@ -192,7 +220,7 @@ class Comparison:
             told = found[at].told.get("warnings", ())
             warnings += [f"{variant.name}: {said}" for said in (*content["variants"][at].pop("remarks", ()), *told)]
         content["warnings"] = warnings
-        said = write(self._output, self._args, self._samples[0].numbers, sides, content, self._disk)
+        said = write(self._output, self._args, self._samples[0], sides, content, self._disk)
         answer = shown({**content, "warnings": [*warnings, *said][:10]})
         total = sum(one["counts"]["total"] for one in content["variants"])
         good = sum(one["counts"]["succeeded"] for one in content["variants"])

@@ -69,6 +69,12 @@ def measure(one: Measured, expected: Sequence[str | None] | None) -> dict[str, A
     return found
 
 
+def marked(one: Measured, marks: Sequence[bool | None]) -> dict[str, Any]:
+    """The key `accuracy`, as a person marked the answers; None is a row that was not, or where he is unsure."""
+    one.right, count, rows = marks, marks.count(True), len(marks) - marks.count(None)
+    return {"accuracy": {**share(count, rows), "right": count, "rows": rows}}
+
+
 def _is_among(wanted: str, given: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", given) is not None
 
@@ -127,6 +133,11 @@ def _won(one: Measured, other: Measured, rows: Sequence[tuple[Any, Any]], pairs:
     return {"a_only": a, "b_only": b, "p": p_value(a, b), "better": name}
 
 
+def column_named(wanted: str, names: Sequence[str]) -> str | None:
+    """The column that `--expected COLUMN` or FIELD=COLUMN names, None for none of `names`."""
+    return next((one for one in (wanted, wanted.partition("=")[2]) if one in names), None)
+
+
 def expected_field(
     wanted: str, names: Sequence[str], fields: Mapping[str, Sequence[str]]
 ) -> tuple[int, dict[str, str]]:
@@ -134,10 +145,10 @@ def expected_field(
 
     `wanted` is COLUMN or FIELD=COLUMN. Raises ValueError with one sentence where that cannot be told.
     """
-    given, _, rest = wanted.partition("=")
-    column, field_named = (wanted, None) if wanted in names or not rest else (rest, given)
-    if column not in names:
-        raise ValueError(f"there is no column {column}; the columns are: {', '.join(names[:20])}")
+    column = column_named(wanted, names)
+    if column is None:
+        raise ValueError(f"there is no column, nor a file, {wanted}; the columns are: {', '.join(names[:20])}")
+    field_named = wanted.partition("=")[0] if column != wanted else None
     found = {}
     for name, own in fields.items():
         choice = field_named or (column if column in own else own[0] if len(own) == 1 else None)

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.making import settings_of
+from doubleword.batch_files.record import hashes_of
 from doubleword.cli import OUTPUT_LIMIT
 from doubleword.compare.answers import Answer
+from doubleword.compare.sample import Sample
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.request_lines import templates
@@ -84,15 +86,21 @@ def refuse_foreign(output: Path, disk: Disk, force: bool) -> None:
 
 
 def write(
-    output: Path, args: argparse.Namespace, numbers: Sequence[int], sides: Sequence[Side], told: dict[str, Any],
+    output: Path, args: argparse.Namespace, sample: Sample, sides: Sequence[Side], told: dict[str, Any],
     disk: Disk,
 ) -> list[str]:  # fmt: skip
-    """Write the table of the rows with these `numbers`, and before it what is `told`; what the user should know."""
+    """Write the table of the rows of `sample`, and before it what is `told`; what the user should know.
+
+    Raises Failure (exit 2) where the source is not what it was when the sample was drawn.
+    """
     kind = FORMATS[output.suffix]
     work = output.with_name(f".{output.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target, Staged(target) as staged:
         table = Table(args.input, settings_of(args), disk, target)
-        for place, number in enumerate(numbers):
+        if sample.record is not None and hashes_of(table.files, disk) != sample.record.hashes != ():
+            hint = "restore it; the answers are on disk, and the same command writes the table"
+            raise Failure(Exit.BAD_INPUT, "join_mismatch", "the source was changed while it was asked about", hint)
+        for place, number in enumerate(sample.numbers):
             cells = [cell for side in sides for cell in side.cells(place)]
             staged.add({"place": place, "number": number, **{f"cell {at}": cell for at, cell in enumerate(cells)}})
         staged.finish()

@@ -51,7 +51,7 @@ def variants_of(args: argparse.Namespace, disk: Disk) -> list[Variant]:
     if args.endpoint == EMBEDDINGS:
         raise bad_arguments("embeddings have no answers to compare", "choose another --endpoint")
     found = _named(args, disk) if args.variants else _combined(args)
-    slugs = [re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant" for name, _ in found]
+    slugs = [re.sub(r"[^A-Za-z0-9._-]+|[.](?=judge$)", "-", name).strip("-.") or "variant" for name, _ in found]
     twice = [slug for slug, count in Counter(slug.casefold() for slug in slugs).items() if count > 1]
     if twice:
         message = f"two variants are called {plain(twice[0], 80)}, letters and digits alone"
