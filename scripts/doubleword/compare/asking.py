@@ -69,7 +69,7 @@ class Asking:
         self._ends = system.monotonic() + args.wait
         self._schemas = Schemas(system.disk)
         self._jobs: list[VariantJob] = []
-        self._samples: list[Sample] = []
+        self.samples: list[Sample] = []  # of all that it was to ask
         self._api: Api | None = None
 
     def ask(self, every: Sequence[Asked], later: Later = bytes) -> list[Answered]:
@@ -78,7 +78,7 @@ class Asking:
         Raises Failure: 7 while answers are still to come, 8 where these, those asked before and those of `later` may
         together cost more than the limit.
         """
-        self._samples += [sample for _, sample in every]
+        self.samples += [sample for _, sample in every]
         with self._system.disk.work_folder(None) as folder:
             more = later_file(folder, later(), self._system.disk)
             return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
@@ -122,7 +122,7 @@ class Asking:
             self._refuse_mixed(job_path(sample.path), "by jobs", "leave --now out")
         if any(map(self._unanswered, (sample for _, sample in every))):
             if limit is not None and not self._args.local:
-                require_cost([*(one.path for one in self._samples), *more], REALTIME, limit, self._system)
+                require_cost([*(one.path for one in self.samples), *more], REALTIME, limit, self._system)
             api = self._connected()
             _require_models(api, every)
             for _, sample in every:

@@ -114,7 +114,7 @@ class Comparison:
         try:
             yield
         finally:
-            for sample in self._samples:
+            for sample in {one.path: one for one in (*self._samples, *self._asking.samples)}.values():
                 if self._disk.size(job_path(sample.path)) is None and self._disk.size(sample.realtime) is None:
                     sample.remove(self._disk)
 
@@ -122,10 +122,8 @@ class Comparison:
         """What --expected and --judge name has to be there before anything is paid."""
         names = self._samples[0].names
         judge.require_judge(self._args, names)
-        given = self._args.expected or []
-        if any(measures.column_named(one, names) is None for one in given) and all(map(self._is_marks, given)):
-            return
-        if not given:
+        given: list[str] = self._args.expected or []
+        if not given or (measures.column_named(given[0], names) is None and all(map(self._is_marks, given))):
             return
         if len(given) > 1:
             raise bad_arguments("--expected names one column", "several are for files of marks, one for each variant")

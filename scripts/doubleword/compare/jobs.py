@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def former_of(one: VariantJob, system: System, progress: Progress) -> tuple[Deli
 def final_keys(one: VariantJob, system: System, progress: Progress) -> dict[str, Any] | None:
     """The keys of a delivery to which nothing can be added; None where there is none, and the server is needed."""
     delivery, former = former_of(one, system, progress)
-    return _keys(delivery.repeated, former) if former is not None and is_final(former) else None
+    return _keys(lambda: delivery.repeated(former)) if former is not None and is_final(former) else None
 
 
 def deliver(one: VariantJob, api: Api, system: System, progress: Progress) -> dict[str, Any]:
@@ -201,21 +201,21 @@ def deliver(one: VariantJob, api: Api, system: System, progress: Progress) -> di
     # What a retry made out of date is this comparison's own file, and is replaced.
     delivery = one.delivery(system, progress, force=former is None)
     try:
-        return _keys(lambda told: delivery.run(api, told), former)
+        return _keys(lambda: delivery.run(api, former))
     except Failure as failure:
         if failure.exit_code == Exit.NOT_FINISHED:
             failure.hint, failure.keys = again(), {}
         raise
 
 
-def _keys(run: Any, former: Written | None) -> dict[str, Any]:
+def _keys(deliver: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The keys of a delivery, also of one that tells of failures."""
     try:
-        keys: dict[str, Any] = run(former)
+        return deliver()
     except Failure as failure:
         if failure.exit_code != Exit.SOME_FAILED:
             raise
         return failure.keys
-    return keys
 
 
 def wait_for(jobs: Sequence[VariantJob], api: Api, ends: float, system: System, progress: Progress) -> None:
