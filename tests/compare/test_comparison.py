@@ -254,6 +254,16 @@ def test_a_judge_grades_each_answer_once(bench: Bench, now: list[str]) -> None:
     assert len(bench.batches()) == (0 if now else 4)
 
 
+def test_an_answer_that_the_judge_does_not_grade_is_told(bench: Bench) -> None:
+    """As when he breaks off, or fails: the mean is of the others, and says of how many."""
+    bench.engine.upstream.say("Grade answer to: Say two", '{"reason": "so')
+    bench.engine.upstream.say("Grade answer to: Say one", json.dumps({"reason": "so", "score": 5}))
+    found = bench.compare("--judge", "Grade {answer}", "--judge-model", B, models=(A,))
+    (one,) = found.json["variants"]
+    assert (one["judge"]["rows"], one["judge"]["value"], one["judge"]["low"]) == (3, 2.3333, 1)  # 5, 1 and 1
+    assert any("the judge graded 3 of 4 answers" in said for said in found.json["warnings"])
+
+
 def test_the_judge_is_within_the_limit_too(bench: Bench) -> None:
     """What he may be asked is foreseen, and refused before the variants are paid."""
     judge = ["--judge", "Grade {answer}", "--judge-model", B]

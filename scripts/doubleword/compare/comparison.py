@@ -215,11 +215,14 @@ class Comparison:
         ]
         warnings = list(dict.fromkeys(said for one in self._samples for said in one.warnings))
         for at, variant in enumerate(self._variants):
-            told = found[at].told.get("warnings", ())
-            warnings += [f"{variant.name}: {said}" for said in (*content["variants"][at].pop("remarks", ()), *told)]
+            said = [*content["variants"][at].pop("remarks", ()), *found[at].told.get("warnings", ())]
+            good = sum(answer.is_good for answer in found[at].answers)
+            if (count := len(grades[at].grades) - grades[at].grades.count(None)) < good and self._args.judge:
+                said.append(f"the judge graded {count} of {good} answers; his own job says why")
+            warnings += [f"{variant.name}: {one}" for one in said]
         content["warnings"] = warnings
-        said = write(self._output, self._args, self._samples[0], sides, content, self._disk)
-        answer = shown({**content, "warnings": [*warnings, *said][:10]})
+        more = write(self._output, self._args, self._samples[0], sides, content, self._disk)
+        answer = shown({**content, "warnings": [*warnings, *more][:10]})
         total = sum(one["counts"]["total"] for one in content["variants"])
         good = sum(one["counts"]["succeeded"] for one in content["variants"])
         if good < total:

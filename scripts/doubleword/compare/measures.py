@@ -18,6 +18,7 @@ from doubleword.compare.answers import Answer
 from doubleword.compare.statistics import better, classes, kappa, mean, p_value, share
 
 NUMBER = re.compile("-?(0|[1-9][0-9]{0,30})([.][0-9]{1,30})?")  # no 007, which is a code
+LOWEST, HIGHEST = 1, 5  # grades of a judge
 FEW_CLASSES = 20  # up to so many different expectations are classes
 
 
@@ -80,9 +81,10 @@ def _is_among(wanted: str, given: str) -> bool:
 
 
 def graded(one: Measured) -> dict[str, Any]:
-    """The mean grade with its interval, and how many rows were graded."""
+    """The mean grade with its interval, as far as that is within the grades, and how many rows were graded."""
     grades = [grade for grade in one.grades if grade is not None]
-    return {**mean(grades), "rows": len(grades)}
+    found = {name: None if end is None else min(max(end, LOWEST), HIGHEST) for name, end in mean(grades).items()}
+    return {**found, "rows": len(grades)}
 
 
 def pairs_of(every: Sequence[Measured]) -> list[dict[str, Any]]:
