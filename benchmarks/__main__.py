@@ -87,6 +87,18 @@ def validate(bench: Bench, lines: int, words: int, spaced: bool = False) -> Comp
     return compare(lambda: bench.script("validate_batch_file", path), reference, bench.times)
 
 
+def many(bench: Bench) -> Comparison:
+    """Ten million lines, whose ids all have to differ, against ten times one million."""
+    path = inputs.batch_file(bench.folder / "ten.jsonl", 10_000_000, 13)
+    tenth = inputs.batch_file(bench.folder / "one.jsonl", 1_000_000, 13)
+
+    def ten_times() -> Run:
+        runs = [bench.script("validate_batch_file", tenth) for _ in range(10)]
+        return Run(sum(one.wall_s for one in runs), sum(one.cpu_s for one in runs), max(one.rss_mb for one in runs))
+
+    return compare(lambda: bench.script("validate_batch_file", path), ten_times, 1)
+
+
 def created(bench: Bench, table: Path, output: str, *more: str) -> Run:
     """One run of create_batch_file.py, into files that are not there yet."""
     bench.remove(f"{Path(output).stem}*.json*")
@@ -95,10 +107,11 @@ def created(bench: Bench, table: Path, output: str, *more: str) -> Run:
     return bench.script("create_batch_file", output, "--input", table, *words)
 
 
-def create(bench: Bench) -> Comparison:
-    """A table made into validated, split batch files, against reading it."""
-    table = inputs.table(bench.folder / "t.csv", 1_000_000)
-    return compare(lambda: created(bench, table, "c.jsonl"), lambda: bench.python(programs.READ, table), bench.times)
+def create(bench: Bench, rows: int = 1_000_000) -> Comparison:
+    """A table made into validated, split batch files, against reading it; a table of ten million once."""
+    table = inputs.table(bench.folder / "t.csv", rows)
+    times = bench.times if rows <= 1_000_000 else 1
+    return compare(lambda: created(bench, table, "c.jsonl"), lambda: bench.python(programs.READ, table), times)
 
 
 def submit(bench: Bench) -> Comparison:
@@ -158,6 +171,16 @@ def download(bench: Bench) -> Comparison:
         )
 
 
+def answered(bench: Bench, table: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """The batch files of a table, and their results."""
+    created(bench, table, "j.jsonl")
+    files = sorted(bench.folder.glob("j-*.jsonl")) or [bench.folder / "j.jsonl"]
+    return files, [
+        inputs.results(path.with_name(f"{path.stem}.results.jsonl"), number * PER_FILE, min(PER_FILE, rows), 6)
+        for number, path in enumerate(files)
+    ]
+
+
 def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparison:
     """As many results as rows joined to their table, against a plain dict of the results that lie on disk.
 
@@ -168,12 +191,7 @@ def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparis
     if parquet:
         bench.python(programs.TO_PARQUET, table, "t.parquet")
         table = bench.folder / "t.parquet"
-    created(bench, table, "j.jsonl")
-    files = sorted(bench.folder.glob("j-*.jsonl")) or [bench.folder / "j.jsonl"]
-    answers = [
-        inputs.results(path.with_name(f"{path.stem}.results.jsonl"), number * PER_FILE, min(PER_FILE, rows), 6)
-        for number, path in enumerate(files)
-    ]
+    files, answers = answered(bench, table, rows)
     with bench.line(0) as url:
         bench.remove("j*.job.json")
         bench.script("submit", *files, "--job", "j.job.json", base_url=url)
@@ -181,6 +199,21 @@ def join(bench: Bench, rows: int = 1_000_000, parquet: bool = False) -> Comparis
         return compare(
             lambda: bench.script("fetch_results", "j.job.json", *words, base_url=url),
             lambda: bench.python(program, table, f"plain.{form}", *answers),
+            bench.times,
+        )
+
+
+def report(bench: Bench, rows: int = 1_000_000) -> Comparison:
+    """The page on as many results, against fetching them into a table, which reads and judges the same."""
+    files, _ = answered(bench, inputs.table(bench.folder / "t.csv", rows), rows)
+    with bench.line(0) as url:
+        bench.remove("j*.job.json")
+        bench.script("submit", *files, "--job", "j.job.json", base_url=url)
+        return compare(
+            lambda: bench.script("report", "j.job.json", base_url=url),
+            lambda: bench.script(
+                "fetch_results", "j.job.json", "--force", "--format", "csv", "--output", "o.csv", base_url=url
+            ),
             bench.times,
         )
 
@@ -229,16 +262,19 @@ class Row:
 
 PARSER = "dw files validate" if shutil.which("dw") else "orjson.loads of each line"
 ROWS = (
-    Row("validate 43,000 lines, 190 MB", PARSER, 1.0, 40, lambda bench: validate(bench, 43_000, 620)),
-    Row("validate the same, as json.dumps writes", PARSER, 1.0, 40, lambda bench: validate(bench, 43_000, 520, True)),
-    Row("validate 50,000 lines of 280 bytes", PARSER, 1.5, 40, lambda bench: validate(bench, 50_000, 13)),
-    Row("create from 1,000,000 CSV rows", "csv.reader alone", 3.0, 60, create),
-    Row("submit 190 MB at 125 MB/s", "curl -F", 1.25, 40, submit),
-    Row("upload of 190 MB on loopback", "curl -F", 1.5, 40, upload),
-    Row("fetch 200 MB at 125 MB/s", "curl -o", 1.5, 80, fetch),
-    Row("download of 200 MB on loopback", "curl -o", 1.5, 80, download),
+    Row("validate 43,000 lines, 190 MB", PARSER, 1.6, 60, lambda bench: validate(bench, 43_000, 620)),
+    Row("validate the same, as json.dumps writes", PARSER, 1.6, 60, lambda bench: validate(bench, 43_000, 520, True)),
+    Row("validate 50,000 lines of 280 bytes", PARSER, 3.0, 60, lambda bench: validate(bench, 50_000, 13)),
+    Row("validate 10,000,000 lines", "ten times 1,000,000", 1.2, 700, many),
+    Row("create from 1,000,000 CSV rows", "csv.reader alone", 6.0, 500, create),
+    Row("create from 10,000,000 CSV rows", "csv.reader alone", 6.0, 500, lambda bench: create(bench, 10_000_000)),
+    Row("submit 190 MB at 125 MB/s", "curl -F", 1.5, 60, submit),
+    Row("upload of 190 MB on loopback", "curl -F", 1.5, 60, upload),
+    Row("fetch 200 MB at 125 MB/s", "curl -o", 1.6, 150, fetch),
+    Row("download of 200 MB on loopback", "curl -o", 1.6, 150, download),
     Row("join 1,000,000 results, CSV", "a plain dict join", 0.8, 500, join),
     Row("join the same, Parquet", "pyarrow and a dict", 0.8, 500, lambda bench: join(bench, parquet=True)),
+    Row("report on 1,000,000 results", "fetch_results.py, CSV", 3.0, 500, report),
     Row("--help", "python3 -c pass", 4.0, None, help_text),
     Row("poll once", "python3 -c 'import requests'", 1.3, None, poll),
     Row("submit 20 files, 0.2 s to each answer", "one file", 8.0, None, twenty),

@@ -2,7 +2,13 @@
 # requires-python = ">=3.10"
 # dependencies = [
 #     "requests>=2.32,<3",
+#     "jsonschema>=4.23,<5",
+#     "jsonschema-rs>=0.39,<1",
 #     "msgspec>=0.19,<1",
+#     "duckdb>=1.4,<3",
+#     "python-calamine>=0.4,<1",
+#     "zstandard>=0.23,<1",
+#     "Jinja2>=3.1,<4",
 # ]
 # ///
 """Look at a job's batches once, or watch them until they are over or a wait has passed."""
@@ -26,6 +32,7 @@ def parser() -> cli.Parser:
     cli.add_names(made)
     cli.add_wait(made, 0)
     made.add_argument("--cost", action="store_true", help="say what was billed, also while batches run")
+    cli.add_report(made)
     cli.add_server(made)
     return made
 

@@ -9,6 +9,7 @@
 #     "python-calamine>=0.4,<1",
 #     "zstandard>=0.23,<1",
 #     "XlsxWriter>=3.2,<4",
+#     "Jinja2>=3.1,<4",
 # ]
 # ///
 """Create, submit, wait and fetch in one: table in, table out. Run again, it goes on from wherever it stopped."""
@@ -44,6 +45,7 @@ def parser() -> cli.Parser:
     made.add_argument("--dry-run", action="store_true", help="check and estimate only; nothing is sent or kept")
     made.add_argument("--delete-files", action="store_true", help="when all succeeded, delete the files on the server")
     cli.add_wait(made, 90_000)
+    cli.add_report(made)
     cli.add_server(made)
     return made
 

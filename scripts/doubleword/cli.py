@@ -72,6 +72,12 @@ def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
     parser.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=help_text)
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the page that is written along the way."""
+    help_text = "after each look write a page on the job, as report.py does"
+    parser.add_argument("--report", metavar="PATH", help=help_text)
+
+
 def add_table_output(parser: argparse.ArgumentParser) -> None:
     """Add what a table of results looks like."""
     help_text = 'choose, order and rename: "sku, french=answer"'

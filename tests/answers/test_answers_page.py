@@ -18,8 +18,9 @@ import pytest
 
 from doubleword.answers.choices import THOUGHTS, WORDS, likely, meaning
 from doubleword.answers.judgement import FLAWS, Judgement, judged
-from doubleword.answers.lines import Line, answer_text, finish_reason, judge, one_text, tokens
+from doubleword.answers.lines import Line, answer_text, finish_reason, judge, one_text
 from doubleword.answers.schema import Schema
+from doubleword.answers.usage import tokens
 from doubleword.answers.vectors import FLOAT32, Form, asked_form, read_vectors, vectors
 from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 

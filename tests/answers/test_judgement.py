@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from doubleword.answers.judgement import Remarks, judged
-from doubleword.answers.lines import judge, used_all_tokens
+from doubleword.answers.lines import judge
 from doubleword.answers.schema import Schema
+from doubleword.answers.usage import used_all_tokens
 from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
 SCHEMA = Schema({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})

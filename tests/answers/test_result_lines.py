@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from doubleword.answers.lines import answer_text, error_cause, finish_reason, judge, parse, tokens
+from doubleword.answers.lines import answer_text, error_cause, finish_reason, judge, parse
+from doubleword.answers.usage import tokens
 
 CHAT = "/v1/chat/completions"
 ANSWER = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5}}

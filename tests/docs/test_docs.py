@@ -362,7 +362,8 @@ def test_every_script_answers_with_the_keys_that_are_documented(
         ("create_batch_file.py", "r.jsonl", *make), ("validate_batch_file.py", "r.jsonl"), ("try_prompt.py", *make),
         ("estimate_cost.py", "r.jsonl"), ("submit.py", "r.jsonl"), ("poll.py", "r.job.json", "--wait", "60"),
         ("fetch_results.py", "r.job.json"), ("retry_failed.py", "r.job.json"), ("run_batch.py", "o.csv", *make),
-        ("list_batches.py",), ("cancel.py", "r.job.json"), ("list_models.py",), ("delete_files.py", "r.job.json"),
+        ("list_batches.py",), ("cancel.py", "r.job.json"), ("list_models.py",), ("report.py", "r.job.json"),
+        ("delete_files.py", "r.job.json"),
         ("compare.py", "c.csv", *make, "--prompt", "{id}", "--expected", "id"),
     ]  # fmt: skip
     answers = []

@@ -21,7 +21,7 @@ PROJECT = SCRIPTS.parent / "pyproject.toml"
 NAMED = {
     "create_batch_file.py", "validate_batch_file.py", "try_prompt.py", "estimate_cost.py", "submit.py", "poll.py",
     "fetch_results.py", "retry_failed.py", "list_batches.py", "cancel.py", "list_models.py", "run_batch.py",
-    "local_server.py", "delete_files.py", "compare.py",
+    "local_server.py", "delete_files.py", "report.py", "compare.py",
 }  # fmt: skip
 
 

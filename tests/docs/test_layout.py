@@ -20,6 +20,7 @@ FLOORS = (
     ("scripts",),
     ("compare",),
     ("commands",),
+    ("report",),
     ("jobs",),
     ("results",),
     ("pricing",),

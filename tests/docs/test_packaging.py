@@ -86,7 +86,16 @@ def test_what_installs_is_what_is_needed() -> None:
     """The skill, its licence and what SKILL.md refers to: no tests, caches, benchmarks, jobs or tools."""
     tops = {name.split("/")[0] for name in FILES}
     assert tops == {"SKILL.md", "LICENSE", "agents", "examples", "references", "scripts"}
-    assert {Path(name).suffix for name in FILES if "/" in name} == {".py", ".md", ".csv", ".json", ".yaml"}
+    assert {Path(name).suffix for name in FILES if "/" in name} == {
+        ".py",
+        ".md",
+        ".csv",
+        ".json",
+        ".yaml",
+        ".html",
+        ".css",
+        ".js",
+    }
     tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scripts").rglob("*") if path.suffix == ".py"}
     assert tracked <= set(FILES)
 

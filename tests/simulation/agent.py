@@ -233,7 +233,7 @@ class Life:
                 "max_cost": None,
                 "dry_run": False,
             },
-            "poll": {"names": [str(self.job)], "wait": 0.0},
+            "poll": {"names": [str(self.job)], "wait": 0.0, "report": None},
             "fetch": {
                 "names": [str(self.job)],
                 "output": str(self.output),
@@ -277,6 +277,7 @@ class Life:
                 "wait": 0.0,
                 "columns": None,
                 "bom": False,
+                "report": None,
             },
         }
         return argparse.Namespace(**{**defaults[command], **options}, base_url=BASE_URL, local=False)

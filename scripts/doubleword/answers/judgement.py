@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from doubleword.answers.choices import Choice, choices, likely, meaning
 from doubleword.answers.json_text import FENCE, MARK, REASONING, THINK
-from doubleword.answers.lines import tokens
 from doubleword.answers.schema import Schema, Taken
+from doubleword.answers.usage import tokens
 from doubleword.answers.vectors import FLOAT32, Form, flaw_of, read_vectors
 from doubleword.failure import plain
 from doubleword.service import EMBEDDINGS

@@ -47,6 +47,7 @@ class _Body(Struct, gc=False):
     choices: list[_Choice]
     model: str
     usage: _Tokens
+    created: Any = None
     error: Any = None
 
 

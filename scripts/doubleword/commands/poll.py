@@ -35,6 +35,11 @@ def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
         ids = [one.batch_id or "" for one in store.job.batches]
     ends = system.monotonic() + args.wait
     with connect(args, system, progress.note, store) as api:
+        seen = None
+        if args.report is not None:
+            from doubleword.report.reporting import along  # which needs packages that a look does not
+
+            seen = along(args.report, store, ids, api, system, progress)
         try:
             batches = watch(
                 api,
@@ -45,6 +50,7 @@ def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
                 wait_s=args.wait,
                 system=system,
                 progress=progress,
+                seen=seen,
             )
         except ApiError as error:
             raise error.failure("looking at the batch", known(store) if store is not None else None) from error

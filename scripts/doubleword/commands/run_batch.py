@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ from doubleword.jobs.submission import carry_out, checked, metadata_of
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing.estimate import total_of
+from doubleword.report import reporting
 from doubleword.results.expected import Schemas
 from doubleword.results.outputs import names_of
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
 from doubleword.tables.outputs.workbooks import require_room
 from doubleword.tables.plain_copy import STDIN
@@ -64,11 +67,14 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             store, resumed, delivery = _planned(args, output, paths, job, system, progress)
             if args.dry_run:
                 return _forecast(paths, store, system)
+            if args.report and store.job.results:  # it may be that nothing is watched any more
+                reporting.once(store, args, system, progress)
             former = delivery.former()
             if former is not None and is_final(former):
                 return {"job": str(job), **delivery.repeated(former)}
             refuse_existing(output, disk, args.force or former is not None)
             api = held.enter_context(connect(args, system, progress.note, store))
+            seen = reporting.along(args.report, store, [], api, system, progress) if args.report else None
             carry_out(store, api, system, progress, resumed, args.max_cost)
         except BaseException as error:
             if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
@@ -80,7 +86,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             if made_now and args.dry_run:
                 _remove(paths, requests, disk)
         with contextlib.closing(progress):
-            answer = _delivered(delivery, former, store, api, args.wait, system, progress)
+            answer = _delivered(delivery, former, store, api, args.wait, seen, system, progress)
             if args.delete_files:
                 answer["deleted"] = len(delete_files(api, store))
             return answer
@@ -108,10 +114,11 @@ def _delivered(
     store: JobFile,
     api: Api,
     wait_s: float,
+    seen: Callable[[list[Batch]], None] | None,
     system: System,
     progress: Progress,
 ) -> dict[str, Any]:
-    """The keys of the delivery, once the job is over."""
+    """The keys of the delivery, once the job is over; `seen` is told of each look at it."""
     job = str(store.path)
     try:
         watch(
@@ -123,6 +130,7 @@ def _delivered(
             wait_s=wait_s,
             system=system,
             progress=progress,
+            seen=seen,
         )
         api.until = None
         return {"job": job, **delivery.run(api, former)}

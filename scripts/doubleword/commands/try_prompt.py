@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED, judged
 from doubleword.answers.lines import one_text
 from doubleword.batch_files.making import Making, making
@@ -184,7 +185,7 @@ def _ask(api: Api, request: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
     answer = read.body
     asked = schemas.expected_in([(request["custom_id"], to_line(request))]).request(request["custom_id"])
     found = judged(answer, url, asked.schema, asked.form)
-    prompt_tokens, completion_tokens = result_lines.tokens(answer)
+    prompt_tokens, completion_tokens = usage_of.tokens(answer)
     text = result_lines.answer_text(answer, url, asked.form) if url == EMBEDDINGS else one_text(found.texts)
     return {
         **row,

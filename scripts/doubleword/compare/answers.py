@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.answers.json_text import fields_of
 from doubleword.answers.judgement import FLAWS, INVALID, judged
 from doubleword.answers.lines import one_text
@@ -100,7 +101,7 @@ def _answer(raw: bytes, value: dict[str, Any], endpoint: str, expected: Expected
     seen = judged(line.body, endpoint, asked.schema, asked.form)
     status = Result("", "failed" if seen.cause else "succeeded", None, None, endpoint, seen.flaws).status
     fields = fields_of(seen.texts[0]) if asked.schema is not None and seen.texts and seen.cause is None else {}
-    prompt, completion = result_lines.tokens(line.body)
+    prompt, completion = usage_of.tokens(line.body)
     tokens = {"prompt": prompt, "completion": completion}
     return Answer(status, one_text(seen.texts), fields, seen.cause, seen.flaws, tokens)
 

@@ -114,10 +114,12 @@ def watch(
     system: System,
     progress: Progress,
     is_old: Callable[[Batch], bool] | None = None,
+    seen: Callable[[list[Batch]], None] | None = None,
 ) -> list[Batch]:
     """Look until all batches are terminal or `wait_s` is over, and return the last sight of them.
 
-    `started` is when the job began (epoch seconds). Raises ApiError when the server stays away too long.
+    `started` is when the job began (epoch seconds); `seen` is told of each sight. Raises ApiError when the server stays
+    away too long.
     """
     ends = system.monotonic() + wait_s
     zero = system.monotonic() - max(0.0, system.now() - started)  # from here on no set clock changes the pace
@@ -132,6 +134,8 @@ def watch(
             if not batches or not error.may_pass or system.monotonic() < ends:
                 raise
             return batches  # the wait ended inside a call: what was seen last still stands
+        if seen is not None:
+            seen(batches)
         if all(one.terminal for one in batches):
             return batches
         left = ends - system.monotonic()
@@ -183,15 +187,19 @@ class Answering:
         self._note = note
         self._begun = system.now()
 
-    def look(self) -> list[Asked]:
-        """One entry for each batch file of the job, or for each bare batch; raises Failure where there is no answer."""
+    def look(self, seen: Sequence[Batch] | None = None) -> list[Asked]:
+        """One entry for each batch file of the job, or for each bare batch; raises Failure where there is no answer.
+
+        Batches that were just `seen`, all of them and in order, are not looked at again.
+        """
         try:
             if self._store is None:
-                batches = [self._as_it_is(one) for one in look(self._api, self._ids)]
+                batches = [self._as_it_is(one) for one in seen or look(self._api, self._ids)]
                 return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
             job = self._store.job
             made = [one for one in job.batches if one.batch_id]
-            seen = look(self._api, [one.batch_id or "" for one in made], job.id, older_than_retry(job, self._system))
+            ids = [one.batch_id or "" for one in made]
+            seen = seen or look(self._api, ids, job.id, older_than_retry(job, self._system))
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []

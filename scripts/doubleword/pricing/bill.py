@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.failure import plain
 from doubleword.pricing.prices import REALTIME, Prices
 from doubleword.server.api import PAGE, Api
@@ -42,7 +42,7 @@ class Usage:
 
     def add(self, body: dict[str, Any]) -> None:
         """Count one answer, or one failure that has a body all the same and took tokens."""
-        found = result_lines.usage(body)
+        found = usage_of.usage(body)
         if found is None:
             self.unknown += 1 if "error" not in body else 0
             return

@@ -32,7 +32,7 @@ class Checker:
     def __init__(self, reference: bool = False) -> None:
         self._is_valid: Callable[[Any], bool] = _is_valid if reference else _fast_validator()
         self._is_valid_beyond: Callable[[Any], bool] = _is_valid if reference else _is_valid_beyond_ascii
-        self.accepts: Callable[[bytes], dict[str, Any] | None] = _accepts if reference else _fast(self.accepts_value)
+        self.accepts: Callable[[bytes], dict[str, Any] | None] = _accepts if reference else _fast(self._is_valid)
 
     def accepts_value(self, request: Any) -> bool:
         """Whether `request`, read or built already, stands as a request line."""
@@ -79,7 +79,7 @@ def _fast(is_valid: Callable[[Any], bool]) -> Callable[[bytes], dict[str, Any] |
             value: dict[str, Any] = decode(line)
         except refused:
             return None
-        if not is_valid(value) or len(line) > MAX_LINE_BYTES:
+        if not (is_valid(value) or _is_valid_beyond_ascii(value)) or len(line) > MAX_LINE_BYTES:
             return None
         colons, keys = line.count(b":"), _keys_of_texts(value["body"])
         if keys == colons:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
@@ -146,20 +147,21 @@ class Reader:
     def _read_batch(self, batch: Batch, into: _Into, reading: Reading) -> bool:
         """Read both files into `reading`; whether the batch is over and showed every row that it counts.
 
-        While an ended batch shows fewer rows than it counts, or lines that are no rows (a gateway's page may come
-        with 200), look at it again and read it again, a little later.
+        While an ended batch shows fewer rows or answers than it counts, or lines that are no rows (a gateway's page may
+        come with 200), look at it again and read it again, a little later.
         """
         for wait in (*LATE_ROWS_WAITS_S, None):
-            shown, whole = _Shown(), True
+            shown, old = _Shown(), False
             files = ("output", batch.output_file_id, batch.completed), ("error", batch.error_file_id, batch.failed)
             for kind, file_id, rows in files:
                 # The server forgets the id of a file that it has deleted (fusillade postgres.rs).
                 forgotten = rows and batch.ended_at and self._system.now() - batch.ended_at > NAMED_BY_S
                 if forgotten if not file_id else not self._read_file(file_id, into, shown):
                     shown.gone.add(kind)
-                # Some servers show failures among the answers. A replica may show failures that a retry has mended.
-                whole = whole and shown.lines >= (rows if kind == "output" else batch.completed + rows)
-            if not batch.terminal or (whole and not shown.unreadable) or wait is None:
+                # A replica may show failures that a retry has mended, as many rows as are counted all the same.
+                old = old or (kind == "output" and shown.lines < rows)
+            whole = shown.lines >= batch.completed + batch.failed
+            if not batch.terminal or (whole and not old and not shown.unreadable) or wait is None:
                 break
             self._system.sleep(wait)
             try:
@@ -286,8 +288,8 @@ class _Into:
         if cause is None and judged.body is not None:
             found = judgement.judged(judged.body, self._endpoint, asked.schema, asked.form)
             cause = found.cause
-            used = result_lines.tokens(judged.body)[1]
-            used_all = result_lines.used_all_tokens(judged.body, asked.limit)
+            used = usage_of.tokens(judged.body)[1]
+            used_all = usage_of.used_all_tokens(judged.body, asked.limit)
             shown.remarks.add(judged.custom_id, found, used, used_all)
             if found.length:
                 shown.lengths.setdefault(found.length, judged.custom_id)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers import usage as usage_of
 from doubleword.answers.json_text import cell_of, raw_fields_of
 from doubleword.answers.lines import one_text
 from doubleword.answers.usual import UsualLine
@@ -137,7 +138,7 @@ class ResultRows:
         is_vector = endpoint == EMBEDDINGS
         cells[ANSWER] = result_lines.answer_text(body, endpoint, result.form) or None if is_vector else one_text(texts)
         cells["finish_reason"] = result_lines.finish_reason(body) or None
-        cells["prompt_tokens"], cells["completion_tokens"] = result_lines.tokens(body)
+        cells["prompt_tokens"], cells["completion_tokens"] = usage_of.tokens(body)
         if self._kinds and texts and result.kind == "succeeded" and endpoint != EMBEDDINGS:
             self._add_properties(cells, texts[0])
         self.may_run |= any(type(cell) is str and cell[:1] in STARTS for name, cell in cells.items() if cell)

@@ -1,0 +1,212 @@
+"""What is known of one job at one look: progress, counts, causes with their steps, costs, distributions, and requests.
+
+Promises: every request of the job is counted once, by the same reading and judging as a fetch; nothing is written but
+what is needed meanwhile; a job that runs is shown as far as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from doubleword.batch_files.record import Record, read_record
+from doubleword.cli import Progress, quoted, script
+from doubleword.failure import Failure
+from doubleword.jobs.cost_limit import bill_of, prices_of
+from doubleword.jobs.job_file import SUFFIX, JobFile
+from doubleword.jobs.watching import Answering, status_of
+from doubleword.pricing.estimate import estimated
+from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
+from doubleword.report.sources import Part, cells, prompts
+from doubleword.results.advice import Advice
+from doubleword.results.asked import Asked
+from doubleword.results.expected import Schemas
+from doubleword.results.reconciliation import Collector
+from doubleword.results.summary import remarks, summary
+from doubleword.server.api import Api
+from doubleword.server.objects import Batch
+from doubleword.system import Disk, System
+from doubleword.tables.database import Database
+
+LATEST_S = 60 * 86_400  # an answer that came later than this after the batch was made has no believable time
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A job, or without `store` the one bare batch in `ids`; how its rows were made, and what the page calls it.
+
+    A caller that compares names its variants here; the page shows them side by side where their `table` is one.
+    """
+
+    store: JobFile | None
+    ids: Sequence[str]
+    record: Record | None
+    name: str
+
+    @property
+    def id(self) -> str:
+        """What marks of its answers are kept under."""
+        return self.store.job.id if self.store is not None else self.ids[0]
+
+    @property
+    def handle(self) -> str:
+        """What commands call it."""
+        return quoted(self.store.path) if self.store is not None else self.ids[0]
+
+    @property
+    def table(self) -> Hashable:
+        """What jobs that ask the rows of one table have in common: what it holds, how it is read, what names a row."""
+        record = self.record
+        return (record.hashes, record.settings, record.form.id) if record is not None and record.hashes else self.id
+
+
+def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, name: str = "") -> Subject:
+    """The subject that `resolve` gave, called like its job file unless it has a `name`."""
+    if store is None:
+        return Subject(None, ids, None, name or ids[0])
+    record = None
+    with contextlib.suppress(Failure):  # a damaged record tells nothing; a fetch with --join says so
+        record = read_record(store.input_path(store.job.files[0]), disk)
+    return Subject(store, ids, record, name or store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
+
+
+@dataclass
+class Gathered:
+    """What is known of a subject, `at` a time in epoch seconds. `keys` are those of `fetch_results.py` on results and
+    costs; without them `problem` says why they could not be read. `flaws` counts answers that succeeded all the same,
+    and `steps` has the next step for each flaw.
+
+    `rows` stand in the page, in the order in which they have a place there, with their `prompts` and the `cells` of
+    their source by place, under `columns`; `missing` says why there are none. `wrong` counts requests of all the job.
+    """
+
+    subject: Subject
+    at: float
+    asked: list[Asked] = field(default_factory=list)
+    problem: str = ""
+    keys: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    flaws: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, str] = field(default_factory=dict)
+    wrong: int = 0
+    models: list[str] = field(default_factory=list)
+    numbers: dict[str, Numbers] = field(default_factory=dict)
+    fields: list[Field] = field(default_factory=list)
+    rows: list[Shown] = field(default_factory=list)
+    prompts: Mapping[int, list[Part]] = field(default_factory=dict)
+    cells: Mapping[int, list[str | None]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    missing: str = ""
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All its batches."""
+        return [batch for one in self.asked for batch in one.batches]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing runs any more."""
+        return all(one.batches for one in self.asked) and all(batch.terminal for batch in self.batches)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it runs on the embedded engine, which costs nothing."""
+        return self.subject.store is not None and self.subject.store.job.local is not None
+
+    @property
+    def status(self) -> str:
+        """As `poll.py` says it."""
+        return status_of(self.batches) if self.batches else "not_submitted"
+
+    @property
+    def began(self) -> int | None:
+        """When its first batch was made, in epoch seconds."""
+        return min((batch.created_at for batch in self.batches if batch.created_at), default=None)
+
+    @property
+    def total(self) -> int:
+        """How many requests it has."""
+        store = self.subject.store
+        return store.job.requests if store is not None else sum(one.requests or 0 for one in self.asked)
+
+
+class Gathering:
+    """Gathers what is known of subjects. `work` is a path that what is needed meanwhile is named after."""
+
+    def __init__(self, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
+        self._system = system
+        self._work = work
+        self._seed = seed
+        self._most = most
+        self._progress = progress
+        self._received = 0
+
+    def look(self, about: Subject, api: Api, seen: Sequence[Batch] | None = None) -> Gathered:
+        """Its batches alone, as they were just `seen` or are now; raises Failure where the server gives none."""
+        answering = Answering(about.store, about.ids, api, self._system, self._progress.note)
+        return Gathered(about, self._system.now(), answering.look(seen))
+
+    def read(self, found: Gathered, api: Api) -> None:
+        """Read all results there are; raises Failure where the server or the disk fails."""
+        disk = self._system.disk
+        spool, work = (self._work.with_name(f".{self._work.name}.{kind}") for kind in ("rows", "work"))
+        schemas = Schemas(disk)
+        with disk.work_folder(work) as folder, Database(folder) as target:
+            table = AnswerTable(target)
+            collector = Collector(api, self._system, spool, self._count, partial=True, schemas=schemas, pack=table)
+            with collector:
+                for result in collector.collect_runs(found.asked):
+                    table.add(result)
+            table.finish()
+            self._ask(found, table)
+            files = [one.path for one in found.asked]
+            found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
+        found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
+        advice = _advice(found.subject, collector)
+        found.keys = {
+            **summary(collector, found.asked, found.total, advice),
+            **_bill(found, collector, api, self._system),
+        }
+        flawed = collector.tally.flawed.items()
+        found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
+        told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
+        found.notes += [one for one in remarks(collector, schemas, advice) if not one.endswith(told)]
+
+    def _ask(self, found: Gathered, table: AnswerTable) -> None:
+        """What the table of all results tells."""
+        found.wrong, found.flaws = table.wrong(), table.flaws()
+        found.models, found.fields = table.models(), list(table.fields())
+        came = f"created - {found.began or 0}"
+        every = {
+            "answers, in tokens": table.numbers("completion_tokens"),
+            "prompts, in tokens": table.numbers("prompt_tokens"),
+            "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
+        }
+        found.numbers = {name: one for name, one in every.items() if one is not None}
+        found.rows = table.choose(self._seed, self._most)
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        self._progress.show(f"results received: {self._received / 1e6:,.1f} MB")
+
+
+def _advice(about: Subject, collector: Collector) -> Advice:
+    job = about.store.job if about.store is not None else None
+    retry = f"{script('retry_failed.py')} {about.handle}" if job is not None else None
+    noted = job is not None and any("note" in (one.change or {}) for one in job.batches)
+    return Advice(retry, script("list_models.py"), noted, collector.remarks.cut_at)
+
+
+def _bill(found: Gathered, collector: Collector, api: Api, system: System) -> dict[str, Any]:
+    """The keys of the bill, as a fetch gives them."""
+    windows = {batch.window for batch in found.batches}
+    store = found.subject.store
+    window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
+    paths = [one.path for one in found.asked if one.path is not None]
+    prices = prices_of(store.job if store is not None else None, system.disk)
+    known = paths and len(paths) == len(found.asked)
+    expected = estimated(paths, window, system.disk, prices) if known else None
+    return bill_of(api, store, found.batches, window, system, expected, collector.usage)
