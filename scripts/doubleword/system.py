@@ -99,6 +99,10 @@ class Disk(Folders):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
         return os.fdopen(descriptor, "w+b")
 
+    def append(self, path: Path) -> BinaryIO:
+        """Open `path`, which is there or not, for writing bytes at its end."""
+        return path.open("ab")
+
     def read_at(self, file: BinaryIO, start: int, length: int) -> bytes:
         """`length` bytes of what was written to `file` and flushed, from `start` on; where it stands is not touched."""
         if hasattr(os, "pread"):

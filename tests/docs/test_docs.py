@@ -365,6 +365,7 @@ def test_every_script_answers_with_the_keys_that_are_documented(
         ("list_batches.py",), ("cancel.py", "r.job.json"), ("list_models.py",), ("report.py", "r.job.json"),
         ("delete_files.py", "r.job.json"),
         ("run_dataset.py", "reviews.csv", "parts", *make[2:]),
+        ("compare.py", "c.csv", *make, "--prompt", "{id}", "--expected", "id"),
     ]  # fmt: skip
     answers = []
     for door, *words in calls:
@@ -379,9 +380,10 @@ def test_every_script_answers_with_the_keys_that_are_documented(
     for door, answer in answers:
         kept = {name: value for name, value in answer.items() if name not in ("ok", "error")}
         assert differences(documented_keys(door), kept) == [], door
-    dry = run_door("run_batch.py", "dry.csv", *make, "--dry-run", cwd=tmp_path, env=settings)
-    dry.json.pop("ok")
-    assert differences(documented_keys("run_batch.py", "`--dry-run` instead: "), dry.json) == []
+    for door in ("run_batch.py", "compare.py"):
+        dry = run_door(door, "dry.csv", *make, "--dry-run", cwd=tmp_path, env=settings)
+        dry.json.pop("ok")
+        assert differences(documented_keys(door, "`--dry-run` instead: "), dry.json) == []
     dry = run_door("run_dataset.py", "reviews.csv", "dry", *make[2:], "--dry-run", cwd=tmp_path, env=settings)
     dry.json.pop("ok")
     assert differences(documented_keys("run_dataset.py", "`--dry-run` instead: "), dry.json) == []

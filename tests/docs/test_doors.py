@@ -21,7 +21,7 @@ PROJECT = SCRIPTS.parent / "pyproject.toml"
 NAMED = {
     "create_batch_file.py", "validate_batch_file.py", "try_prompt.py", "estimate_cost.py", "submit.py", "poll.py",
     "fetch_results.py", "retry_failed.py", "list_batches.py", "cancel.py", "list_models.py", "run_batch.py",
-    "local_server.py", "delete_files.py", "report.py", "run_dataset.py",
+    "local_server.py", "delete_files.py", "report.py", "compare.py", "run_dataset.py",
 }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_a_missing_package_is_answered_with_one_command(door: str, tmp_path: Pat
     arguments = {"create_batch_file.py": ["b.jsonl", "--example"], "run_batch.py": ["b.csv", "--example"],
                  "try_prompt.py": ["--example"], "retry_failed.py": ["a.jsonl"], "list_batches.py": [],
                  "list_models.py": [], "local_server.py": ["--data", "d"], "poll.py": ["b1", "--local"],
-                 "cancel.py": ["b1"], "delete_files.py": ["b1", "--yes"],
+                 "compare.py": ["b.csv", "--input", "a.jsonl"], "cancel.py": ["b1"], "delete_files.py": ["b1", "--yes"],
                  "fetch_results.py": ["b1", "--local"], "run_dataset.py": ["a.jsonl", "o"]}  # fmt: skip
     ran = bare(SCRIPTS / door, *arguments.get(door, ["a.jsonl"]), cwd=tmp_path)
     answer = json.loads(ran.stdout)

@@ -105,6 +105,10 @@ RIGHT = {
     "retry-by-cause": """
         dw retry_failed reviews.job.json --cause "HTTP 409"; finish reviews.job.json reviews.csv
         echo "Ten answers are in answers.csv. r03 and r12 were refused with 400 and have none." """,
+    "choose-a-prompt": """
+        dw compare compared.csv --input complaints.csv --model Qwen/Qwen3.5-9B --max-tokens 60 \\
+          --prompt-file short.txt --prompt-file long.txt --expected topic --max-cost 1 --wait 30
+        echo "long.txt has 12 of 12 right, short.txt 10 of 12; on so few rows that may be chance." """,
 }
 
 # A run that sounds right, and the kinds of checks that must find it out.
@@ -163,6 +167,10 @@ WRONG: dict[str, tuple[str, set[str]]] = {
     "retry-by-cause": ("""
         whole reviews.csv review
         echo "All rows have an answer." """, {"asked", "says"}),
+    "choose-a-prompt": ("""
+        dw run_batch compared.csv --input complaints.csv --model Qwen/Qwen3.5-9B --max-tokens 60 \\
+          --prompt-file long.txt --max-cost 1 --wait 30
+        echo "long.txt is better: 12 of 12 right." """, {"batches", "holds", "says"}),
 }  # fmt: skip
 
 

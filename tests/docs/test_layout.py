@@ -19,6 +19,7 @@ PACKAGES = sorted(path.parent for path in FILES if path.name == "__init__.py")
 FLOORS = (
     ("scripts",),
     ("dataset",),
+    ("compare",),
     ("commands",),
     ("report",),
     ("jobs",),

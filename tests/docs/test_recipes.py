@@ -88,6 +88,7 @@ def test_every_block_of_the_page_runs(said: list[str]) -> None:
         ("examples/leads.csv", "mails_written.csv", "result_answer"),
         ("examples/reviews.csv", "reviews_week_47.csv", "answer"),
         ("examples/reviews.csv", "reviews_rated.csv", "rating"),
+        ("examples/complaints.csv", "models_compared.csv", "gpt-oss-20b.topic"),
     ],
 )
 @pytest.mark.usefixtures("said")

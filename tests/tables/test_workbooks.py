@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +151,31 @@ def test_old_and_open_workbooks_are_read(tmp_path: Path) -> None:
     for name in ("t.ods", "t.csv"):
         found = ask(tmp_path, {name: lambda path: ods(path, [header, row])}, prompt="{id}{text}{at}")
         assert found.prompts == ["2é2023-11-14"]
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "t.ods", "t.xls"])
+def test_workbooks_of_an_office_program_are_read(tmp_path: Path, name: str) -> None:
+    """As LibreOffice writes them, where it is installed."""
+    office = shutil.which("soffice") or shutil.which("libreoffice")
+    if office is None:
+        pytest.skip("LibreOffice is not installed")
+    (tmp_path / "given.csv").write_text("id,text,day,amount\n1,é,2023-11-14,2.50\n02,b,,1000000\n")
+    profile = f"-env:UserInstallation=file://{tmp_path}/profile"
+    words = [
+        office,
+        profile,
+        "--headless",
+        "--infilter=CSV:44,34,76",
+        "--convert-to",
+        name[2:],
+        "--outdir",
+        str(tmp_path),
+        "given.csv",
+    ]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    (tmp_path / f"given{name[1:]}").rename(tmp_path / name)
+    found = ask(tmp_path, {}, "--input", name, "--default", "day=never", prompt="{id} {text} {day} {amount}")
+    assert found.prompts == ["1 é 2023-11-14 2.5", "2 b never 1000000"]
 
 
 @pytest.mark.parametrize("content", ["id\ttext\n1\ta\n", "id;text\n1;a\n"])

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
@@ -72,6 +72,7 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
 
 
 Request = tuple[str, dict[str, Any]]
+Chosen = TypeVar("Chosen")
 
 
 def _require_cost(asked: list[Request], limit: float, prices: Prices) -> None:
@@ -106,13 +107,13 @@ def _chosen(made: Making, args: argparse.Namespace, prices: Prices) -> tuple[Tab
             return table, asked
 
 
-def chosen(requests: Iterable[Request], count: int, seed: int | None) -> list[Request]:
+def chosen(requests: Iterable[Chosen], count: int, seed: int | None) -> list[Chosen]:
     """The first `count` of `requests`, or with a `seed` as many drawn evenly from all; in the order of the table.
 
     Reads `requests` to the end and keeps `count` of them. The same seed and table give the same rows.
     """
     draw = random.Random(seed)  # noqa: S311
-    kept: list[tuple[int, Request]] = []
+    kept: list[tuple[int, Chosen]] = []
     for number, request in enumerate(requests):
         if len(kept) < count:
             kept.append((number, request))
@@ -126,7 +127,7 @@ class Table:
 
     def __init__(self, prices: Prices) -> None:
         self.requests = 0
-        self._prices = prices
+        self.prices = prices  # those of the server may take their place, once it has told them
         self._estimated: dict[str, float] = {}  # prompt tokens by model
         self._counts: dict[str, int] = {}
 
@@ -141,7 +142,7 @@ class Table:
 
     def _tokens(self, request: dict[str, Any]) -> float:
         body = request["body"]
-        return Prompt(request["url"], body, self._prices.templates.get(body["model"], Template())).tokens
+        return Prompt(request["url"], body, self.prices.templates.get(body["model"], Template())).tokens
 
     def projection(self, asked: list[Request], tokens: list[dict[str, Any]]) -> dict[str, Any]:
         """Tokens of the whole table, and USD in each window and at once, from the `tokens` that the `asked` rows took.
@@ -163,7 +164,7 @@ class Table:
         for window in (*WINDOWS, REALTIME):
             usd: Decimal | None = Decimal(0)
             for model, estimated in self._estimated.items():
-                price = self._prices.at_most(model, window)
+                price = self.prices.at_most(model, window)
                 given, answered = Decimal(ratio * estimated), Decimal(answer * self._counts[model])
                 cost = price.cost(given, answered) if price is not None else None
                 usd = None if usd is None or cost is None else usd + cost
@@ -176,15 +177,12 @@ def _ask(api: Api, request: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
     url, body = request["url"], request["body"]
     row: dict[str, Any] = {"custom_id": request["custom_id"], "prompt": plain(_prompt(body), SHOWN[0])}
     try:
-        answer = api.realtime(url, body)
+        read = result_lines.judge(answered(api, request), url)
     except ApiError as error:
-        if error.status in (401, 402, 403) or not error.sent:
-            raise error.failure("asking the model") from error
         return {**row, "error": plain(error.sentence)}
-    line = json.dumps({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": answer}}).encode()
-    read = result_lines.judge(line, url)
-    if read is None or read.cause is not None:
+    if read is None or read.cause is not None or read.body is None:
         return {**row, "error": plain(read.cause if read is not None else "no answer")}
+    answer = read.body
     asked = schemas.expected_in([(request["custom_id"], to_line(request))]).request(request["custom_id"])
     found = judged(answer, url, asked.schema, asked.form)
     prompt_tokens, completion_tokens = usage_of.tokens(answer)
@@ -197,6 +195,20 @@ def _ask(api: Api, request: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
         **({"flaws": list(found.flaws)} if found.flaws else {}),
         **({"error": plain(found.cause)} if found.cause is not None else {}),
     }
+
+
+def answered(api: Api, request: dict[str, Any]) -> bytes:
+    """The answer to one request, asked once and at once, as the line that a batch would have for it.
+
+    Raises ApiError where this one failed, Failure where the next would fail alike: the key, the credit, the network.
+    """
+    try:
+        answer = api.realtime(request["url"], request["body"])
+    except ApiError as error:
+        if error.status in (401, 402, 403) or not error.sent:
+            raise error.failure("asking the model") from error
+        raise
+    return json.dumps({"custom_id": request["custom_id"], "response": {"status_code": 200, "body": answer}}).encode()
 
 
 def _flawed(rows: list[dict[str, Any]]) -> Iterator[str]:

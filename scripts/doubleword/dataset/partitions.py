@@ -16,7 +16,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import sha256_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database, name, text
-from doubleword.tables.outputs.columns import in_milliseconds
+from doubleword.tables.outputs.source_columns import in_milliseconds
 from doubleword.tables.plain_copy import PACKED, suffix
 from doubleword.tables.relation import Settings
 from doubleword.tables.sources.parts import (

@@ -193,17 +193,23 @@ class Approval:
         self._note = note
 
     def __call__(self, ones: Sequence[Intended]) -> None:
-        job = self._store.job
-        quotes = self._quotes(ones)
-        unsure = self._learnt(quotes)
-        for warning in behind(job, self._system.disk):
-            self._note(warning)
+        unsure, rough = self.learn(ones)
         if self._limit is not None:
+            job = self._store.job
             prices = prices_of(job, self._system.disk).without(unsure, job.window)
             paths = [self._store.input_path(one.input) for one in ones]
             spent = spent_ceiling(self._store, self._system)
-            rough = sum((quote.cost_usd or Decimal(0) for _, quote in quotes), Decimal(0)) or None
             require_cost(paths, job.window, self._limit, self._system, spent, prices, rough_usd=rough)
+
+    def learn(self, ones: Sequence[Intended]) -> tuple[set[str], Decimal | None]:
+        """Keep the server's prices in the job file, and refuse nothing: the models whose price it does not tell, and
+        what it roughly expects of all, where it says so.
+        """
+        quotes = self._quotes(ones)
+        unsure = self._learnt(quotes)
+        for warning in behind(self._store.job, self._system.disk):
+            self._note(warning)
+        return unsure, sum((quote.cost_usd or Decimal(0) for _, quote in quotes), Decimal(0)) or None
 
     def _quotes(self, ones: Sequence[Intended]) -> list[tuple[Intended, CostEstimate]]:
         """What the server expects each file to cost; nothing where it has no such call, or stays away."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,29 @@ def carry_out(
 
     Raises Failure (8), with nothing left on the server, where by its prices the job may cost more than `max_cost` USD.
     """
+    approval = Approval(store, api, system, max_cost, progress.note) if store.job.local is None else None
+    bring(store, api, system, progress, resumed, approval)
+    progress.close()
+    statuses: dict[str, str] = {}
+    with contextlib.suppress(ApiError):  # every batch exists and is on record; its status is only a courtesy
+        seen = look(api, [one.batch_id or "" for one in store.job.batches], store.job.id)
+        statuses = {batch.id: batch.status for batch in seen}
+    warnings = behind(store.job, system.disk)
+    return {**report(store, statuses, resumed), **({"warnings": warnings[:10]} if warnings else {})}
+
+
+def bring(
+    store: JobFile,
+    api: Api,
+    system: System,
+    progress: Progress,
+    resumed: bool,
+    approve: Callable[[Sequence[Intended]], None] | None,
+) -> None:
+    """Submit what is not submitted yet, once `approve` lets it (`exactly_once.Submission`).
+
+    Where nothing was taken, the file of a job that was not `resumed` goes.
+    """
     total = sum(one.input.bytes for one in store.job.batches if one.file_id is None)
     sent = 0
 
@@ -133,20 +157,12 @@ def carry_out(
         progress.show("uploading, bytes:", sent, total)
 
     try:
-        approval = Approval(store, api, system, max_cost, progress.note) if store.job.local is None else None
-        Submission(store, api, system, progress.note, count, approval).run()
+        Submission(store, api, system, progress.note, count, approve).run()
     except Failure as failure:
         refused = failure.exit_code not in (Exit.UNREACHABLE, Exit.NOT_FINISHED)
         if refused and not resumed and all(one.state == "planned" for one in store.job.batches):
             system.disk.remove(store.path)  # nothing was taken, so there is nothing to go on with
         raise
-    progress.close()
-    statuses: dict[str, str] = {}
-    with contextlib.suppress(ApiError):  # every batch exists and is on record; its status is only a courtesy
-        seen = look(api, [one.batch_id or "" for one in store.job.batches], store.job.id)
-        statuses = {batch.id: batch.status for batch in seen}
-    warnings = behind(store.job, system.disk)
-    return {**report(store, statuses, resumed), **({"warnings": warnings[:10]} if warnings else {})}
 
 
 def report(store: JobFile, statuses: dict[str, str], resumed: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 from doubleword.cli import delimiter
 from doubleword.failure import plain
@@ -14,9 +15,13 @@ from doubleword.failure import plain
 CHAT = "/v1/chat/completions"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add everything that says which requests to make, which is all of create_batch_file.py but OUTPUT."""
+def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add everything that says which requests to make, which is all of create_batch_file.py but OUTPUT.
+
+    With `several` models and prompts may be repeated, and come as lists.
+    """
     add = parser.add_argument
+    often: dict[str, Any] = {"action": "append"} if several else {}
     add("--input", action="append", metavar="PATH", help="table, workbook, folder, 'glob', query.sql; - is stdin")
     add(
         "--input-format",
@@ -30,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--header-row", type=whole, metavar="N", help="the line of the header, from 1, if not found")
     add("--sheet", metavar="NAME", help="of a workbook (default: the first)")
     add("--where", metavar="SQL", help="only these rows: \"stars <= 2 and lang = 'de'\"")
-    add("--prompt", metavar="TEXT", help="with {column} or {a.nested.value}; {{ is a brace")
-    add("--prompt-file", metavar="FILE", help="the same, from a file")
+    add("--prompt", **often, metavar="TEXT", help="with {column} or {a.nested.value}; {{ is a brace")
+    add("--prompt-file", **often, metavar="FILE", help="the same, from a file")
     add("--system", metavar="TEXT", help="system text, with {column} places")
     add("--system-file", metavar="FILE", help="the same, from a file")
     add("--default", action="append", metavar="COL=TEXT", help="for empty values; may be repeated")
     add("--examples", metavar="FILE", help="table of prompt and answer, shown to the model first")
     add("--image", action="append", metavar="TEMPLATE", help='path or URL, "{photo}"; may be repeated')
-    add("--model", metavar="ID", help="as list_models.py shows it")
+    add("--model", **often, metavar="ID", help="as list_models.py shows it")
     add("--endpoint", type=_endpoint, default=CHAT, metavar="PATH", help=f"default {CHAT}; see below")
     add("--id", metavar="TEMPLATE", help="custom_id from columns (default: row-0000001, …)")
     add("--repair-ids", action="store_true", help="make ids that the server refuses fit")

@@ -67,14 +67,19 @@ def load(path: Path, disk: Disk) -> dict[str, Any]:
         schema = strict_json(plain_copy.text_of(path, disk, MAX_SCHEMA_BYTES).encode())
     except ValueError as error:
         raise _bad(path, str(error), "the file holds one JSON Schema") from None
+    require(path, schema)
+    assert isinstance(schema, dict)
+    return schema
+
+
+def require(path: Path, schema: Any) -> None:
+    """Raise Failure (exit 2) unless `schema`, which came from `path`, is one that the server and we can use."""
     flaws = list(_flaws(schema)) or list(_judges(schema))
     if flaws:
         shown = "; ".join(f"{place} {said}" for place, said, _ in flaws[:SHOWN_FLAWS])
         more = f"; and {len(flaws) - SHOWN_FLAWS:,} more" if len(flaws) > SHOWN_FLAWS else ""
         advice = dict.fromkeys(advice for _, _, advice in flaws[:SHOWN_FLAWS])
         raise _bad(path, f"{shown}{more}", "; ".join(advice))
-    assert isinstance(schema, dict)
-    return schema
 
 
 def parameters(path: Path, schema: Mapping[str, Any], endpoint: str) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from doubleword.results.table_rows import ResultRows, added_names, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
 from doubleword.tables.formulas import may_run
-from doubleword.tables.outputs.columns import OutputColumn, in_milliseconds, selected, selection, source_names
+from doubleword.tables.outputs.columns import OutputColumn, selected, selection, source_names
 from doubleword.tables.outputs.matrix import Matrix
+from doubleword.tables.outputs.source_columns import columns_of
 from doubleword.tables.outputs.workbooks import write_workbook
 from doubleword.tables.outputs.writers import Dialect, Rows, write_csv, write_parquet
 from doubleword.tables.relation import column_at
@@ -265,20 +266,8 @@ class TableOutput:
     def _source_columns(self) -> list[OutputColumn]:
         if self._table is None:
             return []
-        raw = self._wanted.format == "parquet"
-        keys = _keys(self._wanted, self._source, self._table.names)
-        are_times = raw and any(column.type == "TIMESTAMP" for column in self._table.columns)
-        counted = in_milliseconds(self._table.files, self._disk, self._target) if are_times else set()
-        found = []
-        for at, (column, name) in enumerate(zip(self._table.columns, self._names.source, strict=True)):
-            value = text = f'source."{at}"'
-            if raw:
-                text = f"CAST({value} AS VARCHAR)"
-            if column.type == "TIMESTAMP" and column.name in counted:
-                value = f"CAST({value} AS TIMESTAMP_MS)"
-            may_be_numbers = bool(self._table.delimiter)  # of CSV, where all is text
-            found.append(OutputColumn(name, text, value, column.type, at in keys, may_be_numbers))
-        return found
+        raw, keys = self._wanted.format == "parquet", _keys(self._wanted, self._source, self._table.names)
+        return columns_of(self._table, self._names.source, keys, raw, self._disk, self._target)
 
     # Each result beside the row that it was asked of, as SQL after FROM; an error where there is no such row. Both are
     # read in order and stand in step, so that no table has to be held to be sorted, but for a source in another order.

@@ -6,14 +6,10 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.system import Disk
-from doubleword.tables.database import Database, text
 from doubleword.tables.staged import as_unicode
 
-PARQUET = b"PAR1"
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\([0-9, ]+\)")
 
 
@@ -55,20 +51,6 @@ def source_names(names: Sequence[str], any_case: bool) -> tuple[str, ...]:
         taken.add(key)
         found.append(free)
     return tuple(found)
-
-
-def in_milliseconds(paths: Sequence[Path], disk: Disk, target: Database) -> set[str]:
-    """The columns of Parquet files whose times are in milliseconds; DuckDB reads them as if in microseconds."""
-    places = []
-    for path in paths:
-        with disk.open(path) as file:
-            if file.read(len(PARQUET)) == PARQUET:
-                places.append(text(str(path)))
-    if not places:
-        return set()
-    counts = "coalesce(logical_type LIKE '%isAdjustedToUTC=0%MILLIS=Milli%', false)"
-    fields = f"SELECT name, bool_and({counts}) AS counts FROM parquet_schema([{', '.join(places)}]) GROUP BY name"
-    return {str(name) for name, are_counted in target.run(fields) if are_counted}
 
 
 def free_name(name: str, taken: set[str]) -> str:

@@ -1,0 +1,230 @@
+"""Asking: the requests of variants become answers, by jobs or at once.
+
+Promises: with jobs, what `jobs` promises. At once, each answer is durable on disk before the next request is sent; one
+that is there is not asked again, one that failed is, by the next run. What was begun one way is not paid the other way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from doubleword.answers import lines as result_lines
+from doubleword.cli import Progress, again
+from doubleword.commands.try_prompt import answered
+from doubleword.compare.answers import Answer, answered_in, answers_of, lines_in
+from doubleword.compare.jobs import (
+    Together,
+    VariantJob,
+    deliver,
+    final_keys,
+    joint_prices,
+    planned,
+    require_limit,
+    require_one_server,
+    wait_for,
+)
+from doubleword.compare.sample import Sample
+from doubleword.compare.variants import Variant
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.connection import connect
+from doubleword.jobs.cost_limit import require_cost
+from doubleword.jobs.job_file import job_path
+from doubleword.output_file import WholeFile
+from doubleword.pricing.bill import Part, Usage, bill
+from doubleword.pricing.prices import REALTIME, Prices, load_prices
+from doubleword.results.expected import Schemas
+from doubleword.server.api import Api
+from doubleword.server.errors import ApiError
+from doubleword.server.key import read_key
+from doubleword.system import Disk, System
+
+Asked = tuple[Variant, Sample]
+# What may have to be asked later, as request lines that a limit is to allow for too.
+Later = Callable[[], bytes]
+
+
+class Answered(NamedTuple):
+    """What became of a variant: the keys of its job, bill and failures, and the answer to each of its requests."""
+
+    told: dict[str, Any]
+    answers: list[Answer]
+
+
+class Asking:
+    """Asks variants, and keeps the server that it needs for this open in `held`."""
+
+    def __init__(
+        self, args: argparse.Namespace, output: Path, system: System, progress: Progress, held: contextlib.ExitStack
+    ) -> None:
+        self._args = args
+        self._output = output
+        self._system = system
+        self._progress = progress
+        self._held = held
+        self._ends = system.monotonic() + args.wait
+        self._schemas = Schemas(system.disk)
+        self._jobs: list[VariantJob] = []
+        self.samples: list[Sample] = []  # of all that it was to ask
+        self._api: Api | None = None
+
+    def ask(self, every: Sequence[Asked], later: Later = bytes) -> list[Answered]:
+        """The answers of each, in their order.
+
+        Raises Failure: 7 while answers are still to come, 8 where these, those asked before and those of `later` may
+        together cost more than the limit.
+        """
+        self.samples += [sample for _, sample in every]
+        with self._system.disk.work_folder(None) as folder:
+            more = later_file(folder, later(), self._system.disk)
+            return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
+
+    @property
+    def prices(self) -> Prices:
+        """The price table, put right by what the server said of the jobs."""
+        disk = self._system.disk
+        return joint_prices([one.store for one in self._jobs], disk) if self._jobs else load_prices(None, disk)
+
+    # By jobs
+
+    def _by_jobs(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
+        system, progress, limit = self._system, self._progress, self._args.max_cost
+        for _, sample in every:
+            self._refuse_mixed(sample.realtime, "at once", "add --now")
+        jobs = [planned(variant, sample, self._args, self._output, system) for variant, sample in every]
+        self._jobs += jobs
+        require_one_server(self._jobs)
+        keys = [final_keys(one, system, progress) for one in jobs]
+        if None in keys:
+            if limit is not None:  # where there is a key, the server's prices have the last word
+                stores = [one.store for one in self._jobs]
+                require_limit(stores, limit, system, last_word=not read_key(), more=more)
+            api = self._connected()
+            Together(self._jobs, api, system, progress, limit, more).submit()
+            wait_for(jobs, api, self._ends, system, progress)
+            keys = [deliver(one, api, system, progress) for one in jobs]
+        return [self._answered_by(one, found or {}) for one, found in zip(jobs, keys, strict=True)]
+
+    def _answered_by(self, one: VariantJob, keys: dict[str, Any]) -> Answered:
+        disk = self._system.disk
+        lines = lines_in(one.results, disk) + lines_in(one.errors, disk)
+        return Answered({"job": str(one.store.path), **keys}, self._read(one.sample, lines))
+
+    # At once
+
+    def _at_once(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
+        disk, limit = self._system.disk, self._args.max_cost
+        for _, sample in every:
+            self._refuse_mixed(job_path(sample.path), "by jobs", "leave --now out")
+        if any(map(self._unanswered, (sample for _, sample in every))):
+            if limit is not None and not self._args.local:
+                require_cost([*(one.path for one in self.samples), *more], REALTIME, limit, self._system)
+            api = self._connected()
+            _require_models(api, every)
+            for _, sample in every:
+                self._ask_each(sample, api)
+        found = []
+        for _, sample in every:
+            lines = lines_in(sample.realtime, disk)
+            answers = self._read(sample, lines)
+            found.append(
+                Answered({**_bill(sample, lines, self.prices), "failures": _failures(sample, answers)}, answers)
+            )
+        return found
+
+    def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
+        """The requests that have no answer on disk."""
+        there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._system.disk), sample)}
+        return [request for custom_id, request in sample.requests if custom_id not in there]
+
+    def _ask_each(self, sample: Sample, api: Api) -> None:
+        """Ask what has no answer yet, and append what comes; raises Failure where the next would fail as well."""
+        disk, path, waiting = self._system.disk, sample.realtime, self._unanswered(sample)
+        if not waiting:
+            return
+        left = {request["custom_id"] for request in waiting}
+        lines = [raw for raw in lines_in(path, disk) if (result_lines.parse(raw) or {}).get("custom_id") not in left]
+        with WholeFile(path, disk, force=True) as file:  # without failures, which are asked again, and torn ends
+            file.write(b"".join(raw + b"\n" for raw in lines))
+        with disk.append(path) as kept:
+            for number, request in enumerate(waiting):
+                if self._system.monotonic() >= self._ends:
+                    message = f"{len(waiting) - number} answers for {plain(sample.path.name)} are still to come"
+                    raise Failure(Exit.NOT_FINISHED, "not_finished", message, again())
+                self._progress.show(f"{plain(sample.path.stem, 60)}, answers:", number, len(waiting))
+                kept.write(_line(api, request) + b"\n")
+                disk.sync(kept)
+
+    # What both share
+
+    def _read(self, sample: Sample, lines: Sequence[bytes]) -> list[Answer]:
+        return answers_of(sample, lines, self._schemas.expected(sample.path))
+
+    def _refuse_mixed(self, path: Path, how: str, hint: str) -> None:
+        if self._system.disk.size(path) is not None:
+            message = f"{plain(self._output)} was begun {how}, which may be paid already: {plain(path)}"
+            raise Failure(Exit.BAD_INPUT, "other_options", message, f"{hint}, or name another OUTPUT")
+
+    def _connected(self) -> Api:
+        """The server, once it is needed."""
+        if self._api is None:
+            store = self._jobs[0].store if self._jobs else None
+            folder = self._output.with_name(f"{self._output.stem}.local")
+            opened = connect(self._args, self._system, self._progress.note, store, folder)
+            self._api = self._held.enter_context(opened)
+        return self._api
+
+
+def later_file(folder: Path, lines: bytes, disk: Disk) -> list[Path]:
+    """A file in `folder` with request lines, if there are any."""
+    if not lines:
+        return []
+    with disk.create(folder / "later.jsonl") as file:
+        file.write(lines)
+    return [folder / "later.jsonl"]
+
+
+def _line(api: Api, request: dict[str, Any]) -> bytes:
+    try:
+        return answered(api, request)
+    except ApiError as error:
+        told = {"code": "failed", "message": plain(error.sentence)}
+        return json.dumps({"custom_id": request["custom_id"], "response": None, "error": told}).encode()
+
+
+def _bill(sample: Sample, lines: Sequence[bytes], prices: Prices) -> dict[str, Any]:
+    """The keys of the bill: the tokens of the answers at the realtime price."""
+    usage = Usage()
+    for line in answered_in(lines, sample):
+        if line.body is not None:
+            usage.add(line.body)
+    return bill([Part(usage, sample.model, None)], REALTIME, prices)
+
+
+def _failures(sample: Sample, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The key `failures` as `fetch_results.py` has it."""
+    found: dict[str, list[str]] = {}
+    for (custom_id, _), answer in zip(sample.requests, answers, strict=True):
+        if answer.status != "succeeded":
+            found.setdefault(answer.cause or "no explanation was given", []).append(custom_id)
+    action = "the same command again asks once more what has no answer"
+    return [
+        {"cause": plain(cause, 200), "count": len(ids), "example": ids[0], "ids": ids[:10], "action": action}
+        for cause, ids in sorted(found.items(), key=lambda one: -len(one[1]))
+    ]
+
+
+def _require_models(api: Api, every: Sequence[Asked]) -> None:
+    """Raise Failure (exit 2) for a model that the server does not list, before any of them is asked."""
+    try:
+        known = {one["id"] for one in api.models()}
+    except ApiError as error:
+        raise error.failure("listing the models") from error
+    unknown = [sample.model for _, sample in every if sample.model and sample.model not in known]
+    if unknown:
+        message = f"the server lists no model {plain(unknown[0], 80)}; nothing was asked"
+        raise Failure(Exit.BAD_INPUT, "unknown_model", message, "list_models.py shows which there are")

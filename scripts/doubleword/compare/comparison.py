@@ -1,0 +1,249 @@
+"""compare.py: the same rows under several variants, asked as linked jobs, measured and written side by side.
+
+Promises: what a run finds done it does not do again; a run that stops anywhere is gone on with by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from doubleword.answers.schema import properties_of
+from doubleword.cli import Progress
+from doubleword.compare import judge, measures
+from doubleword.compare.answers import counted, marks_in
+from doubleword.compare.asking import Answered, Asking, later_file
+from doubleword.compare.judge import Graded
+from doubleword.compare.output import FORMATS, Side, refuse_foreign, shown, summary_path, write
+from doubleword.compare.sample import Sample, require_same_rows, sampled
+from doubleword.compare.variants import Variant, variants_of
+from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.cost_limit import ASK, require_cost
+from doubleword.jobs.job_file import job_path, locked
+from doubleword.jobs.submission import WINDOWS
+from doubleword.pricing.bill import told as bill_line
+from doubleword.pricing.estimate import total_of
+from doubleword.pricing.prices import REALTIME, load_prices
+from doubleword.request_lines.form_arguments import bad_arguments
+from doubleword.results.expected import Schemas
+from doubleword.system import System
+from doubleword.tables.plain_copy import STDIN
+
+BILL = ("usage", "cost_usd", "cost_source", "cost_reason", "list_cost_usd", "realtime_usd", "saved_usd", "estimate_usd")
+
+
+def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
+    """The work of `compare.py`. Raises Failure 6 or 7 with its keys where answers failed or are still to come."""
+    output, disk = Path(args.output), system.disk
+    if output.suffix not in FORMATS:
+        raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", "name it like models.csv")
+    if args.example or not args.input or STDIN in args.input:
+        raise bad_arguments("a comparison reads its table more than once", "name a file with --input PATH")
+    if args.rows < 1:
+        raise bad_arguments("--rows is a number from 1 up", "--rows 50")
+    if args.now and args.window:
+        raise bad_arguments("--now asks at once, and has no --window", "leave one of them out")
+    variants = variants_of(args, disk)
+    refuse_foreign(output, disk, args.force)
+    with contextlib.ExitStack() as held:
+        if not args.dry_run:
+            held.enter_context(locked(output, disk))
+        for variant in variants if not args.dry_run else ():
+            held.enter_context(locked(job_path(variant.path(output, ".jsonl")), disk))
+        try:
+            return Comparison(args, output, variants, system, held).run()
+        except Failure as failure:
+            if failure.code == "over_max_cost":
+                failure.hint = f"fewer --rows or variants, a smaller --max-tokens, or {ASK}"
+            raise
+
+
+class Comparison:
+    """One run of `compare.py`; what it opens is held by `held`."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        output: Path,
+        variants: Sequence[Variant],
+        system: System,
+        held: contextlib.ExitStack,
+    ) -> None:
+        self._args = args
+        self._output = output
+        self._variants = variants
+        self._disk = system.disk
+        self._system = system
+        self._progress = Progress(system.monotonic)
+        self._asking = Asking(args, output, system, self._progress, held)
+        self._samples: list[Sample] = []
+        self._fields: list[list[str]] = []  # of each variant's answers
+        self._expected: list[str | None] | None = None
+        self._marks: dict[str, dict[str, bool]] = {}  # by variant and custom_id, what a person thinks of the answer
+        self._measured_by: dict[str, str] = {}  # the field of a variant that the expectation is held against
+
+    def run(self) -> dict[str, Any]:
+        """All of it."""
+        args, disk = self._args, self._disk
+        with self._clean(), contextlib.closing(self._progress):
+            for variant in self._variants:
+                path = variant.path(self._output, ".jsonl")
+                self._samples.append(sampled(variant.args, path, args.rows, args.sample, disk))
+            self._fields = [list(properties_of(Schemas(disk).all_of([one.path]))) for one in self._samples]
+            require_same_rows([(one.name, sample) for one, sample in self._each()])
+            self._require_columns()
+            if args.dry_run:
+                return self._forecast()
+            found = self._asking.ask(self._each(), self._later)
+            grades = [Graded({}, []) for _ in found]
+            if args.judge:
+                given = [(*each, one.answers) for each, one in zip(self._each(), found, strict=True)]
+                grades = judge.graded(given, args, self._output, self._asking, disk)
+            return self._written(self._compared(found, grades), found, grades)
+
+    def _each(self) -> list[tuple[Variant, Sample]]:
+        return list(zip(self._variants, self._samples, strict=True))
+
+    @contextlib.contextmanager
+    def _clean(self) -> Iterator[None]:
+        """Leave no batch file of this run behind where nothing was asked by it."""
+        try:
+            yield
+        finally:
+            for sample in {one.path: one for one in (*self._samples, *self._asking.samples)}.values():
+                if self._disk.size(job_path(sample.path)) is None and self._disk.size(sample.realtime) is None:
+                    sample.remove(self._disk)
+
+    def _require_columns(self) -> None:
+        """What --expected and --judge name has to be there before anything is paid."""
+        names = self._samples[0].names
+        judge.require_judge(self._args, names)
+        given: list[str] = self._args.expected or []
+        if not given or (measures.column_named(given[0], names) is None and all(map(self._is_marks, given))):
+            return
+        if len(given) > 1:
+            raise bad_arguments("--expected names one column", "several are for files of marks, one for each variant")
+        fields = {one.name: own for one, own in zip(self._variants, self._fields, strict=True)}
+        try:
+            at, self._measured_by = measures.expected_field(given[0], names, fields)
+        except ValueError as error:
+            raise bad_arguments(f"--expected: {plain(error)}", "--expected COLUMN, or FIELD=COLUMN") from None
+        self._expected = [one.row.cells[at] for one in self._samples[0].made]
+
+    def _is_marks(self, word: str) -> bool:
+        """Whether `word` is a file of marks, alone or as VARIANT=FILE; then they are read."""
+        name, _, place = word.rpartition("=") if self._disk.size(Path(word)) is None else ("", "", word)
+        if self._disk.size(Path(place)) is None:
+            return False
+        file = Path(place).name
+        of = [one for one in self._variants if file.startswith(one.path(self._output, ".").name)]
+        found = [one for one in self._variants if one.name == name] if name else of or list(self._variants)
+        if len(found) != 1:
+            message = f"--expected: it is not known whose answers {plain(file, 80)} marks"
+            raise bad_arguments(message, f'--expected "{self._variants[0].name}={place}"')
+        self._marks[found[0].name] = marks_in(Path(place), self._disk)
+        return True
+
+    def _later(self) -> bytes:
+        """What the judge will be asked once the answers are there, as far as that can be foreseen."""
+        return b"".join(judge.forecast_lines(one, self._args) for one in self._samples if self._args.judge)
+
+    def _forecast(self) -> dict[str, Any]:
+        """What a dry run answers: requests and cost of each variant, and of all with the judge."""
+        prices, window = load_prices(None, self._disk), self._args.window or WINDOWS[0]
+        window = REALTIME if self._args.now else window
+        each = []
+        for variant, sample in self._each():
+            found = total_of([sample.path], self._disk, prices).estimate(window)
+            told = {"requests": found.requests, "cost_usd": found.cost_usd, "ceiling_usd": found.ceiling_usd}
+            each.append({"name": variant.name, **told})
+        with self._disk.work_folder(None) as folder:
+            paths = [*(one.path for one in self._samples), *later_file(folder, self._later(), self._disk)]
+            if self._args.max_cost is not None and not self._args.local:
+                require_cost(paths, window, self._args.max_cost, self._system)
+            total = total_of(paths, self._disk, prices)
+        return {"rows": len(self._samples[0].made), "variants": each, **total.forecast(window)}
+
+    # Comparing
+
+    def _compared(self, found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
+        """All the numbers."""
+        measured, variants, failures = [], [], []
+        for at, (variant, sample) in enumerate(self._each()):
+            told, answers = found[at]
+            scores = [None if one is None else round(float(one.fields["score"] or 0)) for one in grades[at].grades]
+            field = self._measured_by.get(variant.name)
+            one = measures.Measured(variant.name, answers, self._fields[at], field, scores)
+            sample.table.prices = self._asking.prices
+            variants.append(
+                {
+                    "name": variant.name,
+                    **{name: told[name] for name in ("job", *BILL) if name in told},
+                    **counted(answers),
+                    "projection": sample.table.projection(sample.requests, [dict(a.tokens) for a in answers]),
+                    **self._measured(one, sample),
+                    **({"judge": {**measures.graded(one), **_cost(grades[at].told)}} if scores else {}),
+                }
+            )
+            failures += [{"variant": variant.name, **failure} for failure in told.get("failures", ())]
+            measured.append(one)
+        return {
+            "output": str(self._output),
+            "summary": str(summary_path(self._output)),
+            "rows": len(self._samples[0].made),
+            "variants": variants,
+            "pairs": measures.pairs_of(measured),
+            **_bill([told for told in (*(one.told for one in found), *(one.told for one in grades)) if told], variants),
+            "failures": failures,
+        }
+
+    def _measured(self, one: measures.Measured, sample: Sample) -> dict[str, Any]:
+        marks = self._marks.get(one.name)
+        if marks is None:
+            return measures.measure(one, self._expected)
+        return measures.marked(one, [marks.get(custom_id) for custom_id, _ in sample.requests])
+
+    def _written(self, content: dict[str, Any], found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
+        """Write table and numbers; raises Failure 6 with the keys where a variant has failures."""
+        sides = [
+            Side(variant.name, self._fields[at], found[at].answers, grades[at].grades)
+            for at, variant in enumerate(self._variants)
+        ]
+        warnings = list(dict.fromkeys(said for one in self._samples for said in one.warnings))
+        for at, variant in enumerate(self._variants):
+            said = [*content["variants"][at].pop("remarks", ()), *found[at].told.get("warnings", ())]
+            good = sum(answer.is_good for answer in found[at].answers)
+            if (count := len(grades[at].grades) - grades[at].grades.count(None)) < good and self._args.judge:
+                said.append(f"the judge graded {count} of {good} answers; his own job says why")
+            warnings += [f"{variant.name}: {one}" for one in said]
+        content["warnings"] = warnings
+        more = write(self._output, self._args, self._samples[0], sides, content, self._disk)
+        answer = shown({**content, "warnings": [*warnings, *more][:10]})
+        total = sum(one["counts"]["total"] for one in content["variants"])
+        good = sum(one["counts"]["succeeded"] for one in content["variants"])
+        if good < total:
+            message = f"{good} of {total} requests succeeded; the others failed or are missing"
+            steps = [one["action"] for one in content["failures"]]
+            hint = steps[0] if steps else "the same command again asks once more what failed"
+            raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)
+        return answer
+
+
+def _cost(told: dict[str, Any]) -> dict[str, Any]:
+    return {name: told.get(name) for name in ("cost_usd", "cost_source")}
+
+
+def _bill(paid: Sequence[dict[str, Any]], variants: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all of it cost, with the judge: the sums, null where a part is not known; billed where every part is."""
+    sums: dict[str, Any] = {}
+    for name in ("cost_usd", "realtime_usd", "saved_usd"):
+        known = [Decimal(str(one[name])) for one in paid if one.get(name) is not None]
+        sums[name] = float(sum(known, Decimal(0))) if len(known) == len(paid) else None
+    sources = {one.get("cost_source") for one in paid}
+    sums["cost_source"] = None if None in sources else sources.pop() if len(sources) == 1 else "computed"
+    answers, failed = (sum(one["counts"][name] for one in variants) for name in ("succeeded", "failed"))
+    return {**sums, "bill": bill_line({**sums, "estimate_usd": None}, answers, failed)}
