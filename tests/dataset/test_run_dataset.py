@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,3 +266,16 @@ def test_the_bundled_model_answers_a_dataset(folder: Path) -> None:
         assert (done.code, done.json["counts"]["succeeded"], done.json["cost_usd"]) == (0, 2, 0.0), done.json
     assert all(row["answer"] for row in rows(folder / "out"))
     assert (folder / "out" / "_work" / "dataset.local").is_dir()
+
+
+@pytest.mark.parametrize(("words", "package"), [(["s3://bucket/out"], "s3fs"), (["out", "--ray", "local"], "ray")])
+def test_packages_that_are_needed_only_here_are_named(
+    words: list[str], package: str, engine: RunningEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the command that installs them; nothing was sent."""
+    flat(folder / "src", 1)
+    monkeypatch.setitem(sys.modules, package, None)
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    refused = call_door("run_dataset", "src", *words, *ASK, cwd=folder, env=env)
+    assert (refused.code, refused.json["error"]["code"], batches(engine)) == (2, "missing_package", 0)
+    assert package in refused.json["error"]["hint"]

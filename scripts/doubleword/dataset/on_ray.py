@@ -39,7 +39,9 @@ def cluster(address: str, note: Callable[[str], None]) -> Iterator[Callable[[Ste
         import ray
     except ModuleNotFoundError as missing:
         message = f"--ray needs the Python package ray, which is not installed ({missing.name})"
-        raise Failure(Exit.BAD_INPUT, "missing_package", message, 'uv pip install "ray>=2.50,<3"') from None
+        raise Failure(
+            Exit.BAD_INPUT, "missing_package", message, 'python3 -m pip install "ray>=2.50,<3"; or uv run --with ray …'
+        ) from None
     _require_listening(address)
     with _said_elsewhere():
         own = address == "local"

@@ -218,7 +218,9 @@ def bucket(url: str) -> Bucket:
         import s3fs  # noqa: F401  fsspec would say less of it
     except ModuleNotFoundError as missing:
         message = f"s3:// needs the Python package s3fs, which is not installed ({missing.name})"
-        raise Failure(Exit.BAD_INPUT, "missing_package", message, 'uv pip install "s3fs>=2026.2"') from None
+        raise Failure(
+            Exit.BAD_INPUT, "missing_package", message, 'python3 -m pip install "s3fs>=2026.2"; or uv run --with s3fs …'
+        ) from None
     files, root = fsspec.core.url_to_fs(url.rstrip("/"), use_listings_cache=False)
     return Bucket(files, root)
 
