@@ -14,8 +14,8 @@ from tests.clock import Clocked
 from tests.engine_process import RunningEngine, engine_with_upstream
 from tests.faults.rooms import Desk, Unsynced, batch_count, emptied, finished, request
 
-from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
+from doubleword.results.result import Asked
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch, BatchError
 from doubleword.service import CHAT

@@ -14,8 +14,9 @@ from typing import Any
 from doubleword.answers.schema import properties_of
 from doubleword.batch_files.check import Check
 from doubleword.batch_files.making import settings_of
-from doubleword.batch_files.record import record_path
+from doubleword.batch_files.record import common_record, record_path
 from doubleword.batch_files.repaired_ids import ids_path
+from doubleword.batch_files.row_map import map_path
 from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation
@@ -31,7 +32,7 @@ from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.pricing.estimate import total_of
 from doubleword.results.expected import Schemas
-from doubleword.results.outputs import names_of
+from doubleword.results.table_rows import names_of
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import Disk, System
@@ -59,14 +60,14 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         known = JobFile.load(job, disk) if disk.size(job) is not None else None
         if known is None:
             refuse_existing(output, disk, args.force)
-        paths, made_now = _requests(args, requests, system)
+        paths, made_now, said = _requests(args, requests, system)
         try:
             store, resumed, delivery = _planned(args, output, paths, job, system, progress)
             if args.dry_run:
-                return _forecast(paths, store, system)
+                return _warned(_forecast(paths, store, system), said)
             former = delivery.former()
             if former is not None and is_final(former):
-                return {"job": str(job), **delivery.repeated(former)}
+                return _warned({"job": str(job), **delivery.repeated(former)}, said)
             refuse_existing(output, disk, args.force or former is not None)
             api = held.enter_context(connect(args, system, progress.note, store))
             carry_out(store, api, system, progress, resumed, args.max_cost)
@@ -74,16 +75,26 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             if made_now and disk.size(job) is None:  # nothing was submitted: leave nothing behind
                 _remove(paths, requests, disk)
             if isinstance(error, Failure) and error.keys:  # what an earlier run delivered, with failures
-                error.keys = {"job": str(job), **error.keys}
+                error.keys = _warned({"job": str(job), **error.keys}, said)
             raise
         finally:
             if made_now and args.dry_run:
                 _remove(paths, requests, disk)
         with contextlib.closing(progress):
-            answer = _delivered(delivery, former, store, api, args.wait, system, progress)
+            try:
+                answer = _delivered(delivery, former, store, api, args.wait, system, progress)
+            except Failure as failure:
+                failure.keys = _warned(failure.keys, said)
+                raise
             if args.delete_files:
                 answer["deleted"] = len(delete_files(api, store))
-            return answer
+            return _warned(answer, said)
+
+
+def _warned(answer: dict[str, Any], said: list[str]) -> dict[str, Any]:
+    """An answer with what was said of its requests when they were made."""
+    warnings = [*said, *answer.get("warnings", ())]
+    return {**answer, "warnings": warnings[:10]} if warnings else answer
 
 
 def _planned(
@@ -98,7 +109,7 @@ def _planned(
     delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
     refuse_existing(delivery.errors, system.disk, force=True)
     if output.suffix != ".jsonl":
-        _refuse_table(args, delivery, check, system.disk)
+        _refuse_table(args, delivery, check, store.job.rows, system.disk)
     return store, resumed, delivery
 
 
@@ -135,26 +146,43 @@ def _delivered(
         raise
 
 
-def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[list[Path], bool]:
-    """The batch files of these arguments: made now (True), or those of an earlier run if they are the same."""
+def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[list[Path], bool, list[str]]:
+    """The batch files of these arguments: made now (True), or those of an earlier run if they are the same; and what is
+    said of them.
+
+    A row map that was lost is put in its place again.
+    """
     disk = system.disk
     earlier = _set_of(place, disk)
     making = argparse.Namespace(**vars(args))
     making.force = False
     if not earlier:
         making.output = str(place)
-        return [Path(one["path"]) for one in creation.create(making, system)["files"]], True
+        created = creation.create(making, system)
+        return [Path(one["path"]) for one in created["files"]], True, created["warnings"]
     scratch = place.with_name(f".{place.name}.again.jsonl")
     making.output, making.force = str(scratch), True
-    made = [Path(one["path"]) for one in creation.create(making, system)["files"]]
+    created = creation.create(making, system)
+    made = [Path(one["path"]) for one in created["files"]]
     try:
-        if [sha256_of(path, disk) for path in made] == [sha256_of(path, disk) for path in earlier]:
-            return earlier, False
+        same = [sha256_of(path, disk) for path in made] == [sha256_of(path, disk) for path in earlier]
+        if same and _has_map(earlier, map_path(scratch), map_path(place), disk):
+            return earlier, False, created["warnings"]
     finally:
         _remove(made, scratch, disk)
     message = f"{plain(place)} holds other requests than these arguments make"
     hint = "name another OUTPUT for a new, paid job; or use the table and arguments of the first run"
     raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
+
+
+def _has_map(earlier: list[Path], new: Path, place: Path, disk: Disk) -> bool:
+    """Whether the row map of batch files is as it was made anew; one that is lost is put in its `place` again."""
+    record = common_record(earlier, disk)
+    known = record.row_map.sha256 if record is not None and record.row_map is not None else None
+    made = sha256_of(new, disk)
+    if known is not None and known == made and disk.size(place) is None:
+        disk.add(new, disk.target(place))
+    return known == made == sha256_of(place, disk)
 
 
 def _set_of(place: Path, disk: Disk) -> list[Path]:
@@ -168,7 +196,7 @@ def _set_of(place: Path, disk: Disk) -> list[Path]:
 
 
 def _remove(paths: list[Path], place: Path, disk: Disk) -> None:
-    for path in (*paths, record_path(place), ids_path(place)):
+    for path in (*paths, record_path(place), ids_path(place), map_path(place)):
         disk.remove(path)
 
 
@@ -183,18 +211,18 @@ def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Name
     return argparse.Namespace(**{**vars(args), **told, **left_out})
 
 
-def _refuse_table(args: argparse.Namespace, delivery: Delivery, check: Check, disk: Disk) -> None:
+def _refuse_table(args: argparse.Namespace, delivery: Delivery, check: Check, rows: int, disk: Disk) -> None:
     """Raise a Failure (exit 2) for columns that there are not, and for a table that fits into no sheet."""
     names: tuple[str, ...] = ()
     if delivery.wanted.format == "xlsx":
-        require_room(check.requests, 0)
+        require_room(rows, 0)
     if delivery.joins:
         with opened_table(args.input, settings_of(args), disk, delivery.work) as table:
             names = table.names
     properties = properties_of(Schemas(disk).all_of([one.path for one in check.files]))
     found = names_of(delivery.wanted, names, {one.endpoint for one in check.files}, list(properties))
     if delivery.wanted.format == "xlsx":
-        require_room(check.requests, len(found.chosen))
+        require_room(rows, len(found.chosen))
 
 
 def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:

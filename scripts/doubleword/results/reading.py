@@ -20,9 +20,8 @@ from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
-from doubleword.results.asked import Asked
 from doubleword.results.expected import Expected
-from doubleword.results.result import Result
+from doubleword.results.result import Asked, Result
 from doubleword.results.spool import Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError

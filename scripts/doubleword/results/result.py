@@ -1,15 +1,32 @@
-"""What became of one request, and the lines in which files tell it."""
+"""What was asked, what became of one request, and the lines in which files tell it."""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
 from doubleword.answers.json_text import written
 from doubleword.answers.vectors import FLOAT32, Form
+from doubleword.server.objects import Batch
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The requests of one batch file: where their ids can be read, how many, and the batches that answer them.
+
+    `path` is the local batch file, None when only the server may still have it. Batches stand oldest first.
+    """
+
+    path: Path | None
+    requests: int | None
+    endpoint: str
+    batches: tuple[Batch, ...]
 
 
 class Result(NamedTuple):
@@ -75,6 +92,25 @@ def error_line(result: Result) -> bytes:
         return result.line
     error = {"code": result.kind, "message": result.cause}
     return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()
+
+
+def line_for(line: bytes, custom_id: str) -> bytes:
+    """The server's line of a request as the line of a row that it answers; as it is where they have one id."""
+    decode, encode, error = _raw_codec()
+    try:
+        parts = decode(line)
+        own = encode(custom_id)
+        return line if bytes(parts["custom_id"]) == own else encode({**parts, "custom_id": custom_id})
+    except (error, KeyError, UnicodeError, RecursionError):
+        value = result_lines.parse(line)  # with half of a surrogate pair, say
+        return line if value is None else written({**value, "custom_id": custom_id}).encode()
+
+
+@functools.cache
+def _raw_codec() -> tuple[Callable[[bytes], dict[str, Any]], Callable[[Any], bytes], type[Exception]]:
+    from doubleword import json_codec
+
+    return json_codec.Decoder(dict[str, json_codec.Raw]).decode, json_codec.Encoder().encode, json_codec.MsgspecError
 
 
 def history_line(custom_id: str, entry: Entry, attempt: int | None, change: dict[str, Any] | None) -> bytes:
