@@ -29,6 +29,7 @@ from tests.simulation.world import Finding, Killed, Session, SimulatedSystem, Wo
 
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files import making
+from doubleword.batch_files.row_map import map_path
 from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_batch, submit
 from doubleword.commands import create_batch_file as creation
 from doubleword.failure import Exit, Failure
@@ -98,7 +99,8 @@ class _Stderr(io.TextIOBase):
 class Setting:
     """What the job is: the server's mood, the number of requests in each batch file, and the form of the output.
 
-    With `table` one command makes the batch file, submits, waits and fetches.
+    With `table` one command makes the batch file, submits, waits and fetches; with `dedupe` some of its rows ask the
+    same.
     """
 
     mood: Mood
@@ -106,6 +108,7 @@ class Setting:
     format: str
     table: bool = False
     window: str = "24h"
+    dedupe: bool = False
 
     @classmethod
     def drawn(cls, dice: random.Random) -> Setting:
@@ -118,6 +121,7 @@ class Setting:
             format=dice.choice(("jsonl", "jsonl", "jsonl", "csv")),
             table=table,
             window=dice.choice(("24h", "24h", "1h")),
+            dedupe=table and dice.random() < 0.6,
         )
 
 
@@ -136,6 +140,7 @@ class Life:
         self.world.retry_by_others = self.server.retry_by_others
         self.contents: dict[Path, bytes] = {}
         self.ids: list[str] = []
+        self.rows: dict[str, str] = {}  # the custom_id of each row, and that of the request which answers it
         self.table = FOLDER / "rows.csv" if setting.table else None
         self.job = FOLDER / ("out.requests.job.json" if setting.table else "a.job.json")
         self.output = FOLDER / f"out.{setting.format}"
@@ -146,7 +151,7 @@ class Life:
                 path = FOLDER / ("a.jsonl" if len(setting.files) == 1 else f"a-{number:04d}.jsonl")
                 self._write_batch_file(path, number, requests)
         self.disk.put(pricing.BUNDLED, pricing.BUNDLED.read_bytes())
-        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, setting.format)
+        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, self.rows, setting.format)
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
 
@@ -164,7 +169,8 @@ class Life:
     def _write_table(self, rows: int) -> None:
         """A table, and what its batch file will be: made once in a world of its own."""
         assert self.table is not None
-        text = "".join(f'f1-{index},"question {index}, \u2028é"\n' for index in range(rows))
+        numbers = [index * index % 3 if self.setting.dedupe else index for index in range(rows)]
+        text = "".join(f'f1-{index},"question {number}, \u2028é"\n' for index, number in enumerate(numbers))
         self.disk.put(self.table, f"id,question\n{text}".encode())
         world = World(0)
         world.quiet = True
@@ -176,6 +182,8 @@ class Life:
         with contextlib.redirect_stderr(_Stderr(world)):
             creation.create(args, SimulatedSystem(world, disk, Network(world, self.server)))
         self._know(path, disk)
+        self.rows.clear()
+        self.rows.update({f"f1-{index}": f"f1-{numbers.index(number)}" for index, number in enumerate(numbers)})
 
     def _know(self, path: Path, disk: SimulatedDisk) -> None:
         """Remember what a batch file holds, for nothing else may ever be sent."""
@@ -184,6 +192,7 @@ class Life:
             custom_id = json.loads(line)["custom_id"]
             self.server.genuine[line] = custom_id
             self.ids.append(custom_id)
+            self.rows[custom_id] = custom_id
 
     # Running commands
 
@@ -268,6 +277,7 @@ class Life:
                 "prompt": "Answer {question}",
                 "model": "some-model",
                 "id": "{id}",
+                "dedupe": self.setting.dedupe,
                 "window": self.setting.window,
                 "job": None,
                 "metadata": ["team=x"],
@@ -390,11 +400,14 @@ class Life:
             self.run("cancel")
 
     def _edit(self) -> None:
-        """Somebody edits a batch file of a job that exists."""
+        """Somebody edits a batch file of a job that exists, or loses its row map."""
         if self.disk.size(self.job) is None or any(file.deleted < NEVER for file in self.server.files.values()):
             return  # with both copies gone nobody knows any more what was asked
         path = self.world.chance.choice(list(self.contents))
-        if self.world.chance.random() < 0.2:
+        if self.setting.dedupe and self.world.chance.random() < 0.5:
+            self.world.reach("the row map is lost")
+            self.disk.names.pop(map_path(path), None)
+        elif self.world.chance.random() < 0.2:
             self.disk.names.pop(path, None)
         else:
             self.disk.put(path, self.contents[path].replace(b"question", b"QUESTION"))
@@ -451,6 +464,7 @@ def inside() -> Iterator[None]:
             mock.patch.dict(os.environ, {"DOUBLEWORD_API_KEY": KEY}),
             mock.patch.object(file_check, "Checker", lambda: CHECKER),
             mock.patch.object(making, "Checker", lambda: CHECKER),
+            mock.patch.object(creation, "Checker", lambda: CHECKER),
             mock.patch.object(duckdb, "connect", lambda **_: DATABASE.cursor()),
             mock.patch.object(sys, "argv", ["scripts/some.py"]),  # hints name it
         ):

@@ -45,16 +45,26 @@ class Outcome:
 
 
 class Promises:
-    """The promises of the job at `path`: `ids` are its requests in their order, `form` that of its output."""
+    """The promises of the job at `path`: `ids` are its requests in their order, `rows` those of its output, each with
+    the request that answers it, `form` that of the output.
+    """
 
     def __init__(
-        self, world: World, server: Server, disk: SimulatedDisk, path: Path, ids: list[str], form: str
+        self,
+        world: World,
+        server: Server,
+        disk: SimulatedDisk,
+        path: Path,
+        ids: list[str],
+        rows: dict[str, str],
+        form: str,
     ) -> None:
         self.world = world
         self.server = server
         self.disk = disk
         self.path = path
         self.ids = ids
+        self.rows = rows
         self.format = form
         self.output = FOLDER / f"out.{form}"
         self.errors = FOLDER / "out.errors.jsonl"
@@ -166,10 +176,17 @@ class Promises:
             self.require(custom_id is not None, "a line of the output cannot be read")
             assert custom_id is not None
             ids.append(custom_id.custom_id)
-            true = {step.line for _, step in self._steps(ids[-1]) if step.usable}
-            self.require(line in true, f"the output holds an answer to {ids[-1]} that the server never gave")
-        order = [custom_id for custom_id in self.ids if custom_id in set(ids)]
+            true = [step.line for _, step in self._steps(self.rows[ids[-1]]) if step.usable]
+            self.require(
+                self._is_one_of(line, true), f"the output holds an answer to {ids[-1]} that the server never gave"
+            )
+        order = [custom_id for custom_id in self.rows if custom_id in set(ids)]
         self.require(ids == order, "the output is not in the order of the input")
+
+    def _is_one_of(self, line: bytes, true: list[bytes]) -> bool:
+        """Whether a line is one of the server's, but for the id of the row that shares it."""
+        own = json.loads(line)
+        return line in true or any(own == {**json.loads(one), "custom_id": own["custom_id"]} for one in true)
 
     def _check_submit(self, outcome: Outcome) -> None:
         if outcome.code == Exit.DONE:
@@ -232,25 +249,25 @@ class Promises:
             return
         counts = outcome.answer["counts"]
         self.require(outcome.answer["complete"], "a fetch that is not complete is called done")
-        self.require(counts["total"] == len(self.ids), "the total is not what was asked")
+        self.require(counts["total"] == len(self.rows), "the total is not what was asked")
         parts = counts["succeeded"] + counts["failed"] + counts["missing"]
         self.require(parts == counts["total"], "the counts do not add up")
         good, bad = self._delivered()
         self.require(len(good) == counts["succeeded"], "succeeded is not what the output holds")
         self.require(len(bad) == counts["failed"] + counts["missing"], "failed is not what the errors file holds")
         self.require((outcome.code == Exit.DONE) == (not bad), "the exit code does not follow from the rows")
-        if sorted(good + bad) != sorted(self.ids):
+        if sorted(good + bad) != sorted(self.rows):
             unknown = [one for one in bad if one.startswith("(unknown request")]
             self.require(bool(unknown), "a request is in neither file, or in both")
             return
         for found in (good, bad):
-            self.require(found == [one for one in self.ids if one in found], "a file is not in the order of the input")
+            self.require(found == [one for one in self.rows if one in found], "a file is not in the order of the input")
         since = self._since(outcome)
         for custom_id in good:
-            self.require("usable" in self._kinds(custom_id, since), f"{custom_id} is called succeeded")
+            self.require("usable" in self._kinds(self.rows[custom_id], since), f"{custom_id} is called succeeded")
         for custom_id in bad:
-            kinds = self._kinds(custom_id, since) - {"usable", "alive", "pending"}
-            unborn = self._kinds(custom_id, since) <= {"pending"}
+            kinds = self._kinds(self.rows[custom_id], since) - {"usable", "alive", "pending"}
+            unborn = self._kinds(self.rows[custom_id], since) <= {"pending"}
             self.require(bool(kinds) or unborn, f"{custom_id} is called failed or missing, and is neither")
 
     def _check_run(self, outcome: Outcome) -> None:
@@ -290,7 +307,7 @@ class Promises:
         """The outcome is the truth: what has an answer is delivered, everything else is told, in their order."""
         self.require(fetched.code in (Exit.DONE, Exit.SOME_FAILED), f"no end: {fetched.error}")
         good, bad = self._delivered()
-        usable = [one for one in self.ids if any(step.usable for _, step in self._steps(one))]
+        usable = [one for one, by in self.rows.items() if any(step.usable for _, step in self._steps(by))]
         self.require(good == usable, f"answered are {usable}, and delivered {good}")
-        lost = [one for one in self.ids if one not in usable]
+        lost = [one for one in self.rows if one not in usable]
         self.require(bad == lost, f"lost are {lost}, and told {bad}")

@@ -150,7 +150,7 @@ def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[li
     """The batch files of these arguments: made now (True), or those of an earlier run if they are the same; and what is
     said of them.
 
-    A row map that was lost is put in its place again.
+    A row map that was lost is made anew.
     """
     disk = system.disk
     earlier = _set_of(place, disk)
@@ -166,23 +166,25 @@ def _requests(args: argparse.Namespace, place: Path, system: System) -> tuple[li
     made = [Path(one["path"]) for one in created["files"]]
     try:
         same = [sha256_of(path, disk) for path in made] == [sha256_of(path, disk) for path in earlier]
-        if same and _has_map(earlier, map_path(scratch), map_path(place), disk):
+        record, new = common_record(earlier, disk), sha256_of(map_path(scratch), disk)
+        known = record.row_map.sha256 if record is not None and record.row_map is not None else None
+        was = sha256_of(map_path(place), disk)
+        if (
+            same
+            and new is not None
+            and not known == new == was
+            and (known == new or (not record and was in (None, new)))
+        ):
+            making.output = str(place)
+            creation.create(making, system)  # the same once more, for what was lost beside it
+            known = was = new
+        if same and known == new == was:
             return earlier, False, created["warnings"]
     finally:
         _remove(made, scratch, disk)
     message = f"{plain(place)} holds other requests than these arguments make"
     hint = "name another OUTPUT for a new, paid job; or use the table and arguments of the first run"
     raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
-
-
-def _has_map(earlier: list[Path], new: Path, place: Path, disk: Disk) -> bool:
-    """Whether the row map of batch files is as it was made anew; one that is lost is put in its `place` again."""
-    record = common_record(earlier, disk)
-    known = record.row_map.sha256 if record is not None and record.row_map is not None else None
-    made = sha256_of(new, disk)
-    if known is not None and known == made and disk.size(place) is None:
-        disk.add(new, disk.target(place))
-    return known == made == sha256_of(place, disk)
 
 
 def _set_of(place: Path, disk: Disk) -> list[Path]:

@@ -102,8 +102,10 @@ def line_for(line: bytes, custom_id: str) -> bytes:
         own = encode(custom_id)
         return line if bytes(parts["custom_id"]) == own else encode({**parts, "custom_id": custom_id})
     except (error, KeyError, UnicodeError, RecursionError):
-        value = result_lines.parse(line)  # with half of a surrogate pair, say
-        return line if value is None else written({**value, "custom_id": custom_id}).encode()
+        value = result_lines.parse(line)  # with half of a surrogate pair, say, which stays as it is
+        if value is None or value.get("custom_id") == custom_id:
+            return line
+        return json.dumps({**value, "custom_id": custom_id}).encode()
 
 
 @functools.cache
