@@ -42,6 +42,7 @@ def parser() -> cli.Parser:
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch")
     cli.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and estimate only; nothing is sent or kept")
+    made.add_argument("--update", action="store_true", help="the table changed: ask only what is new, keep the answers")
     made.add_argument("--delete-files", action="store_true", help="when all succeeded, delete the files on the server")
     cli.add_wait(made, 90_000)
     cli.add_server(made)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.row_map import RowMap
+from doubleword.batch_files.row_map import ROW_MAP, RowMap
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import sha256_of
 from doubleword.request_lines.form import RequestForm
@@ -67,16 +67,25 @@ def read_record(batch_file: Path, disk: Disk) -> Record | None:
     for place in dict.fromkeys([record_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
         content = _content(place, disk)
         if content is not None and batch_file.name in content["files"]:
-            record: Record | None = content["record"]
-            if record is None:
-                return None
-            inputs = tuple(one if one == STDIN else str(batch_file.parent / one) for one in record.inputs)
-            form = replace(record.form, folder=str(batch_file.parent / record.form.folder))
-            row_map = record.row_map
-            if row_map is not None:
-                row_map = replace(row_map, path=str(batch_file.parent / row_map.path))
-            return replace(record, inputs=inputs, form=form, row_map=row_map)
+            return _from(batch_file.parent, content)
     return None
+
+
+def record_beside(row_map: Path, disk: Disk) -> Record | None:
+    """The record that was written with a row map; raises as `read_record`."""
+    content = _content(row_map.with_name(f"{row_map.name.removesuffix(ROW_MAP)}.source.json"), disk)
+    return None if content is None else _from(row_map.parent, content)
+
+
+def _from(folder: Path, content: dict[str, Any]) -> Record | None:
+    """A record whose paths lead on from where it stands, which is `folder`."""
+    record: Record | None = content["record"]
+    if record is None:
+        return None
+    inputs = tuple(one if one == STDIN else str(folder / one) for one in record.inputs)
+    form = replace(record.form, folder=str(folder / record.form.folder))
+    row_map = None if record.row_map is None else replace(record.row_map, path=str(folder / record.row_map.path))
+    return replace(record, inputs=inputs, form=form, row_map=row_map)
 
 
 def is_record(place: Path, disk: Disk) -> bool:
@@ -135,8 +144,13 @@ def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
 
 
 def common_record(files: Sequence[Path], disk: Disk) -> Record | None:
-    """The record that all of these batch files have; None where there is none, or one has another."""
-    records = [read_record(path, disk) for path in files]
+    """The record that all of these batch files have; None where there is none, or one has another.
+
+    That of the last one is enough where it names all, as after an update.
+    """
+    records = [read_record(path, disk) for path in reversed(files)]
+    if records and records[0] is not None and list(records[0].files) == [path.name for path in files]:
+        return records[0]
     return records[0] if records and all(one == records[0] for one in records) else None
 
 

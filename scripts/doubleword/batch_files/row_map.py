@@ -21,6 +21,7 @@ from doubleword.request_lines.line import canonical
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
 
+ROW_MAP = ".rows.tsv"
 HEADER = b"request\tcustom_id\n"
 AFTER_ID = b',"method":'  # which no custom_id holds, whose quotes are escaped
 PARTS = 16  # of the hashes, of which one is looked at in one go
@@ -43,7 +44,7 @@ class RowMap:
 
 def map_path(batch_file: Path) -> Path:
     """Where the row map of the batch file named to create_batch_file.py is."""
-    return batch_file.with_name(f"{batch_file.stem}.rows.tsv")
+    return batch_file.with_name(f"{batch_file.stem}{ROW_MAP}")
 
 
 def is_row_map(path: Path, disk: Disk) -> bool:

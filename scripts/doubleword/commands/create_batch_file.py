@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.making import Making, making
-from doubleword.batch_files.record import Record, common_record, record_path
+from doubleword.batch_files.record import Record, record_path
 from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.row_map import RowMapFile, map_path
 from doubleword.batch_files.writing import Writer, numbered
@@ -78,7 +78,7 @@ def require_row_map(store: JobFile, disk: Disk) -> Path | None:
     place = store.folder / known.path
     if sha256_of(place, disk) == known.sha256:
         return place
-    record = common_record([store.input_path(one) for one in store.job.files], disk)
+    record = store.record() if store.job.update is None else None  # an update's says nothing of what was asked before
     if record is not None and STDIN not in record.inputs:
         with contextlib.closing(RowMapFile(place, disk)) as file:
             _map_again(record, file, disk)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers.schema import properties_of
-from doubleword.batch_files.record import common_record
 from doubleword.batch_files.row_map import read_rows
 from doubleword.cli import Progress, quoted, script
 from doubleword.commands.create_batch_file import require_row_map
@@ -81,6 +80,7 @@ class Delivery:
         self._remarks: list[str] = []
         self._sources: dict[str, str | None] = {}
         self._row_map: Path | None = None
+        self.replaces = False  # whether the output is an own one that may be replaced
         kept = [Path(one) for one in self.joins] + ([self._schema] if self._schema is not None else [])
         if store is not None:
             kept += [store.path, *(store.input_path(one.input) for one in store.job.batches)]
@@ -112,7 +112,8 @@ class Delivery:
             return None
         disk = self._system.disk
         for former in reversed(self._store.job.results):
-            if (former.output, former.shape) != (str(self.output.absolute()), self._shape):
+            asked = (str(self.output.absolute()), self._shape, self._store.job.map_sha256)
+            if (former.output, former.shape, former.row_map) != asked:
                 continue
             same = sha256_of(self.output, disk) == former.sha256
             others = {path: sha256_of(Path(path), disk) for path in former.others}
@@ -148,6 +149,7 @@ class Delivery:
             others={**self._others(hashes), **self._sources},
             seen=counts_of(asked),
             answers=answers,
+            row_map=self._store.job.map_sha256,
         )
         kept = [one for one in self._store.job.results if one.output != delivered.output]
         self._store.job.results = [*kept, delivered]
@@ -162,7 +164,7 @@ class Delivery:
         otherwise. The list of failed requests is renamed into place before the table, so a table never stands without
         it; it is replaced without asking only where there is no table beside it.
         """
-        disk, force = self._system.disk, self._args.force or former is not None
+        disk, force = self._system.disk, self._args.force or self.replaces or former is not None
         if self._store is not None:
             require_files(self._store)
             self._row_map = require_row_map(self._store, disk)
@@ -216,8 +218,7 @@ class Delivery:
     def _table(self, asked: list[Asked], schemas: Schemas, held: contextlib.ExitStack) -> TableOutput:
         source = None
         if self.joins:
-            files = [self._store.input_path(one) for one in self._store.job.files] if self._store is not None else []
-            record = common_record(files, self._system.disk)
+            record = self._store.record() if self._store is not None else None
             source = Source(self.joins, record, [one.path for one in asked], self._row_map)
         properties = properties_of(schemas.all_of([one.path for one in asked]))
         endpoints = {one.endpoint for one in asked}

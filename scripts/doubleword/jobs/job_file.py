@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from doubleword.batch_files.record import Record, common_record, record_beside
 from doubleword.batch_files.row_map import RowMap
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
@@ -83,7 +84,8 @@ class Written:
     """Results that were written: where, by which arguments that shape them, and what they held.
 
     `others` are further files that were written with them or that they were made with, each with its SHA-256. `seen`
-    has the counts of each batch as they were then, completed and failed; `answers` is how many requests were answered.
+    has the counts of each batch as they were then, completed and failed; `answers` is how many requests were answered,
+    `row_map` the SHA-256 of the row map.
     """
 
     output: str
@@ -95,6 +97,7 @@ class Written:
     shape: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, list[int]] = field(default_factory=dict)
     answers: int = 0
+    row_map: str | None = None
 
 
 @dataclass
@@ -104,7 +107,7 @@ class Job:
     `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`. `tariff` is what the
     server charges for models that the price table has not, or not right: by model and window, USD per million tokens in
     and out. `files_deleted` says that its files were deleted from the server. `row_map` says which rows its requests
-    answer, with a path as the batch files have, None where each answers one.
+    answer, with a path as the batch files have, None where each answers one. `update` says what the latest update was.
     """
 
     id: str
@@ -119,6 +122,7 @@ class Job:
     tariff: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     files_deleted: bool = False
     row_map: RowMap | None = None
+    update: dict[str, Any] | None = None
 
     @property
     def rows(self) -> int:
@@ -129,6 +133,11 @@ class Job:
     def requests(self) -> int:
         """How many requests the job answers for."""
         return sum(one.requests for one in self.files)
+
+    @property
+    def map_sha256(self) -> str | None:
+        """The SHA-256 of the row map; None where there is none."""
+        return self.row_map.sha256 if self.row_map is not None else None
 
     @property
     def submitted(self) -> bool:
@@ -162,6 +171,13 @@ class JobFile:
     def input_path(self, file: InputFile) -> Path:
         """Where a batch file of this job is."""
         return self.folder / file.path
+
+    def record(self) -> Record | None:
+        """How the requests of the job were made of a table, as that was last; None where nobody knows."""
+        job = self.job
+        if job.update is not None and job.row_map is not None:
+            return record_beside(self.folder / job.row_map.path, self._disk)
+        return common_record([self.input_path(one) for one in job.files], self._disk)
 
     def save(self) -> None:
         """Replace the file and return when the new one would survive a power cut. Mode 0600 at most."""
@@ -274,12 +290,13 @@ def _job(value: dict[str, Any]) -> Job:
         files=files,
         batches=batches,
         results=[_written(one) for one in a_list(value["results"])],
-        tariff={  # these three are not in older job files
+        tariff={  # these are not in older job files
             a_text(model): {a_text(window): _pair(pair) for window, pair in windows.items()}
             for model, windows in value.get("tariff", {}).items()
         },
         files_deleted=bool(value.get("files_deleted")),
-        row_map=None if value.get("row_map") is None else _row_map(value["row_map"]),
+        row_map=None if value.get("row_map") is None else RowMap(**value["row_map"]),
+        update=None if value.get("update") is None else {**value["update"]},
     )
 
 
@@ -322,10 +339,6 @@ def _input(value: dict[str, Any]) -> InputFile:
         requests=a_count(value["requests"]),
         endpoint=a_text(value["endpoint"]),
     )
-
-
-def _row_map(value: dict[str, Any]) -> RowMap:
-    return RowMap(a_text(value["path"]), a_text(value["sha256"]), a_count(value["rows"]), a_count(value["requests"]))
 
 
 def _pair(value: Any) -> list[str]:
