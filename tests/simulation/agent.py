@@ -100,7 +100,7 @@ class Setting:
     """What the job is: the server's mood, the number of requests in each batch file, and the form of the output.
 
     With `table` one command makes the batch file, submits, waits and fetches; with `dedupe` some of its rows ask the
-    same.
+    same, and with `changes` it changes so often, and is asked for what is new.
     """
 
     mood: Mood
@@ -109,6 +109,7 @@ class Setting:
     table: bool = False
     window: str = "24h"
     dedupe: bool = False
+    changes: int = 0
 
     @classmethod
     def drawn(cls, dice: random.Random) -> Setting:
@@ -122,6 +123,7 @@ class Setting:
             table=table,
             window=dice.choice(("24h", "24h", "1h")),
             dedupe=table and dice.random() < 0.6,
+            changes=dice.choice((0, 1, 2, 3)) if table else 0,
         )
 
 
@@ -141,6 +143,8 @@ class Life:
         self.contents: dict[Path, bytes] = {}
         self.ids: list[str] = []
         self.rows: dict[str, str] = {}  # the custom_id of each row, and that of the request which answers it
+        self.cells: dict[str, str] = {}  # the question of each row that the table ever had
+        self.changes = setting.changes
         self.table = FOLDER / "rows.csv" if setting.table else None
         self.job = FOLDER / ("out.requests.job.json" if setting.table else "a.job.json")
         self.output = FOLDER / f"out.{setting.format}"
@@ -184,6 +188,28 @@ class Life:
         self._know(path, disk)
         self.rows.clear()
         self.rows.update({f"f1-{index}": f"f1-{numbers.index(number)}" for index, number in enumerate(numbers)})
+        self.cells = {f"f1-{index}": f"question {number}, \u2028é" for index, number in enumerate(numbers)}
+        self.server.questions = {f"Answer {cell}": self.rows[row] for row, cell in self.cells.items()}
+
+    def _change_table(self) -> bool:
+        """Rows come, go, come back and move, once there is a job; whether they did."""
+        if not self.changes or self.table is None or self.promises.job() is None:
+            return False
+        dice = self.world.chance
+        self.changes -= 1
+        for _ in range(dice.randrange(3)):
+            row, old = f"n-{len(self.cells)}", dice.choice(list(self.cells))
+            is_equal = self.setting.dedupe and dice.random() < 0.3
+            self.cells[row] = self.cells[old] if is_equal else f"question {row}, é"
+            self.rows[row] = self.server.questions.setdefault(f"Answer {self.cells[row]}", row)
+        present = [row for row in self.cells if dice.random() < 0.8] or list(self.cells)
+        dice.shuffle(present)
+        self.promises.table = present
+        text = "".join(f'{row},"{self.cells[row]}"\n' for row in present)
+        self.disk.put(self.table, f"id,question\n{text}".encode())
+        self.world.note("~ the table changes: %s", present)
+        self.world.reach("the table changed")
+        return True
 
     def _know(self, path: Path, disk: SimulatedDisk) -> None:
         """Remember what a batch file holds, for nothing else may ever be sent."""
@@ -235,7 +261,7 @@ class Life:
         """What the script's parser would give."""
         defaults: dict[str, dict[str, Any]] = {
             "submit": {
-                "files": [str(path) for path in self.contents],
+                "files": self._batch_files(),
                 "job": None,
                 "metadata": ["team=x"],
                 "window": self.setting.window,
@@ -278,6 +304,7 @@ class Life:
                 "model": "some-model",
                 "id": "{id}",
                 "dedupe": self.setting.dedupe,
+                "update": bool(self.promises.table) if self.cells else False,
                 "window": self.setting.window,
                 "job": None,
                 "metadata": ["team=x"],
@@ -290,6 +317,10 @@ class Life:
             },
         }
         return argparse.Namespace(**{**defaults[command], **options}, base_url=BASE_URL, local=False)
+
+    def _batch_files(self) -> list[str]:
+        job = self.promises.job() if self.cells else None
+        return [str(path) for path in self.contents] if job is None else [str(FOLDER / one.path) for one in job.files]
 
     def _second_session(self) -> None:
         """Somebody runs another command while one is under way."""
@@ -314,6 +345,8 @@ class Life:
             quiet = self.world.quiet
             outcome = self.run(command, **options)
             following = self._next(outcome)
+            if following is None and self._change_table():
+                following = "run", {"wait": self._wait(at_once=False), "force": self.world.chance.random() < 0.5}
             if following is None:
                 break
             command, options = following
@@ -396,6 +429,8 @@ class Life:
         intact = all(self.disk.read(path) == content for path, content in self.contents.items())
         if files and intact and world.condition("input file deleted", 0.05):
             server.delete_file(dice.choice(files), world.time)
+        if dice.random() < 0.2:
+            self._change_table()
         if self.promises.job() is not None and world.condition("cancelled", 0.1):
             self.run("cancel")
 
@@ -406,7 +441,9 @@ class Life:
         path = self.world.chance.choice(list(self.contents))
         if self.setting.dedupe and self.world.chance.random() < 0.5:
             self.world.reach("the row map is lost")
-            self.disk.names.pop(map_path(path), None)
+            job = self.promises.job()
+            known = job.row_map if job is not None else None
+            self.disk.names.pop(FOLDER / known.path if known is not None else map_path(path), None)
         elif self.world.chance.random() < 0.2:
             self.disk.names.pop(path, None)
         else:

@@ -187,7 +187,7 @@ def _requests(args: argparse.Namespace, place: Path, known: JobFile | None, syst
     earlier = _set_of(place, disk)
     making = argparse.Namespace(**vars(args))
     making.force = False
-    if not earlier:
+    if not earlier and known is None:
         making.output = str(place)
         created = creation.create(making, system)
         return Requests([Path(one["path"]) for one in created["files"]], True, created["warnings"])
@@ -198,7 +198,13 @@ def _requests(args: argparse.Namespace, place: Path, known: JobFile | None, syst
     update = None
     try:
         first = known is None or known.job.update is None
-        same = first and [sha256_of(path, disk) for path in made] == [sha256_of(path, disk) for path in earlier]
+        were = [sha256_of(path, disk) for path in earlier]
+        if known is not None and first and not earlier:
+            were = [one.sha256 for one in known.job.files]  # they are lost, and made anew where they come out the same
+        same = first and [sha256_of(path, disk) for path in made] == were
+        if same and not earlier:
+            making.output = str(place)
+            return Requests([Path(one["path"]) for one in creation.create(making, system)["files"]], False, [])
         record, new = common_record(earlier, disk), sha256_of(map_path(scratch), disk)
         recorded = record.row_map.sha256 if record is not None and record.row_map is not None else None
         was = sha256_of(map_path(place), disk)
