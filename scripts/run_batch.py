@@ -24,7 +24,6 @@ from doubleword.request_lines.arguments import add_arguments
 EXAMPLES = """\
   run_batch.py genres.csv --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
   run_batch.py genres.csv --input movies.csv … --dry-run       what it would ask and cost; nothing is sent
-  run_batch.py genres.csv --input movies.csv … --local         on the embedded engine: no key, no network, no cost
 endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses"""
 
 

@@ -191,6 +191,14 @@ class Life:
         self.cells = {f"f1-{index}": f"question {number}, \u2028é" for index, number in enumerate(numbers)}
         self.server.questions = {f"Answer {cell}": self.rows[row] for row, cell in self.cells.items()}
 
+    def _first_table(self) -> None:
+        """The table as it was at first, with which a job can begin anew."""
+        assert self.table is not None
+        rows = [row for row in self.cells if not row.startswith("n-")]
+        text = "".join(f'{row},"{self.cells[row]}"\n' for row in rows)
+        self.disk.put(self.table, f"id,question\n{text}".encode())
+        self.promises.table, self.changes = [], 0
+
     def _change_table(self) -> bool:
         """Rows come, go, come back and move, once there is a job; whether they did."""
         if not self.changes or self.table is None or self.promises.job() is None:
@@ -366,9 +374,14 @@ class Life:
         if self.table is not None:  # one command submits, waits and fetches
             submit = poll = fetch = "run", {**wait, **force}
         again = {"submit": submit, "poll": poll, "fetch": fetch, "run": fetch}.get(command, (command, {}))
+        if "other_requests" in outcome.error and self.promises.table and self.promises.job() is None:
+            self._first_table()  # the job file went with the power, before anything was sent
+            return again
         # "Exists already" is said of the batch file where others put one there while it was made.
         put_there = self.table is not None and ".requests.jsonl exists" in outcome.error
-        if put_there or outcome.error.startswith(("batch_file_changed", "no_batch_file", "no_file", "other_requests")):
+        if put_there or outcome.error.startswith(
+            ("batch_file_changed", "no_batch_file", "no_file", "other_requests", "row_map_lost")
+        ):
             self._restore()
             return again
         if outcome.error.startswith(("not_submitted", "no_job")):

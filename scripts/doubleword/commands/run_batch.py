@@ -184,45 +184,26 @@ def _requests(args: argparse.Namespace, place: Path, known: JobFile | None, syst
     those that the job has and those of what is new. A row map that was lost is made anew.
     """
     disk = system.disk
-    earlier = _set_of(place, disk)
     making = argparse.Namespace(**vars(args))
-    making.force = False
-    if not earlier and known is None:
-        making.output = str(place)
+    if known is None and not _set_of(place, disk):
+        making.output, making.force = str(place), False
         created = creation.create(making, system)
         return Requests([Path(one["path"]) for one in created["files"]], True, created["warnings"])
     scratch = place.with_name(f".{place.name}.again.jsonl")
     making.output, making.force = str(scratch), True
     created = creation.create(making, system)
-    made = [Path(one["path"]) for one in created["files"]]
-    update = None
+    made, update = [Path(one["path"]) for one in created["files"]], None
+    row_map = map_path(scratch) if args.dedupe else None
     try:
-        first = known is None or known.job.update is None
-        were = [sha256_of(path, disk) for path in earlier]
-        if known is not None and first and not earlier:
-            were = [one.sha256 for one in known.job.files]  # they are lost, and made anew where they come out the same
-        same = first and [sha256_of(path, disk) for path in made] == were
-        if same and not earlier:
-            making.output = str(place)
-            return Requests([Path(one["path"]) for one in creation.create(making, system)["files"]], False, [])
-        record, new = common_record(earlier, disk), sha256_of(map_path(scratch), disk)
-        recorded = record.row_map.sha256 if record is not None and record.row_map is not None else None
-        was = sha256_of(map_path(place), disk)
-        if (
-            same
-            and new is not None
-            and not recorded == new == was
-            and (recorded == new or (not record and was in (None, new)))
-        ):
-            making.output = str(place)
-            creation.create(making, system)  # the same once more, for what was lost beside it
-            recorded = was = new
-        if same and recorded == new == was:
-            return Requests(earlier, False, created["warnings"])
+        if known is None or known.job.update is None:
+            again = _to_be_made(made, row_map, place, known, disk)
+            if again:
+                making.output = str(place)
+                creation.create(making, system)
+            if again is not None:
+                return Requests(_set_of(place, disk), False, created["warnings"])
         if known is not None:
-            row_map = map_path(scratch)
-            tried = Made(made, row_map if new is not None else None, read_record(made[0], disk))
-            update = _update(args, place, known, tried, system)
+            update = _update(args, place, known, Made(made, row_map, read_record(made[0], disk)), system)
             if update is not None and (args.update or update.is_nothing):
                 return _updated(known, update, made, created["warnings"], system)
     finally:
@@ -234,6 +215,26 @@ def _requests(args: argparse.Namespace, place: Path, known: JobFile | None, syst
         message += f"; --update would ask {update.asked} rows, keep {update.kept} and leave out {update.gone}"
         hint = "add --update to ask only what is new; or name another OUTPUT for a new, paid job"
     raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
+
+
+def _to_be_made(made: list[Path], row_map: Path | None, place: Path, known: JobFile | None, disk: Disk) -> bool | None:
+    """Whether the batch files at `place`, or their row map, are lost and have to be made anew, as they were `made` now;
+    None where that makes others than there are, or were in the job.
+    """
+    earlier = _set_of(place, disk)
+    were = [sha256_of(path, disk) for path in earlier]
+    if not earlier and known is not None:
+        were = [one.sha256 for one in known.job.files]
+    if [sha256_of(path, disk) for path in made] != were:
+        return None
+    record, new, was = common_record(earlier, disk), None, sha256_of(map_path(place), disk)
+    if row_map is not None:
+        new = sha256_of(row_map, disk)
+    recorded = record.row_map.sha256 if record is not None and record.row_map is not None else None
+    if earlier and recorded == new == was:
+        return False
+    # Without a record nobody says what the map was, so that one which is there has to be this one.
+    return True if not earlier or recorded == new or (record is None and new and was in (None, new)) else None
 
 
 def _update(args: argparse.Namespace, place: Path, known: JobFile, made: Made, system: System) -> Update | None:
