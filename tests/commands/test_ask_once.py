@@ -133,6 +133,17 @@ def test_failures_truncation_and_chosen_ids_work_through_it(engine: RunningEngin
     assert door(engine, folder, "retry_failed", job, "--ids", "row-0000099").json["error"]["code"] == "bad_arguments"
 
 
+def test_rows_whose_request_is_not_answered_yet_are_pending(engine: RunningEngine, folder: Path) -> None:
+    """All three of them; a row that is answered already is there."""
+    with engine.upstream.hold("Heat"):
+        assert door(engine, folder, "run_batch", "out.csv", *ASK, "--wait", "3").code == 7
+        words = ("out.requests.job.json", "--partial", "--format", "csv", "--join", "t.csv", "--output", "p.csv")
+        partial = door(engine, folder, "fetch_results", *words)
+    assert (partial.code, partial.json["counts"]["pending"], partial.json["counts"]["succeeded"]) == (7, 3, 3)
+    found = [(row["custom_id"], row["status"]) for row in rows(folder / "p.csv") if row["title"] == "Heat"]
+    assert found == [(f"row-{number:07d}", "pending") for number in (1, 3, 6)]
+
+
 def test_equal_requests_are_told_of(engine: RunningEngine, folder: Path) -> None:
     """Without --dedupe all are asked, and what it would save is said."""
     made = door(engine, folder, "create_batch_file", "a.jsonl", *ASK[:-1])

@@ -41,6 +41,7 @@ class RowResults:
         self._spool = Spool(output.with_name(f".{output.name}.answers"), disk)
         self._places = array("q")
         self._others: dict[int, _Kept] = {}
+        self._alike: dict[_Kept, _Kept] = {}  # results without a line, of which few differ but for their ids
         self._kind: tuple[str, bool] | None = None  # endpoint, and whether it is packed, of all good answers
 
     def __enter__(self) -> RowResults:
@@ -83,7 +84,8 @@ class RowResults:
             return
         for result in run.results() if isinstance(run, Good) else [run]:
             line, packed = (None if one is None else self._spool.add(one) for one in (result.line, result.packed))
-            self._others[len(self._places)] = _Kept(result._replace(line=None, packed=None, body=None), line, packed)
+            kept = _Kept(result._replace(custom_id="", line=None, packed=None, body=None), line, packed)
+            self._others[len(self._places)] = self._alike.setdefault(kept, kept) if line is packed is None else kept
             self._places.append(OTHER)
 
     def _good(self, rows: Sequence[tuple[str, int]]) -> Good:
