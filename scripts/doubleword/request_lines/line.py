@@ -96,6 +96,13 @@ def _encoder() -> Callable[[Any], bytes]:
     return json_codec.Encoder().encode
 
 
+@functools.cache
+def _sorted_encoder() -> Callable[[Any], bytes]:
+    from doubleword import json_codec
+
+    return json_codec.Encoder(order="sorted").encode
+
+
 def _holds_no_number(value: Any) -> bool:
     """Whether a float in `value` is NaN or infinite; the encoder writes null for it."""
     if isinstance(value, Mapping):
@@ -111,11 +118,10 @@ def canonical(url: str, body: Mapping[str, Any]) -> bytes:
     What the server drops from a body (dwctl files.rs, pg.rs) is left out, so that its copy counts as the same; it sorts
     the keys of what it keeps.
     """
-    from doubleword import json_codec
-
+    encode = _sorted_encoder()
     kept = {name: value for name, value in body.items() if name not in DROPPED}
-    found = json_codec.encode([url, kept], order="sorted")
-    return json_codec.encode([url, _plain_numbers(kept)], order="sorted") if _WHOLE_FLOAT.search(found) else found
+    found = encode([url, kept])
+    return encode([url, _plain_numbers(kept)]) if _WHOLE_FLOAT.search(found) else found
 
 
 def digest_of(url: str, body: Mapping[str, Any]) -> str:

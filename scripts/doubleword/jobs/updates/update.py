@@ -156,7 +156,7 @@ class _Held:
 
         self._found = target.new_name("found")
         joined = f"{in_turn(ours, asked)} AS m LEFT JOIN {in_turn(asked, ours)} AS k USING (digest, turn)"
-        fresh = f"{total} + count(*) FILTER (k.number IS NULL) OVER (ORDER BY m.number)"
+        fresh = f"{total} + row_number() OVER (PARTITION BY k.number IS NULL ORDER BY m.number)"
         select = f"SELECT m.number AS made, k.number AS known, coalesce(k.number, {fresh}) AS number FROM {joined}"
         target.run(f"CREATE TEMP TABLE {self._found} AS {select}")
 
