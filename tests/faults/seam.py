@@ -109,5 +109,11 @@ class _StruckFile:
         self._strike(f"write {self._name}")
         return written + self._file.write(data[half:])
 
+    def __enter__(self) -> _StruckFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
