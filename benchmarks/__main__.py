@@ -102,7 +102,8 @@ def many(bench: Bench) -> Comparison:
 
 def created(bench: Bench, table: Path, output: str, *more: str) -> Run:
     """One run of create_batch_file.py, into files that are not there yet."""
-    bench.remove(f"{Path(output).stem}*.json*")
+    stem = Path(output).stem
+    bench.remove(f"{stem}.*json*", f"{stem}-????.jsonl")
     prompt = "Classify the review of {name} as positive or negative: {review}"
     words = ("--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt, *more)
     return bench.script("create_batch_file", output, "--input", table, *words)
@@ -219,6 +220,32 @@ def report(bench: Bench, rows: int = 1_000_000) -> Comparison:
         )
 
 
+def dedupe(bench: Bench, rows: int = 1_000_000) -> Comparison:
+    """A table of which 40 % of the rows ask what others ask, made into batch files, submitted, fetched and joined: with
+    --dedupe, against the same job without it.
+    """
+    table = inputs.table(bench.folder / "t.csv", rows, unlike=rows * 3 // 5)
+
+    def job(url: str, stem: str, *more: str) -> Run:
+        """The three steps together; the answers come from files that are there."""
+        made = created(bench, table, f"{stem}.jsonl", *more)
+        files = sorted(bench.folder.glob(f"{stem}-????.jsonl"))
+        for number, path in enumerate(files):
+            answers = bench.folder / f"{path.stem}.results.jsonl"
+            if not answers.exists():
+                inputs.results(answers, number * PER_FILE, PER_FILE, 6)
+        words = ("--force", "--format", "csv", "--join", table, "--output", "o.csv")
+        sent = bench.script("submit", *files, base_url=url)
+        steps = (made, sent, bench.script("fetch_results", f"{stem}.job.json", *words, base_url=url))
+        seconds = (sum(one.wall_s for one in steps), sum(one.cpu_s for one in steps))
+        for path in (*files, bench.folder / f"{stem}.job.json"):
+            path.unlink()
+        return Run(*seconds, max(one.rss_mb for one in steps))
+
+    with bench.line(0) as url:
+        return compare(lambda: job(url, "d", "--dedupe", "--force"), lambda: job(url, "n", "--force"), bench.times)
+
+
 def help_text(bench: Bench) -> Comparison:
     """`create_batch_file.py --help`, against an interpreter that does nothing."""
     return compare(lambda: bench.script("create_batch_file", "--help"), lambda: bench.python("pass"), 3 * bench.times)
@@ -276,6 +303,7 @@ ROWS = (
     Row("join 1,000,000 results, CSV", "a plain dict join", 0.8, 500, join),
     Row("join the same, Parquet", "pyarrow and a dict", 0.8, 500, lambda bench: join(bench, parquet=True)),
     Row("report on 1,000,000 results", "fetch_results.py, CSV", 3.0, 500, report),
+    Row("job of 1,000,000 rows, 40 % equal, --dedupe", "the same without it", 1.3, 500, dedupe),
     Row("--help", "python3 -c pass", 4.0, None, help_text),
     Row("poll once", "python3 -c 'import requests'", 1.3, None, poll),
     Row("submit 20 files, 0.2 s to each answer", "one file", 8.0, None, twenty),

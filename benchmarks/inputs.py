@@ -38,14 +38,18 @@ def batch_file(path: Path, lines: int, words: int, spaced: bool = False, first: 
     return path
 
 
-def table(path: Path, rows: int) -> Path:
-    """A CSV of products: sku, name, review (some cells quoted), stars; about 130 bytes a row."""
+def table(path: Path, rows: int, unlike: int | None = None) -> Path:
+    """A CSV of products: sku, name, review (some cells quoted), stars; about 130 bytes a row.
+
+    Only the first `unlike` have other names and reviews than those before them, all where it is not said.
+    """
     random_ = random.Random(7)
     reviews = [text(random_, 14).replace('"', '""') for _ in range(REVIEWS)]
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write("sku,name,review,stars\n")
         for number in range(rows):
-            file.write(f'SKU-{number:08d},Product {number % 5000},"{reviews[number % REVIEWS]}",{number % 5 + 1}\n')
+            like = number % (unlike or rows)
+            file.write(f'SKU-{number:08d},Product {like % 5000},"{reviews[like % REVIEWS]}",{number % 5 + 1}\n')
     return path
 
 

@@ -24,17 +24,13 @@ from doubleword.request_lines.arguments import add_arguments
 
 EXAMPLES = """\
   run_batch.py genres.csv --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
-  run_batch.py genres.csv --input movies.csv … --dry-run       what it would ask and cost; nothing is sent
-  run_batch.py genres.csv --input movies.csv … --local         on the embedded engine: no key, no network, no cost
 endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses"""
 
 
 def parser() -> cli.Parser:
     """The arguments of this script."""
     made = cli.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
-    made.add_argument(
-        "output", metavar="OUTPUT", help="results: .csv, .xlsx or .parquet (joined to the input), or .jsonl"
-    )
+    made.add_argument("output", metavar="OUTPUT", help="results: .csv, .xlsx or .parquet, joined, or .jsonl")
     add_arguments(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     cli.add_table_output(made)
@@ -43,6 +39,7 @@ def parser() -> cli.Parser:
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch")
     cli.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and estimate only; nothing is sent or kept")
+    made.add_argument("--update", action="store_true", help="the table changed: ask only what is new, keep the answers")
     made.add_argument("--delete-files", action="store_true", help="when all succeeded, delete the files on the server")
     cli.add_wait(made, 90_000)
     cli.add_report(made)

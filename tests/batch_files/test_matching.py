@@ -15,11 +15,12 @@ import pytest
 import xlsxwriter
 from tests.door import call_door
 
-from doubleword.batch_files.matching import common_record
+from doubleword.batch_files.record import common_record
 from doubleword.failure import Failure
 from doubleword.output_file import WholeFile
-from doubleword.results.outputs import Source, TableOutput, Wanted
+from doubleword.results.outputs import Source, TableOutput
 from doubleword.results.result import Result
+from doubleword.results.table_rows import Wanted
 from doubleword.service import CHAT
 from doubleword.system import Disk
 

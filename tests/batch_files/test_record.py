@@ -30,6 +30,7 @@ def test_the_record_is_found_from_every_file_of_the_set(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path / "made")
     settings = Settings("csv", "cp1252", ";", "", 3, "Sheet", "a > 1")
     whole = replace(RECORD, inputs=("../tables/*.csv", "-"), hashes=("1f",), settings=settings, form=FORM, limit=7)
+    whole = replace(whole, files=("out-0001.jsonl", "out-0002.jsonl"))
     with Writer(Path("out.jsonl"), DISK) as writer:
         fill(writer, 3)
         writer.record = whole
@@ -61,7 +62,7 @@ def test_a_file_is_not_given_the_record_of_another(tmp_path: Path) -> None:
         "[]",
         "{}",
         '{"version": 2}',
-        '{"version": 3, "files": ["a.jsonl"]}',
+        '{"version": 4, "files": ["a.jsonl"]}',
         '{"version": 2, "files": ["a.jsonl"], "inputs": [], "hashes": [], "settings": {"x": 1}, "form": {}, "rows": 1}',
     ],
 )
@@ -71,7 +72,7 @@ def test_a_damaged_or_newer_record_is_refused(tmp_path: Path, content: str) -> N
     with pytest.raises(Failure) as caught:
         read_record(tmp_path / "a.jsonl", DISK)
     assert caught.value.code == "bad_source_file"
-    assert ("version 3" in caught.value.message) == ('"version": 3' in content)
+    assert ("version 4" in caught.value.message) == ('"version": 4' in content)
 
 
 def test_a_record_of_the_first_release_is_as_none(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from tests.clock import Clocked
 from tests.engine_process import RunningEngine, engine_with_upstream
 from tests.faults.rooms import Desk, Unsynced, batch_count, emptied, finished, request
 
-from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
-from doubleword.server.objects import Batch, BatchError
+from doubleword.server.objects import Asked, Batch, BatchError
 from doubleword.service import CHAT
 
 SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}

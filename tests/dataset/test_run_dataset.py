@@ -279,3 +279,15 @@ def test_packages_that_are_needed_only_here_are_named(
     refused = call_door("run_dataset", "src", *words, *ASK, cwd=folder, env=env)
     assert (refused.code, refused.json["error"]["code"], batches(engine)) == (2, "missing_package", 0)
     assert package in refused.json["error"]["hint"]
+
+
+def test_equal_rows_of_a_partition_are_asked_once(engine: RunningEngine, folder: Path) -> None:
+    """With --dedupe; each row has its answer all the same, and a second run changes nothing."""
+    write(folder / "src" / "a.parquet", ["same", "other", "same"])
+    first = dataset(engine, folder, "--dedupe")
+    assert (first.code, first.json["counts"]["succeeded"], engine.upstream.count()) == (0, 3, 2), first.json
+    assert [row["answer"] for row in rows(folder / "out")] == [f"answer to: {w}?" for w in ("same", "other", "same")]
+    assert dataset(engine, folder, "--dedupe").json == first.json
+    shutil.rmtree(folder / "out")
+    assert dataset(engine, folder, "--dedupe").json == first.json
+    assert engine.upstream.count() == 2

@@ -23,8 +23,9 @@ from doubleword.commands.cancel import cancel_named
 from doubleword.commands.fetch_results import fetch
 from doubleword.commands.poll import poll
 from doubleword.commands.retry_failed import retry
+from doubleword.commands.run_batch import run
 from doubleword.commands.submit import submit
-from doubleword.dataset.running import run
+from doubleword.dataset import running
 from doubleword.system import Disk, System
 
 
@@ -44,7 +45,8 @@ ROOMS: dict[str, Callable[[Any, System], dict[str, Any]]] = {
     "fetch_results": fetch,
     "retry_failed": retry,
     "cancel": cancel_named,
-    "run_dataset": run,
+    "run_batch": run,
+    "run_dataset": running.run,
 }
 CHAT = "/v1/chat/completions"
 

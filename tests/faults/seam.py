@@ -102,18 +102,18 @@ class _StruckFile:
         self._name = name
         self._strike = strike
 
-    def __enter__(self) -> _StruckFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
     def write(self, data: bytes) -> int:
         half = len(data) // 2
         written = self._file.write(data[:half])
         self._file.flush()
         self._strike(f"write {self._name}")
         return written + self._file.write(data[half:])
+
+    def __enter__(self) -> _StruckFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

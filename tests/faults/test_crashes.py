@@ -74,6 +74,32 @@ def test_submit_killed_anywhere_makes_one_batch_for_each_file(desk: Desk, crash:
     assert {"call", "block of an upload", "sync", "write .a.job.json.part", "replace a.job.json"} <= set(killed)
 
 
+def test_an_update_killed_on_the_way_asks_what_is_new_once(desk: Desk, crash: Crash, engine: RunningEngine) -> None:
+    """One row is new, one gone, and two of the new rows are equal: the second run goes on, and the table is whole."""
+    killed: list[str] = []
+    ask = ["--input", "t.csv", "--model", "test-chat", "--prompt", "What of {text}?", "--dedupe", "--update"]
+    for number in range(1, MOST_EVENTS, 7):
+        own = fresh(desk, number)
+        (own.folder / "t.csv").write_text(f"text\n{number} one\n{number} two\n")
+        assert own.run("run_batch", "o.csv", *ask).code == 0
+        (own.folder / "t.csv").write_text(f"text\n{number} new\n{number} two\n{number} new\n")
+        end = crash.run(own, number, "run_batch", "o.csv", *ask)
+        killed += end.events[-1:] if end.killed else []
+        again = own.run("run_batch", "o.csv", *ask, "--force")
+        assert (again.code, again.json["requests"], again.json["shared"]) == (0, 2, 1), (number, end.events, again)
+        told = {name: again.json["update"][name] for name in ("kept", "asked", "gone")}
+        assert told == {"kept": 1, "asked": 2, "gone": 1}, (number, end.events)
+        asked = [engine.upstream.count(f"{number} {text}?") for text in ("one", "two", "new")]
+        assert asked == [1, 1, 1], (number, end.events)
+        answers = [line.split(",")[3] for line in (own.folder / "o.csv").read_text().splitlines()[1:]]
+        assert answers == [f"answer to: What of {number} {text}?" for text in ("new", "two", "new")]
+        assert [name for name in own.names() if name.startswith(".")] == [], (number, end.events)
+        if not end.killed:
+            break
+    assert (end.killed, end.code) == (False, 0)
+    assert {"call", "block of an upload"} & set(killed)
+
+
 def test_retry_killed_anywhere_asks_what_failed_once(desk: Desk, crash: Crash, engine: RunningEngine) -> None:
     """By the server's own retry: what failed is asked once more, what succeeded never."""
     killed: list[str] = []

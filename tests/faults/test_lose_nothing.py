@@ -17,10 +17,10 @@ from tests.faults.canned import BATCH_ID, Canned, failed_row, row
 from tests.faults.gate import Act, Exchange, Gate, Reply
 from tests.faults.rooms import Desk, finished
 
-from doubleword.results.asked import Asked as AskedRows
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Result
 from doubleword.server.api import Api
+from doubleword.server.objects import Asked as AskedRows
 
 TEXTS = ["one", "two", "three", "four"]
 IDS = [f"row-{n}" for n in range(1, 5)]

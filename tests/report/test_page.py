@@ -13,8 +13,7 @@ from tests.report.written_page import WrittenPage
 from doubleword.report.answer_table import GOOD, OPEN, WRONG, Bar, Field, Shown
 from doubleword.report.gathering import Gathered, Subject
 from doubleword.report.page import MARK, MOST_ROWS, headline, page, usd
-from doubleword.results.asked import Asked
-from doubleword.server.objects import Batch
+from doubleword.server.objects import Asked, Batch
 from doubleword.system import Disk
 
 CHAT = "/v1/chat/completions"

@@ -439,7 +439,7 @@ def test_ids_beyond_ascii_are_taken_and_told(tmp_path: Path) -> None:
     result = create(tmp_path, rows, *PROMPT, "{a}", "--id", "{id}")
     assert ids(tmp_path) == ["café", "日本", "plain"]
     assert result.json["warnings"] == ["custom_ids such as café are not ASCII; older servers may refuse them"]
-    again = [{**chat(), "custom_id": one["id"]} for one in rows]
+    again = [{**chat(seed=number), "custom_id": one["id"]} for number, one in enumerate(rows)]
     assert create(tmp_path, again, "--force").json["warnings"] == result.json["warnings"]
 
 

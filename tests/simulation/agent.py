@@ -29,6 +29,7 @@ from tests.simulation.world import Finding, Killed, Session, SimulatedSystem, Wo
 
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files import making
+from doubleword.batch_files.row_map import map_path
 from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_batch, submit
 from doubleword.commands import create_batch_file as creation
 from doubleword.failure import Exit, Failure
@@ -98,7 +99,8 @@ class _Stderr(io.TextIOBase):
 class Setting:
     """What the job is: the server's mood, the number of requests in each batch file, and the form of the output.
 
-    With `table` one command makes the batch file, submits, waits and fetches.
+    With `table` one command makes the batch file, submits, waits and fetches; with `dedupe` some of its rows ask the
+    same, and with `changes` it changes so often, and is asked for what is new.
     """
 
     mood: Mood
@@ -106,6 +108,8 @@ class Setting:
     format: str
     table: bool = False
     window: str = "24h"
+    dedupe: bool = False
+    changes: int = 0
 
     @classmethod
     def drawn(cls, dice: random.Random) -> Setting:
@@ -118,6 +122,8 @@ class Setting:
             format=dice.choice(("jsonl", "jsonl", "jsonl", "csv")),
             table=table,
             window=dice.choice(("24h", "24h", "1h")),
+            dedupe=table and dice.random() < 0.6,
+            changes=dice.choice((0, 1, 2, 3)) if table else 0,
         )
 
 
@@ -136,6 +142,9 @@ class Life:
         self.world.retry_by_others = self.server.retry_by_others
         self.contents: dict[Path, bytes] = {}
         self.ids: list[str] = []
+        self.rows: dict[str, str] = {}  # the custom_id of each row, and that of the request which answers it
+        self.cells: dict[str, str] = {}  # the question of each row that the table ever had
+        self.changes = setting.changes
         self.table = FOLDER / "rows.csv" if setting.table else None
         self.job = FOLDER / ("out.requests.job.json" if setting.table else "a.job.json")
         self.output = FOLDER / f"out.{setting.format}"
@@ -146,7 +155,7 @@ class Life:
                 path = FOLDER / ("a.jsonl" if len(setting.files) == 1 else f"a-{number:04d}.jsonl")
                 self._write_batch_file(path, number, requests)
         self.disk.put(pricing.BUNDLED, pricing.BUNDLED.read_bytes())
-        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, setting.format)
+        self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, self.rows, setting.format)
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
 
@@ -164,7 +173,8 @@ class Life:
     def _write_table(self, rows: int) -> None:
         """A table, and what its batch file will be: made once in a world of its own."""
         assert self.table is not None
-        text = "".join(f'f1-{index},"question {index}, \u2028é"\n' for index in range(rows))
+        numbers = [index * index % 3 if self.setting.dedupe else index for index in range(rows)]
+        text = "".join(f'f1-{index},"question {number}, \u2028é"\n' for index, number in enumerate(numbers))
         self.disk.put(self.table, f"id,question\n{text}".encode())
         world = World(0)
         world.quiet = True
@@ -176,6 +186,38 @@ class Life:
         with contextlib.redirect_stderr(_Stderr(world)):
             creation.create(args, SimulatedSystem(world, disk, Network(world, self.server)))
         self._know(path, disk)
+        self.rows.clear()
+        self.rows.update({f"f1-{index}": f"f1-{numbers.index(number)}" for index, number in enumerate(numbers)})
+        self.cells = {f"f1-{index}": f"question {number}, \u2028é" for index, number in enumerate(numbers)}
+        self.server.questions = {f"Answer {cell}": self.rows[row] for row, cell in self.cells.items()}
+
+    def _first_table(self) -> None:
+        """The table as it was at first, with which a job can begin anew."""
+        assert self.table is not None
+        rows = [row for row in self.cells if not row.startswith("n-")]
+        text = "".join(f'{row},"{self.cells[row]}"\n' for row in rows)
+        self.disk.put(self.table, f"id,question\n{text}".encode())
+        self.promises.table, self.changes = [], 0
+
+    def _change_table(self) -> bool:
+        """Rows come, go, come back and move, once there is a job; whether they did."""
+        if not self.changes or self.table is None or self.promises.job() is None:
+            return False
+        dice = self.world.chance
+        self.changes -= 1
+        for _ in range(dice.randrange(3)):
+            row, old = f"n-{len(self.cells)}", dice.choice(list(self.cells))
+            is_equal = self.setting.dedupe and dice.random() < 0.3
+            self.cells[row] = self.cells[old] if is_equal else f"question {row}, é"
+            self.rows[row] = self.server.questions.setdefault(f"Answer {self.cells[row]}", row)
+        present = [row for row in self.cells if dice.random() < 0.8] or list(self.cells)
+        dice.shuffle(present)
+        self.promises.table = present
+        text = "".join(f'{row},"{self.cells[row]}"\n' for row in present)
+        self.disk.put(self.table, f"id,question\n{text}".encode())
+        self.world.note("~ the table changes: %s", present)
+        self.world.reach("the table changed")
+        return True
 
     def _know(self, path: Path, disk: SimulatedDisk) -> None:
         """Remember what a batch file holds, for nothing else may ever be sent."""
@@ -184,6 +226,7 @@ class Life:
             custom_id = json.loads(line)["custom_id"]
             self.server.genuine[line] = custom_id
             self.ids.append(custom_id)
+            self.rows[custom_id] = custom_id
 
     # Running commands
 
@@ -226,7 +269,7 @@ class Life:
         """What the script's parser would give."""
         defaults: dict[str, dict[str, Any]] = {
             "submit": {
-                "files": [str(path) for path in self.contents],
+                "files": self._batch_files(),
                 "job": None,
                 "metadata": ["team=x"],
                 "window": self.setting.window,
@@ -268,6 +311,8 @@ class Life:
                 "prompt": "Answer {question}",
                 "model": "some-model",
                 "id": "{id}",
+                "dedupe": self.setting.dedupe,
+                "update": bool(self.promises.table) if self.cells else False,
                 "window": self.setting.window,
                 "job": None,
                 "metadata": ["team=x"],
@@ -281,6 +326,10 @@ class Life:
             },
         }
         return argparse.Namespace(**{**defaults[command], **options}, base_url=BASE_URL, local=False)
+
+    def _batch_files(self) -> list[str]:
+        job = self.promises.job() if self.cells else None
+        return [str(path) for path in self.contents] if job is None else [str(FOLDER / one.path) for one in job.files]
 
     def _second_session(self) -> None:
         """Somebody runs another command while one is under way."""
@@ -305,6 +354,8 @@ class Life:
             quiet = self.world.quiet
             outcome = self.run(command, **options)
             following = self._next(outcome)
+            if following is None and self._change_table():
+                following = "run", {"wait": self._wait(at_once=False), "force": self.world.chance.random() < 0.5}
             if following is None:
                 break
             command, options = following
@@ -324,9 +375,16 @@ class Life:
         if self.table is not None:  # one command submits, waits and fetches
             submit = poll = fetch = "run", {**wait, **force}
         again = {"submit": submit, "poll": poll, "fetch": fetch, "run": fetch}.get(command, (command, {}))
+        if "other_requests" in outcome.error and self.promises.table and self.promises.job() is None:
+            self._first_table()  # the job file went with the power, before anything was sent
+            return again
+        if self.promises.table and outcome.error.startswith("output_exists"):
+            return again  # a kill came between the record of a new output and its name: then it takes --force
         # "Exists already" is said of the batch file where others put one there while it was made.
         put_there = self.table is not None and ".requests.jsonl exists" in outcome.error
-        if put_there or outcome.error.startswith(("batch_file_changed", "no_batch_file", "no_file", "other_requests")):
+        if put_there or outcome.error.startswith(
+            ("batch_file_changed", "no_batch_file", "no_file", "other_requests", "row_map_lost")
+        ):
             self._restore()
             return again
         if outcome.error.startswith(("not_submitted", "no_job")):
@@ -387,15 +445,22 @@ class Life:
         intact = all(self.disk.read(path) == content for path, content in self.contents.items())
         if files and intact and world.condition("input file deleted", 0.05):
             server.delete_file(dice.choice(files), world.time)
+        if dice.random() < 0.2:
+            self._change_table()
         if self.promises.job() is not None and world.condition("cancelled", 0.1):
             self.run("cancel")
 
     def _edit(self) -> None:
-        """Somebody edits a batch file of a job that exists."""
+        """Somebody edits a batch file of a job that exists, or loses its row map."""
         if self.disk.size(self.job) is None or any(file.deleted < NEVER for file in self.server.files.values()):
             return  # with both copies gone nobody knows any more what was asked
         path = self.world.chance.choice(list(self.contents))
-        if self.world.chance.random() < 0.2:
+        if self.setting.dedupe and self.world.chance.random() < 0.5:
+            self.world.reach("the row map is lost")
+            job = self.promises.job()
+            known = job.row_map if job is not None else None
+            self.disk.names.pop(FOLDER / known.path if known is not None else map_path(path), None)
+        elif self.world.chance.random() < 0.2:
             self.disk.names.pop(path, None)
         else:
             self.disk.put(path, self.contents[path].replace(b"question", b"QUESTION"))
@@ -452,6 +517,7 @@ def inside() -> Iterator[None]:
             mock.patch.dict(os.environ, {"DOUBLEWORD_API_KEY": KEY}),
             mock.patch.object(file_check, "Checker", lambda: CHECKER),
             mock.patch.object(making, "Checker", lambda: CHECKER),
+            mock.patch.object(creation, "Checker", lambda: CHECKER),
             mock.patch.object(duckdb, "connect", lambda **_: DATABASE.cursor()),
             mock.patch.object(sys, "argv", ["scripts/some.py"]),  # hints name it
         ):

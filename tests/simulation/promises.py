@@ -45,16 +45,27 @@ class Outcome:
 
 
 class Promises:
-    """The promises of the job at `path`: `ids` are its requests in their order, `form` that of its output."""
+    """The promises of the job at `path`: `ids` are its requests in their order, `rows` all that its output ever may
+    have, each with the request that answers it, `form` that of the output. `table` are the rows that a table has now.
+    """
 
     def __init__(
-        self, world: World, server: Server, disk: SimulatedDisk, path: Path, ids: list[str], form: str
+        self,
+        world: World,
+        server: Server,
+        disk: SimulatedDisk,
+        path: Path,
+        ids: list[str],
+        rows: dict[str, str],
+        form: str,
     ) -> None:
         self.world = world
         self.server = server
         self.disk = disk
         self.path = path
         self.ids = ids
+        self.rows = rows
+        self.table: list[str] = []
         self.format = form
         self.output = FOLDER / f"out.{form}"
         self.errors = FOLDER / "out.errors.jsonl"
@@ -79,6 +90,28 @@ class Promises:
         except Failure as failure:
             raise self.world.finding(f"the job file does not load: {failure.message}") from None
 
+    def asked(self) -> list[str]:
+        """What was asked, at first and by updates."""
+        return list(dict.fromkeys([*self.ids, *(row.asks for batch in self.mine() for row in batch.rows)]))
+
+    def rows_now(self) -> dict[str, str]:
+        """The rows of the job, each with what it asks: as its row map says, which must be true."""
+        job = self.job()
+        if job is None or job.row_map is None:
+            return {row: asks for row, asks in self.rows.items() if not row.startswith("n-")}
+        data = self.disk.read(FOLDER / job.row_map.path) or b""
+        if hashlib.sha256(data).hexdigest() != job.row_map.sha256:
+            return {}  # it was lost a moment ago
+        pairs = [line.split("\t") for line in data.decode().splitlines()[1:]]
+        files = [self.disk.read(FOLDER / one.path) or b"" for one in job.files]
+        whole = all(hashlib.sha256(one).hexdigest() == part.sha256 for one, part in zip(files, job.files, strict=True))
+        ids = [json.loads(line)["custom_id"] for one in files for line in one.split(b"\n") if line] if whole else []
+        for number, row in pairs if whole else ():
+            custom_id = ids[int(number) - 1]
+            asks = self.server.asks.get(custom_id, self.rows[row] if custom_id.startswith("update-") else custom_id)
+            self.require(asks == self.rows[row], f"{row} is given the answer to {custom_id}")
+        return {row: self.rows[row] for _, row in pairs}
+
     def mine(self) -> list[Batch]:
         """The batches on the server that are not noise."""
         self.server.catch_up()
@@ -89,7 +122,7 @@ class Promises:
     def _steps(self, custom_id: str) -> Iterator[tuple[Batch, Step]]:
         for batch in self.mine():
             for row in batch.rows:
-                if row.custom_id == custom_id:
+                if row.asks == custom_id:
                     for step in row.steps:
                         if step.time <= self.world.time:
                             yield batch, step
@@ -99,7 +132,7 @@ class Promises:
         kinds = set()
         for batch in self.mine():
             for row in batch.rows:
-                if row.custom_id == custom_id:
+                if row.asks == custom_id:
                     steps = [row.at(since), *(step for step in row.steps if since < step.time <= self.world.time)]
                     for step in steps:
                         alive = step.kind == "pending" and self.server.is_alive(batch, self.world.time)
@@ -121,7 +154,7 @@ class Promises:
 
     def changed_since(self, moment: float) -> bool:
         """Whether a row changed, or became visible, after `moment`."""
-        return any(max(step.time, step.shown) >= moment for one in self.ids for _, step in self._steps(one))
+        return any(max(step.time, step.shown) >= moment for one in self.asked() for _, step in self._steps(one))
 
     def is_stuck(self) -> bool:
         """Whether a batch is in a state that the server itself never leaves."""
@@ -166,10 +199,17 @@ class Promises:
             self.require(custom_id is not None, "a line of the output cannot be read")
             assert custom_id is not None
             ids.append(custom_id.custom_id)
-            true = {step.line for _, step in self._steps(ids[-1]) if step.usable}
-            self.require(line in true, f"the output holds an answer to {ids[-1]} that the server never gave")
-        order = [custom_id for custom_id in self.ids if custom_id in set(ids)]
-        self.require(ids == order, "the output is not in the order of the input")
+            true = [step.line for _, step in self._steps(self.rows[ids[-1]]) if step.usable]
+            self.require(
+                self._is_one_of(line, true), f"the output holds an answer to {ids[-1]} that the server never gave"
+            )
+        order = [custom_id for custom_id in self.rows if custom_id in set(ids)]
+        self.require(self.table or ids == order, "the output is not in the order of the input")
+
+    def _is_one_of(self, line: bytes, true: list[bytes]) -> bool:
+        """Whether a line is one of the server's, but for the id of the row that shares it."""
+        own = json.loads(line)
+        return line in true or any(own == {**json.loads(one), "custom_id": own["custom_id"]} for one in true)
 
     def _check_submit(self, outcome: Outcome) -> None:
         if outcome.code == Exit.DONE:
@@ -190,7 +230,7 @@ class Promises:
             before = min(outcome.began, self._retrying_since) - STALE_S
             self._retrying_since = NEVER
             some = outcome.answer["resumed"] or "only" in outcome.options
-            for custom_id in () if some else self.ids:
+            for custom_id in () if some else self.asked():
                 steps = [step for _, step in self._steps(custom_id)]
                 well = self._kinds(custom_id, before) & {"completed", "usable", "alive"}
                 again = any(step.time > before for step in steps)
@@ -208,11 +248,13 @@ class Promises:
     def _check_poll(self, outcome: Outcome) -> None:
         self._check_pace(outcome)
         if outcome.code == Exit.DONE:
-            for custom_id in self.ids:
+            for custom_id in self.asked():
                 kinds = {step.kind for _, step in self._steps(custom_id)}
                 self.require("completed" in kinds, f"all done is said, and {custom_id} has no answer")
         if outcome.code == Exit.SOME_FAILED:
-            unanswered = [one for one in self.ids if self._kinds(one, self._since(outcome)) - {"usable", "completed"}]
+            unanswered = [
+                one for one in self.asked() if self._kinds(one, self._since(outcome)) - {"usable", "completed"}
+            ]
             self.require(bool(unanswered), "failures are said of a job that has none")
             for batch in self.mine():
                 over = batch.created > outcome.began or self._was_over(batch, self._since(outcome))
@@ -232,29 +274,34 @@ class Promises:
             return
         counts = outcome.answer["counts"]
         self.require(outcome.answer["complete"], "a fetch that is not complete is called done")
-        self.require(counts["total"] == len(self.ids), "the total is not what was asked")
+        rows = self.rows_now()
+        if not rows:
+            return
+        self.require(counts["total"] == len(rows), "the total is not what was asked")
         parts = counts["succeeded"] + counts["failed"] + counts["missing"]
         self.require(parts == counts["total"], "the counts do not add up")
         good, bad = self._delivered()
         self.require(len(good) == counts["succeeded"], "succeeded is not what the output holds")
         self.require(len(bad) == counts["failed"] + counts["missing"], "failed is not what the errors file holds")
         self.require((outcome.code == Exit.DONE) == (not bad), "the exit code does not follow from the rows")
-        if sorted(good + bad) != sorted(self.ids):
+        if sorted(good + bad) != sorted(rows):
             unknown = [one for one in bad if one.startswith("(unknown request")]
             self.require(bool(unknown), "a request is in neither file, or in both")
             return
         for found in (good, bad):
-            self.require(found == [one for one in self.ids if one in found], "a file is not in the order of the input")
+            self.require(found == [one for one in rows if one in found], "a file is not in the order of the input")
         since = self._since(outcome)
         for custom_id in good:
-            self.require("usable" in self._kinds(custom_id, since), f"{custom_id} is called succeeded")
+            self.require("usable" in self._kinds(self.rows[custom_id], since), f"{custom_id} is called succeeded")
         for custom_id in bad:
-            kinds = self._kinds(custom_id, since) - {"usable", "alive", "pending"}
-            unborn = self._kinds(custom_id, since) <= {"pending"}
+            kinds = self._kinds(self.rows[custom_id], since) - {"usable", "alive", "pending"}
+            unborn = self._kinds(self.rows[custom_id], since) <= {"pending"}
             self.require(bool(kinds) or unborn, f"{custom_id} is called failed or missing, and is neither")
 
     def _check_run(self, outcome: Outcome) -> None:
         self._check_fetch(outcome)
+        if outcome.code in (Exit.DONE, Exit.SOME_FAILED) and self.table:
+            self.require(list(self.rows_now()) in (self.table, []), "the output is not that of the table")
 
     def _delivered(self) -> tuple[list[str], list[str]]:
         """The ids in the output as answered, and those in the errors file."""
@@ -290,7 +337,8 @@ class Promises:
         """The outcome is the truth: what has an answer is delivered, everything else is told, in their order."""
         self.require(fetched.code in (Exit.DONE, Exit.SOME_FAILED), f"no end: {fetched.error}")
         good, bad = self._delivered()
-        usable = [one for one in self.ids if any(step.usable for _, step in self._steps(one))]
+        rows = self.rows_now()
+        usable = [one for one, by in rows.items() if any(step.usable for _, step in self._steps(by))]
         self.require(good == usable, f"answered are {usable}, and delivered {good}")
-        lost = [one for one in self.ids if one not in usable]
+        lost = [one for one in rows if one not in usable]
         self.require(bad == lost, f"lost are {lost}, and told {bad}")

@@ -40,10 +40,11 @@ class Step(NamedTuple):
 
 
 class Row:
-    """One request of a batch, and its steps in order of time."""
+    """One request of a batch, and its steps in order of time. Rows with equal `asks` ask the same."""
 
-    def __init__(self, custom_id: str, identifier: str, created: float) -> None:
+    def __init__(self, custom_id: str, identifier: str, created: float, asks: str = "") -> None:
         self.custom_id = custom_id
+        self.asks = asks or custom_id
         self.id = identifier
         self.steps = [Step(created, "pending")]
 

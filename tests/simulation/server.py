@@ -36,6 +36,8 @@ class Server:
         self.files: dict[str, File] = {}
         self.batches: dict[str, Batch] = {}
         self.genuine: dict[bytes, str] = {}  # the request lines that may become batches, each with its custom_id
+        self.questions: dict[str, str] = {}  # what rows of a table may ask, each with what tells it from others
+        self.asks: dict[str, str] = {}  # by custom_id, where that is another
         self.refuses_until = {401: 0.0, 402: 0.0}
         self.skew = dice.choice((0.0, 0.0, 5.0, -3_600.0, 80_000.0, -80_000.0))
         self.page = dice.choice((2, 5, 101, 101))
@@ -228,10 +230,10 @@ class Server:
             now,
             now + delay,
             broken,
-            [Row(self._genuine(line), self._uuid(), now) for line in file.lines],
+            [Row(one := self._genuine(line), self._uuid(), now, self.asks.get(one, one)) for line in file.lines],
         )
         for row in batch.rows:
-            self._require_unpaid(row.custom_id, batch, now)
+            self._require_unpaid(row.asks, batch, now)
             if not broken and delay < NEVER:
                 self._plan(batch, row, batch.populated, self.failing)
         self.batches[batch.id] = batch
@@ -242,18 +244,24 @@ class Server:
 
     def _genuine(self, line: bytes) -> str:
         custom_id = self.genuine.get(line.strip())
+        if custom_id is None and self.questions:
+            request = json.loads(line)
+            asks = self.questions.get(request["body"]["messages"][0]["content"])
+            if asks is not None and request["custom_id"].startswith("update-"):
+                custom_id = self.genuine[line.strip()] = str(request["custom_id"])
+                self.asks[custom_id] = asks
         if custom_id is None:
             raise self.world.finding("a batch was made of lines that the job was not made of")
         return custom_id
 
-    def _require_unpaid(self, custom_id: str, new: Batch, now: float) -> None:
+    def _require_unpaid(self, asks: str, new: Batch, now: float) -> None:
         """Nobody may pay for an answer that exists or is under way."""
         for other in self.batches.values():
             for row in other.rows if other is not new else ():
-                if row.custom_id == custom_id:
+                if row.asks == asks:
                     step = row.at(now)
                     if step.usable or (step.kind == "pending" and self.is_alive(other, now)):
-                        raise self.world.finding(f"paid twice: {custom_id} is {step.kind} in {other.id}")
+                        raise self.world.finding(f"paid twice: {asks} is {step.kind} in {other.id}")
 
     def _plan(self, batch: Batch, row: Row, start: float, failing: float) -> None:
         """Lay down when and how a row ends."""
@@ -305,7 +313,7 @@ class Server:
         if not rows and not cancelled:
             return self._error(400, "Nothing to retry: no failed or canceled requests, and the batch is not cancelled")
         for row in rows:
-            self._require_unpaid(row.custom_id, batch, now)
+            self._require_unpaid(row.asks, batch, now)
             row.change(now, Step(now, "pending"))
             if batch.populated < NEVER:
                 self._plan(batch, row, now + self.world.chance.uniform(0.5, 5.0), self.failing / 3)

@@ -38,7 +38,7 @@ def test_literal_quotes_are_part_of_the_texts(
     table = "id\ttitle\n" + before + "".join(f"{number}\t{title}\n" for number, title in enumerate(titles, 9000))
     found = ask(tmp_path, {"t.tsv": table.replace("\t", delimiter)}, prompt="{title}")
     assert found.prompts == ["plain"] * before.count("\n") + (shown or titles)
-    assert found.warnings == []
+    assert [one for one in found.warnings if "--dedupe" not in one] == []
 
 
 @pytest.mark.parametrize("before", ["", PLAIN], ids=["at once", "far below"])

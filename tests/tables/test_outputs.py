@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from doubleword.failure import Failure
 from doubleword.output_file import WholeFile
-from doubleword.results.outputs import Source, TableOutput, Vectors, Wanted
+from doubleword.results.outputs import Source, TableOutput, Vectors
 from doubleword.results.result import Result
-from doubleword.results.table_rows import added_names
+from doubleword.results.table_rows import Wanted, added_names
 from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import Disk
 from doubleword.tables import formulas

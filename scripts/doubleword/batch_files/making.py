@@ -8,13 +8,14 @@ custom_ids may be the same.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.record import Record, hashes_of
+from doubleword.batch_files.row_map import Equals
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting
 from doubleword.failure import Exit, Failure, plain
@@ -146,15 +147,33 @@ class Making:
         self._twice: BadRow | None = None
         self._pairs: list[str] = []
         self._seen = SeenIds[Row | tuple[Any, ...]](suspects)
+        self.equals = Equals(self.form.kind != REQUESTS)
 
     def lines(self) -> Iterator[list[bytes]]:
-        """The lines of all requests, many at once; as `requests` otherwise. `repaired` has ids that were repaired."""
+        """The lines of all requests, many at once; as `requests` otherwise. `repaired` has ids that were repaired.
+
+        With --dedupe those that ask what another one asks are not among them; `equals` has the rows.
+        """
         quick = self.form.quick(self.table.names)
         if quick is None or self.args.limit is not None or not isinstance(self.table, Table):
-            yield from ([made.line] for made in self.requests())
+            for made in self.requests():
+                yield self._asked_once([(made.request["custom_id"], made.line)])
             return
+        yield from map(self._asked_once, self._quickly(quick, self.table))
+
+    def _asked_once(self, made: list[tuple[str, bytes]]) -> list[bytes]:
+        if self.args.dedupe:
+            return [line for custom_id, line in made if self.equals.is_new(custom_id, line)]
+        lines = [line for _, line in made]
+        self.equals.count(lines)
+        return lines
+
+    def _quickly(
+        self, quick: Callable[[tuple[Any, ...]], dict[str, Any] | None], table: Table
+    ) -> Iterator[list[tuple[str, bytes]]]:
+        """The custom_ids and lines of requests, many at once, where the form has a quick way."""
         encode, accepts = self._encode, self.checker.accepts_value
-        for block in self.table.blocks():
+        for block in table.blocks():
             lines = []
             for bare in block:
                 request = quick(bare) if self.made else None  # of the first one more is looked at
@@ -165,9 +184,9 @@ class Making:
                         self._skip(bad)
                         continue
                     self.made += 1
-                    lines.append(line)
-                elif (row := self.table.row(bare)) is not None and (made := self._attempt(row)) is not None:
-                    lines.append(made.line)
+                    lines.append((request["custom_id"], line))
+                elif (row := table.row(bare)) is not None and (made := self._attempt(row)) is not None:
+                    lines.append((made.request["custom_id"], made.line))
             self._rows = max(self._rows, block[-1][0])
             yield lines
         self._require_some()
@@ -232,6 +251,9 @@ class Making:
             found.append(f"left out {self.table.blank:,} empty {'row' if self.table.blank == 1 else 'rows'}")
         if self.form.prompt is not None and not self.form.places:
             found.append("the prompt has no {column}, so every row asks the same")
+        elif equal := self.equals.counted:
+            said = f"{equal:,} of {self.made:,} requests ask what another row's asks"
+            found.append(f"{said}; --dedupe would send {self.made - equal:,}, {equal / self.made:.1%} less")
         if self._beyond_ascii:
             said = f"custom_ids such as {plain(self._beyond_ascii, 64)} are not ASCII"
             found.append(f"{said}; older servers may refuse them")
@@ -290,7 +312,7 @@ class Making:
                 first = earlier.shown if isinstance(earlier, Row) else f"row {earlier[0]}"
                 said = f"the custom_id {custom_id} is used before, in {first}"
                 hint = "make --id of columns that differ in every row, or leave it out"
-                bad = BadRow(self._row(row), said, "duplicate_custom_id", hint)
+                bad = BadRow(_row_of(row, self.table.names), said, "duplicate_custom_id", hint)
                 if self.args.skip_invalid:
                     raise bad
                 self._twice = self._twice or bad  # raised in the end, when all pairs are known
@@ -299,7 +321,8 @@ class Making:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
                 said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
-                raise BadRow(self._row(row), said)
+                raise BadRow(_row_of(row, self.table.names), said)
 
-    def _row(self, row: Row | tuple[Any, ...]) -> Row:
-        return row if isinstance(row, Row) else Row(row[0], self.table.names, row[1:])
+
+def _row_of(row: Row | tuple[Any, ...], names: tuple[str, ...]) -> Row:
+    return row if isinstance(row, Row) else Row(row[0], names, row[1:])

@@ -9,19 +9,18 @@ stand. Otherwise it is refused. Rows that are left out are told.
 from __future__ import annotations
 
 import codecs
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from doubleword.batch_files.reading import request_lines, request_of
-from doubleword.batch_files.record import Record, read_record
+from doubleword.batch_files.record import Record
+from doubleword.batch_files.row_map import read_rows
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import RequestForm
-from doubleword.request_lines.line import DROPPED
+from doubleword.request_lines.line import digest_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database, text
 from doubleword.tables.plain_copy import opened, suffix
@@ -33,23 +32,6 @@ from doubleword.text_encoding import MARK_BYTES, encoding_of
 
 HINT = "join the table that the batch file was made of, or leave --join out"
 BLOCK = 1 << 20
-
-
-def digest_of(url: str, body: dict[str, Any]) -> str:
-    """What two requests have in common that ask the same, whatever order their keys stand in.
-
-    What the server drops from a body (dwctl files.rs, pg.rs) is left out, so that its copy counts as the same.
-    """
-    from doubleword import json_codec
-
-    kept = {name: value for name, value in body.items() if name not in DROPPED}
-    return hashlib.blake2b(json_codec.encode([url, kept], order="sorted"), digest_size=16).hexdigest()
-
-
-def common_record(files: Sequence[Path], disk: Disk) -> Record | None:
-    """The record that all of these batch files have; None where there is none, or one has another."""
-    records = [read_record(path, disk) for path in files]
-    return records[0] if records and all(one == records[0] for one in records) else None
 
 
 def reading_settings(record: Record | None, given: Sequence[str], disk: Disk) -> Settings:
@@ -114,7 +96,7 @@ class Matching:
     """Matches the rows of `table` with the requests of batch files; `record` says how those were made, if it is known.
 
     The table is read by `settings`; `hashes` are those of its files. `files` are the batch files, None where one is
-    gone; `id_template` is what the user says of custom_ids.
+    gone, and `row_map` says which rows their requests answer; `id_template` is what the user says of custom_ids.
     """
 
     def __init__(
@@ -125,6 +107,7 @@ class Matching:
         record: Record | None,
         id_template: str | None,
         files: Sequence[Path | None],
+        row_map: Path | None,
         disk: Disk,
         target: Database,
     ) -> None:
@@ -134,6 +117,7 @@ class Matching:
         self._record = record
         self._id = id_template
         self._files = files
+        self._row_map = row_map
         self._disk = disk
         self._target = target
 
@@ -223,14 +207,22 @@ class Matching:
         return Match(numbers, warnings=tuple(f"{one}; left out of the output" for one in told))
 
     def _asked(self) -> str:
-        """SQL of the requests in the batch files: `custom_id`, `digest`, `place`."""
+        """SQL of what the rows asked, by the batch files: `custom_id`, `digest`, `place`."""
         with Staged(self._target) as asked:
             for path in self._files:
                 for custom_id, line in request_lines(path or Path(), self._disk):
                     request = request_of(line)
                     asked.add({"custom_id": custom_id, "digest": digest_of(request["url"], request["body"])})
         sql = asked.sql({"custom_id": "VARCHAR", "digest": "VARCHAR"})
-        return f"(SELECT *, row_number() OVER () AS place FROM {sql})"
+        numbered = f"(SELECT *, row_number() OVER () AS place FROM {sql})"
+        if self._row_map is None:
+            return numbered
+        with Staged(self._target) as rows:
+            for place, (number, custom_id) in enumerate(read_rows(self._row_map, self._disk)):
+                rows.add({"place": place, "number": number, "custom_id": custom_id})
+        of_rows = rows.sql({"place": "BIGINT", "number": "BIGINT", "custom_id": "VARCHAR"})
+        joined = f"{of_rows} AS of_rows JOIN {numbered} AS asked ON of_rows.number = asked.place"
+        return f"(SELECT of_rows.custom_id AS custom_id, digest, of_rows.place AS place FROM {joined})"
 
     def _made(self, form: RequestForm, limit: int | None) -> tuple[str, str]:
         """SQL of the requests that the rows give: as `_asked`, and `number`; and what is said of rows without one."""

@@ -115,7 +115,12 @@ def _custom_id_of() -> Callable[[bytes, int, Path], str]:
 
 def request_of(line: bytes) -> dict[str, Any]:
     """The request in a checked line."""
+    request: dict[str, Any] = _decoder()(line)
+    return request
+
+
+@functools.cache
+def _decoder() -> Callable[[bytes], Any]:
     from doubleword import json_codec
 
-    request: dict[str, Any] = json_codec.decode(line)
-    return request
+    return json_codec.Decoder().decode

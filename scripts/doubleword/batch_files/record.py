@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from doubleword.batch_files.row_map import ROW_MAP, RowMap
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import sha256_of
 from doubleword.request_lines.form import RequestForm
@@ -21,7 +22,8 @@ from doubleword.system import Disk
 from doubleword.tables.plain_copy import STDIN, opened
 from doubleword.tables.relation import Settings
 
-VERSION = 2
+VERSION = 3
+WITHOUT_MAP = 2  # the version of a record without a row map
 FIRST_VERSION = 1
 LONGEST = 64 << 20  # examples and a schema may be long, and stand in it
 
@@ -40,6 +42,8 @@ class Record:
     form: RequestForm
     rows: int
     limit: int | None = None
+    row_map: RowMap | None = None
+    files: tuple[str, ...] = ()  # the names of the batch files, where the record was read
 
 
 def hashes_of(files: Sequence[Path], disk: Disk) -> tuple[str, ...]:
@@ -63,13 +67,25 @@ def read_record(batch_file: Path, disk: Disk) -> Record | None:
     for place in dict.fromkeys([record_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
         content = _content(place, disk)
         if content is not None and batch_file.name in content["files"]:
-            record: Record | None = content["record"]
-            if record is None:
-                return None
-            inputs = tuple(one if one == STDIN else str(batch_file.parent / one) for one in record.inputs)
-            form = replace(record.form, folder=str(batch_file.parent / record.form.folder))
-            return replace(record, inputs=inputs, form=form)
+            return _from(batch_file.parent, content)
     return None
+
+
+def record_beside(row_map: Path, disk: Disk) -> Record | None:
+    """The record that was written with a row map; raises as `read_record`."""
+    content = _content(row_map.with_name(f"{row_map.name.removesuffix(ROW_MAP)}.source.json"), disk)
+    return None if content is None else _from(row_map.parent, content)
+
+
+def _from(folder: Path, content: dict[str, Any]) -> Record | None:
+    """A record whose paths lead on from where it stands, which is `folder`."""
+    record: Record | None = content["record"]
+    if record is None:
+        return None
+    inputs = tuple(one if one == STDIN else str(folder / one) for one in record.inputs)
+    form = replace(record.form, folder=str(folder / record.form.folder))
+    row_map = None if record.row_map is None else replace(record.row_map, path=str(folder / record.row_map.path))
+    return replace(record, inputs=inputs, form=form, row_map=row_map)
 
 
 def is_record(place: Path, disk: Disk) -> bool:
@@ -82,10 +98,12 @@ def written(record: Record, files: Sequence[Path], folder: Path) -> bytes:
     inputs = tuple(one if one == STDIN else _seen_from(folder, one) for one in record.inputs)
     form = replace(record.form, folder=_seen_from(folder, record.form.folder))
     content = {
-        "version": VERSION,
-        "files": [place.name for place in files],
         **asdict(replace(record, inputs=inputs, form=form)),
+        "version": WITHOUT_MAP if record.row_map is None else VERSION,
+        "files": [place.name for place in files],
     }
+    if record.row_map is None:
+        del content["row_map"]
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
@@ -106,7 +124,7 @@ def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
         version = content["version"]
         if version == FIRST_VERSION:
             return {"files": list(content["files"]), "record": None}
-        if version == VERSION:
+        if version in (WITHOUT_MAP, VERSION):
             record = Record(
                 inputs=tuple(map(str, content["inputs"])),
                 hashes=tuple(map(str, content["hashes"])),
@@ -114,10 +132,38 @@ def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
                 form=RequestForm(**content["form"]),
                 rows=int(content["rows"]),
                 limit=None if content["limit"] is None else int(content["limit"]),
+                row_map=RowMap(**content["row_map"]) if version == VERSION else None,
+                files=tuple(map(str, content["files"])),
             )
             return {"files": list(content["files"]), "record": record}
     except (ValueError, KeyError, TypeError, AttributeError):
         version = None
-    said = "is damaged" if version in (None, VERSION) else f"has the unknown version {plain(version, 20)}"
+    said = "is damaged" if version in (None, WITHOUT_MAP, VERSION) else f"has the unknown version {plain(version, 20)}"
     hint = "use the version of this skill that wrote it, or create the batch file again with --force"
     raise Failure(Exit.BAD_INPUT, "bad_source_file", f"{plain(place)} {said}", hint)
+
+
+def common_record(files: Sequence[Path], disk: Disk) -> Record | None:
+    """The record that all of these batch files have; None where there is none, or one has another.
+
+    That of the last one is enough where it names all, as after an update.
+    """
+    records = [read_record(path, disk) for path in reversed(files)]
+    if records and records[0] is not None and list(records[0].files) == [path.name for path in files]:
+        return records[0]
+    return records[0] if records and all(one == records[0] for one in records) else None
+
+
+def row_map_of(files: Sequence[Path], disk: Disk) -> RowMap | None:
+    """The row map of these batch files; None where each row has a request of its own.
+
+    Raises Failure (exit 2) where they are not all of them, or not in their order: then the map would lead astray.
+    """
+    record = common_record(files, disk)
+    if record is None or record.row_map is None:
+        return None
+    if [path.name for path in files] != list(record.files):
+        message = f"rows of one table share the requests of {len(record.files)} batch files, and {len(files)} are named"
+        hint = f"name them together, in this order: {plain(' '.join(record.files), 300)}"
+        raise Failure(Exit.BAD_INPUT, "not_all_files", message, hint)
+    return record.row_map

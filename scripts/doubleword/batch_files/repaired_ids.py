@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,32 +32,26 @@ def is_ids_file(path: Path, disk: Disk) -> bool:
         return file.read(len(HEADER)) == HEADER
 
 
-class RepairedIds:
-    """The file while it is written; there is none before the first id is noted. `count` says how many were."""
+class SideFile:
+    """A file beside a batch file while it is written; there is none before something is. `count` says how much was."""
 
-    def __init__(self, batch_file: Path, disk: Disk) -> None:
-        self.path = ids_path(batch_file)
-        self.temporary = batch_file.with_name(f".{batch_file.name}.ids.part")
+    def __init__(self, path: Path, temporary: Path, header: bytes, disk: Disk) -> None:
+        self.path = path
+        self.temporary = temporary
         self.count = 0
+        self.digest = hashlib.sha256()
+        self._header = header
         self._disk = disk
         self._file: BinaryIO | None = None
 
-    def note(self, ids: Sequence[tuple[str, str]]) -> None:
-        """Append pairs of the id that stands in a line, and its original."""
-        if not ids:
-            return
-        from doubleword.tables.formulas import without_formula
-
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Append lines, each with its line end."""
         if self._file is None:
             self._disk.remove(self.temporary)  # it may be a second name of a finished file, after a kill
             self._file = self._disk.create(self.temporary)
-            self._file.write(HEADER)
-        rows: list[str] = []
-        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
-        writer = csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n")
-        writer.writerows((custom_id, without_formula(original)) for custom_id, original in ids)
-        self._file.write("".join(f"{row[:-2]}\n" for row in rows).encode("utf-8", "backslashreplace"))
-        self.count += len(ids)
+            self._append(self._header)
+        self._append(b"".join(lines))
+        self.count += len(lines)
 
     def finish(self) -> None:
         """Make the temporary file durable, so that it only has to be renamed."""
@@ -64,10 +59,39 @@ class RepairedIds:
             self._disk.sync(self._file)
             self._file.close()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Remove the temporary file where it is still there."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
             with contextlib.suppress(OSError):
                 self._disk.remove(self.temporary)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
+
+    def _append(self, content: bytes) -> None:
+        assert self._file is not None
+        self.digest.update(content)
+        self._file.write(content)
+
+
+class RepairedIds(SideFile):
+    """The file of repaired ids."""
+
+    def __init__(self, batch_file: Path, disk: Disk) -> None:
+        super().__init__(ids_path(batch_file), batch_file.with_name(f".{batch_file.name}.ids.part"), HEADER, disk)
+
+    def note(self, ids: Sequence[tuple[str, str]]) -> None:
+        """Append pairs of the id that stands in a line, and its original."""
+        if not ids:
+            return
+        from doubleword.tables.formulas import without_formula
+
+        rows: list[str] = []
+        # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
+        writer = csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n")
+        writer.writerows((custom_id, without_formula(original)) for custom_id, original in ids)
+        self.write([f"{row[:-2]}\n".encode("utf-8", "backslashreplace") for row in rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -12,6 +12,7 @@ from typing import BinaryIO
 from doubleword.batch_files import record as records
 from doubleword.batch_files.record import Record, record_path
 from doubleword.batch_files.repaired_ids import RepairedIds, is_ids_file
+from doubleword.batch_files.row_map import RowMapFile, is_row_map, map_path
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import refuse_existing
 from doubleword.service import MAX_BYTES, MAX_REQUESTS
@@ -33,7 +34,7 @@ class Writer:
     Used as a context manager; the files and their record appear when it is left, all of them or, after an
     exception, none. Existing ones are refused with exit 2; with `force` they are replaced, and files of an earlier,
     longer set removed. The record is set as `record` meanwhile; `files` is filled at the end.
-    Where ids are noted in `repaired`, the file of them appears with the others.
+    Where ids are noted in `repaired`, or rows in `row_map`, the file of them appears with the others.
     """
 
     def __init__(self, output: Path, disk: Disk, force: bool = False) -> None:
@@ -41,6 +42,7 @@ class Writer:
         self.record: Record | None = None
         self.files: list[Written] = []
         self.repaired = RepairedIds(output, disk)
+        self.row_map = RowMapFile(map_path(output), disk)
         self._disk = disk
         self._force = force
         self._file: BinaryIO | None = None
@@ -98,7 +100,8 @@ class Writer:
                 with contextlib.suppress(OSError):  # on a full disk closing fails too, and hides nothing new
                     if self._file is not None:
                         self._file.close()
-                self.repaired.abandon()
+                for beside in (self.repaired, self.row_map):
+                    beside.close()
                 for number in range(len(self._parts) + 1):
                     with contextlib.suppress(OSError):
                         self._disk.remove(self._temporary(number))
@@ -121,9 +124,9 @@ class Writer:
         moves = [(self._temporary(number), place) for number, place in enumerate(places, 1)]
         if self.record is not None:
             moves.append((self._write_record(places), record_path(self.output)))
-        if self.repaired.count:
-            self.repaired.finish()
-            moves.append((self.repaired.temporary, self.repaired.path))
+        for beside in filter(lambda one: one.is_begun, (self.repaired, self.row_map)):
+            beside.finish()
+            moves.append((beside.temporary, beside.path))
         done: list[Path] = []
         try:
             self._remove_earlier(places)
@@ -155,13 +158,16 @@ class Writer:
             self._disk.remove(path)
         if self.record is None:
             self._disk.remove(record_path(self.output))
-        if self._force and not self.repaired.count and self._is_left_alone(self.repaired.path):
-            self._disk.remove(self.repaired.path)
+        for beside in (self.repaired, self.row_map):
+            if self._force and not beside.is_begun and self._is_left_alone(beside.path):
+                self._disk.remove(beside.path)
 
     def _is_left_alone(self, path: Path) -> bool:
-        """Whether `path` is a record, or a file of repaired ids, whose batch file is gone."""
+        """Whether `path` is a record, a file of repaired ids or a row map, whose batch file is gone."""
         if path == self.repaired.path:
             return is_ids_file(path, self._disk)
+        if path == self.row_map.path:
+            return is_row_map(path, self._disk)
         return path == record_path(self.output) and self._disk.size(path) is not None
 
     def _undo(self, done: list[Path]) -> None:
@@ -172,8 +178,9 @@ class Writer:
     def _write_record(self, places: list[Path]) -> Path:
         assert self.record is not None
         temporary = self._temporary(0)
+        record = replace(self.record, row_map=self.row_map.recorded if self.row_map.is_begun else None)
         with self._disk.create(temporary) as file:
-            file.write(records.written(self.record, places, self.output.parent))
+            file.write(records.written(record, places, self.output.parent))
             self._disk.sync(file)
         return temporary
 

@@ -15,24 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers.schema import properties_of
-from doubleword.batch_files.matching import common_record
+from doubleword.batch_files.row_map import read_rows
 from doubleword.cli import Progress, quoted, script
+from doubleword.commands.create_batch_file import require_row_map
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import behind, bill_of, prices_of
+from doubleword.jobs.cost_limit import behind, bill_of, expected_of
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
-from doubleword.pricing.estimate import Estimated, estimated
 from doubleword.results.advice import Advice
-from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas, read_schema
-from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, Wanted
-from doubleword.results.reconciliation import Collector
+from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors
+from doubleword.results.reconciliation import Collector, Tally
 from doubleword.results.result import Good, Result, error_line, history_line
+from doubleword.results.rows import RowResults
 from doubleword.results.summary import remarks, summary
+from doubleword.results.table_rows import Wanted
 from doubleword.server.api import Api
+from doubleword.server.objects import Asked
 from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk, System
 from doubleword.tables.plain_copy import STDIN
@@ -78,6 +80,8 @@ class Delivery:
         self._schema = Path(args.response_schema) if args.response_schema else None
         self._remarks: list[str] = []
         self._sources: dict[str, str | None] = {}
+        self._row_map: Path | None = None
+        self.replaces = False  # whether the output is an own one that may be replaced
         kept = [Path(one) for one in self.joins] + ([self._schema] if self._schema is not None else [])
         if store is not None:
             kept += [store.path, *(store.input_path(one.input) for one in store.job.batches)]
@@ -109,7 +113,8 @@ class Delivery:
             return None
         disk = self._system.disk
         for former in reversed(self._store.job.results):
-            if (former.output, former.shape) != (str(self.output.absolute()), self._shape):
+            asked = (str(self.output.absolute()), self._shape, self._store.job.map_sha256)
+            if (former.output, former.shape, former.row_map) != asked:
                 continue
             same = sha256_of(self.output, disk) == former.sha256
             others = {path: sha256_of(Path(path), disk) for path in former.others}
@@ -130,11 +135,11 @@ class Delivery:
         paths = [path for path in (self.ids, self.history, self._schema) if path is not None]
         return {str(path.absolute()): hashes.get(path) or sha256_of(path, self._system.disk) for path in paths}
 
-    def _record(self, files: list[WholeFile], asked: list[Asked], answer: dict[str, Any]) -> None:
+    def _record(self, files: list[WholeFile], asked: list[Asked], answer: dict[str, Any], answers: int) -> None:
         """Before the files get their names: a kill in between is told by their hashes."""
         if self._store is None or not answer["complete"]:
             return
-        hashes = {file.path: file.sha256 for file in files}
+        hashes, results = {file.path: file.sha256 for file in files}, self._store.job.results
         delivered = Written(
             output=str(self.output.absolute()),
             errors=str(self.errors.absolute()) if self.errors in hashes else None,
@@ -144,8 +149,11 @@ class Delivery:
             answer=answer,
             others={**self._others(hashes), **self._sources},
             seen=counts_of(asked),
+            answers=answers,
+            row_map=self._store.job.map_sha256,
+            before=next((one.sha256 for one in results if one.output == str(self.output.absolute())), None),
         )
-        kept = [one for one in self._store.job.results if one.output != delivered.output]
+        kept = [one for one in results if one.output != delivered.output]
         self._store.job.results = [*kept, delivered]
         self._store.save()
 
@@ -158,9 +166,10 @@ class Delivery:
         otherwise. The list of failed requests is renamed into place before the table, so a table never stands without
         it; it is replaced without asking only where there is no table beside it.
         """
-        disk, force = self._system.disk, self._args.force or former is not None
+        disk, force = self._system.disk, self._args.force or self.replaces or former is not None
         if self._store is not None:
             require_files(self._store)
+            self._row_map = require_row_map(self._store, disk)
             self._remarks += behind(self._store.job, disk)
         if self.history is not None:
             refuse_existing(self.history, disk, force)
@@ -172,30 +181,37 @@ class Delivery:
             raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
         if former is not None and former.seen == counts_of(asked):
             return self.repeated(former)
+        return self._deliver(api, asked, schemas, force)
+
+    def _deliver(self, api: Api, asked: list[Asked], schemas: Schemas, force: bool) -> dict[str, Any]:
+        """Write all files; the keys of `fetch_results.py`."""
+        disk, window = self._system.disk, _window(asked, self._store)
         with contextlib.ExitStack() as files:
-            expected = files.enter_context(ThreadPoolExecutor(1)).submit(_estimate, asked, self._store, disk)
+            told = (asked, self._store, window, disk)
+            expected = files.enter_context(ThreadPoolExecutor(1)).submit(expected_of, *told)
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
             with contextlib.ExitStack() as meanwhile:
                 table = self._table(asked, schemas, meanwhile) if self._args.format in TABLES else None
                 file = files.enter_context(WholeFile(self.output, disk, force))
-                history = WholeFile(self.history, disk, force) if self.history is not None else None
-                if history is not None:
-                    files.enter_context(history)
-                ids = files.enter_context(WholeFile(self.ids, disk, force=True)) if self.ids is not None else None
-                rows = sum(one.requests or 0 for one in asked)
+                history = _opened(self.history, disk, force, files)
+                ids = _opened(self.ids, disk, True, files)
+                rows = self._store.job.rows if self._store is not None else sum(one.requests or 0 for one in asked)
                 output: Output = table or (Vectors(file, ids, rows) if ids is not None else Lines(file))
                 collector = meanwhile.enter_context(self._collector(api, schemas, output))
-                errors = self._collect(collector, asked, output, history, files)
+                results, tally = _told(collector, asked, history, self._store), collector.tally
+                if self._row_map is not None:
+                    of_rows = meanwhile.enter_context(RowResults(self.output, disk))
+                    results, tally = of_rows.of(read_rows(self._row_map, disk), results), of_rows.tally
+                errors = _collect(results, output, self.errors, disk, files)
                 self._remarks += output.finish(file)
-            written = [one for one in (file, history, ids, errors) if one is not None]
+            written = list(filter(None, (file, history, ids, errors)))
             for one in written:
                 one.finish()
             batches = [batch for one in asked for batch in one.batches]
-            told = (_window(asked, self._store), self._system, expected.result(), collector.usage)
-            bill = bill_of(api, self._store, batches, *told)
-            answer = self._answer(collector, asked, errors is not None, schemas, bill)
+            bill = bill_of(api, self._store, batches, window, self._system, expected.result(), collector.usage)
+            answer = self._answer(collector, tally, asked, errors is not None, schemas, bill)
             if not collector.unreadable:  # such lines may read better another time
-                self._record(written, asked, answer)
+                self._record(written, asked, answer, collector.tally.answers)
         if errors is None:
             disk.remove(disk.target(self.errors))  # of an earlier run: nothing failed this time
         self._progress.close()
@@ -204,8 +220,8 @@ class Delivery:
     def _table(self, asked: list[Asked], schemas: Schemas, held: contextlib.ExitStack) -> TableOutput:
         source = None
         if self.joins:
-            files = [self._store.input_path(one) for one in self._store.job.files] if self._store is not None else []
-            source = Source(self.joins, common_record(files, self._system.disk), [one.path for one in asked])
+            record = self._store.record() if self._store is not None else None
+            source = Source(self.joins, record, [one.path for one in asked], self._row_map)
         properties = properties_of(schemas.all_of([one.path for one in asked]))
         endpoints = {one.endpoint for one in asked}
         made = TableOutput(self.wanted, source, endpoints, properties, self._system.disk, self.work)
@@ -217,46 +233,33 @@ class Delivery:
     def _collector(self, api: Api, schemas: Schemas, output: Output) -> Collector:
         spool = self.output.with_name(f".{self.output.name}.rows")
         partial, remember = self._args.partial, self.history is not None
-        return Collector(api, self._system, spool, self._count, partial, schemas, remember, output.pack)
+        in_order = self._row_map is not None
+        return Collector(api, self._system, spool, self._count, partial, schemas, remember, output.pack, in_order)
 
     def _count(self, size: int) -> None:
         self._received += size
         self._progress.show(f"results received: {self._received / 1e6:,.1f} MB")
 
-    def _collect(
-        self,
-        collector: Collector,
-        asked: list[Asked],
-        output: Output,
-        history: WholeFile | None,
-        files: contextlib.ExitStack,
-    ) -> WholeFile | None:
-        """Give every result its place; the file of those that failed or are missing, where there are some."""
-        errors: WholeFile | None = None
-        for result in collector.collect(asked) if history is not None else collector.collect_runs(asked):
-            if isinstance(result, Good):
-                output.add_good(result)
-                continue
-            output.add(result)
-            if history is not None:
-                history.write(b"".join(_past(collector, result, self._store)))
-            if result.kind in ("failed", "missing"):
-                errors = errors or files.enter_context(WholeFile(self.errors, self._system.disk, force=True))
-                errors.write(error_line(result) + b"\n")
-        return errors
-
     # The answer
 
     def _answer(
-        self, collector: Collector, asked: list[Asked], errors: bool, schemas: Schemas, bill: dict[str, Any]
+        self,
+        collector: Collector,
+        tally: Tally,
+        asked: list[Asked],
+        errors: bool,
+        schemas: Schemas,
+        bill: dict[str, Any],
     ) -> dict[str, Any]:
-        total = self._store.job.requests if self._store is not None else collector.tally.total
         advice = self._advice(collector)
-        warnings = [*remarks(collector, schemas, advice), *self._remarks]
+        warnings = [*remarks(collector, tally, schemas, advice), *self._remarks]
+        job = self._store.job if self._store is not None else None
+        row_map = job.row_map if job is not None else None
         return {
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
-            **summary(collector, asked, total, advice),
+            **summary(tally, asked, job.rows if job is not None else tally.total, advice),
+            **({"requests": row_map.requests, "shared": row_map.shared} if row_map is not None else {}),
             **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
@@ -281,6 +284,34 @@ def _output_path(args: argparse.Namespace, store: JobFile | None, ids: list[str]
     return Path(f"{ids[0]}.{name}")
 
 
+def _collect(
+    results: Iterator[Result | Good], output: Output, errors: Path, disk: Disk, files: contextlib.ExitStack
+) -> WholeFile | None:
+    """Give every result its place; the file of those that failed or are missing, where there are some."""
+    file: WholeFile | None = None
+    for result in results:
+        if isinstance(result, Good):
+            output.add_good(result)
+            continue
+        output.add(result)
+        if result.kind in ("failed", "missing"):
+            file = file or files.enter_context(WholeFile(errors, disk, force=True))
+            file.write(error_line(result) + b"\n")
+    return file
+
+
+def _told(
+    collector: Collector, asked: list[Asked], history: WholeFile | None, store: JobFile | None
+) -> Iterator[Result | Good]:
+    """The result of every request, whose past goes into the history meanwhile."""
+    if history is None:
+        yield from collector.collect_runs(asked)
+        return
+    for result in collector.collect(asked):
+        history.write(b"".join(_past(collector, result, store)))
+        yield result
+
+
 def _past(collector: Collector, result: Result, store: JobFile | None) -> Iterator[bytes]:
     """A line for each attempt at one request."""
     made = {one.batch_id: one for one in store.job.batches} if store is not None else {}
@@ -290,20 +321,15 @@ def _past(collector: Collector, result: Result, store: JobFile | None) -> Iterat
         yield history_line(result.custom_id, entry, *told) + b"\n"
 
 
+def _opened(path: Path | None, disk: Disk, force: bool, files: contextlib.ExitStack) -> WholeFile | None:
+    return None if path is None else files.enter_context(WholeFile(path, disk, force))
+
+
 def _window(asked: list[Asked], store: JobFile | None) -> str:
     windows = {batch.window for one in asked for batch in one.batches}
     if store is not None:
         return store.job.window
     return windows.pop() if len(windows) == 1 else ""
-
-
-def _estimate(asked: list[Asked], store: JobFile | None, disk: Disk) -> Estimated | None:
-    """What the job's batch files were expected to cost; None where they are not known."""
-    paths = [one.path for one in asked if one.path is not None]
-    if not paths or len(paths) < len(asked):
-        return None
-    prices = prices_of(store.job if store is not None else None, disk)
-    return estimated(paths, _window(asked, store), disk, prices)
 
 
 def _judged(answer: dict[str, Any], handle: str) -> dict[str, Any]:

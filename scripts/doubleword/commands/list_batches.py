@@ -139,6 +139,7 @@ def _job_row(path: Path, store: JobFile | None) -> dict[str, Any]:
         "created_at": iso(job.created_at),
         "window": plain(job.window, 20),
         "requests": job.requests,
+        **({"rows": job.rows} if job.row_map is not None else {}),
     }
 
 

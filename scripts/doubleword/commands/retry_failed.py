@@ -22,8 +22,9 @@ from typing import Any
 from doubleword.answers.judgement import INVALID
 from doubleword.batch_files.reading import request_of
 from doubleword.cli import Progress, quoted, script
+from doubleword.commands.create_batch_file import require_row_map
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.attempts import UNANSWERED, Attempts, Owed, Wanted, asked_for
+from doubleword.jobs.attempts import UNANSWERED, Attempts, Owed, Wanted, asked_for, of_requests
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import ASKED, prices_of, require_cost, spent_ceiling
 from doubleword.jobs.exactly_once import SETTLE_S
@@ -34,12 +35,11 @@ from doubleword.jobs.submission import carry_out, report
 from doubleword.output_file import sha256_of
 from doubleword.pricing.estimate import Total, total_of
 from doubleword.results.advice import is_lasting
-from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Entry, Result
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import Batch
+from doubleword.server.objects import Asked, Batch
 from doubleword.system import System
 
 
@@ -53,6 +53,10 @@ def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
     with locked(named.path, system.disk):
         store = JobFile.load(named.path, system.disk)
         require_files(store)
+        row_map = require_row_map(store, system.disk) if wanted.ids is not None else None
+        if wanted.ids is not None and row_map is not None:
+            files = [store.input_path(one) for one in store.job.files]
+            wanted = replace(wanted, ids=of_requests(wanted.ids, row_map, files, system.disk))
         with connect(args, system, progress.note, store) as api:
             retrial = Retrial(store, api, system, progress, wanted)
             return {**retrial.run(args.dry_run, args.max_cost), **retrial.warnings()}

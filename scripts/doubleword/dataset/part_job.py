@@ -22,6 +22,7 @@ from doubleword.answers.schema import properties_of
 from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import record_path
 from doubleword.batch_files.repaired_ids import ids_path
+from doubleword.batch_files.row_map import map_path
 from doubleword.cli import Progress
 from doubleword.commands.fetch_results import Delivery
 from doubleword.commands.run_batch import made_requests
@@ -33,7 +34,7 @@ from doubleword.jobs.job_file import SUFFIX, JobFile, locked
 from doubleword.jobs.submission import WINDOWS, carry_out, checked, plan, require_same
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.results.expected import Schemas
-from doubleword.results.outputs import Wanted, names_of
+from doubleword.results.table_rows import Wanted, names_of
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System
@@ -77,12 +78,19 @@ class PartJob:
     def _rows(self, args: argparse.Namespace, file: Path) -> argparse.Namespace:
         """The arguments by which the requests are made of the partition's rows."""
         if not self._one.is_staged:
-            return argparse.Namespace(**{**vars(args), "input": [str(file)], "force": False})
+            return argparse.Namespace(**{**vars(args), "input": [str(file)], "force": False, "update": False})
         settings = replace(settings_of(args), where=None)
         work = self._folder / f"{self._staged.name}.work"
         stage(self._one, file, self._staged, settings, self._disk, work)
         read = dict.fromkeys(("delimiter", "quote", "header_row", "sheet"))
-        told = {"input": [str(self._staged)], "force": False, "input_format": "parquet", "encoding": "utf-8", **read}
+        told = {
+            "input": [str(self._staged)],
+            "force": False,
+            "update": False,
+            "input_format": "parquet",
+            "encoding": "utf-8",
+            **read,
+        }
         return argparse.Namespace(**{**vars(args), **told})
 
     def submit(
@@ -113,8 +121,8 @@ class PartJob:
 
     def made(self) -> list[Path]:
         """The batch files of its requests; raises Failure (2), `no_rows` where there is nothing to ask."""
-        paths, _ = made_requests(self._args, self.requests, self._system)
-        return paths
+        known = JobFile.load(self.path, self._disk) if self.is_known else None
+        return made_requests(self._args, self.requests, known, self._system).paths
 
     def _planned(self) -> tuple[JobFile, bool]:
         """The job of the requests that are made now, and whether it was known here before."""
@@ -185,7 +193,7 @@ class PartJob:
         """Remove what is needed no longer: the staged rows, and of a job that wholly succeeded its batch files."""
         self._disk.remove(self._staged)
         if succeeded:
-            files = [self.requests, record_path(self.requests), ids_path(self.requests)]
+            files = [self.requests, record_path(self.requests), ids_path(self.requests), map_path(self.requests)]
             with contextlib.suppress(Failure):
                 store = JobFile.load(self.path, self._disk)
                 files += [store.input_path(one.input) for one in store.job.batches]

@@ -19,19 +19,20 @@ from typing import Any
 from doubleword.answers.judgement import INVALID
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files.reading import custom_ids, named_files
+from doubleword.batch_files.row_map import RowMap
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
 from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_key
-from doubleword.jobs.submission import WINDOWS, relative, report
+from doubleword.jobs.submission import WINDOWS, recorded_map, relative, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
-from doubleword.results.asked import Asked
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
+from doubleword.server.objects import Asked
 from doubleword.system import Disk, System
 
 # What the server adds to the metadata of a batch by itself (dwctl batches.rs).
@@ -205,7 +206,16 @@ class Adoption:
             metadata=metadata,
             files=[one.input for one in batches if one.attempt == 1],
             batches=sorted(batches, key=lambda one: one.attempt),
+            row_map=self._row_map([self._path.parent / one.input.path for one in batches if one.attempt == 1]),
         )
+
+    def _row_map(self, files: list[Path]) -> RowMap | None:
+        """The row map of the job, where its record stands beside the batch files."""
+        try:
+            return recorded_map(files, self._path.parent, self._disk)
+        except Failure as failure:
+            self._warnings.append(f"{failure.message}; the job answers requests, not rows")
+            return None
 
     def _left(self, group: list[Copy], endpoint: str) -> int:
         """How many requests of a batch file no attempt answered before the last one, which does not ask them either."""

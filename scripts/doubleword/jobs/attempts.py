@@ -7,12 +7,14 @@ edited since, nor from a job file that is not the newest.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from doubleword.answers.judgement import FLAWS, TRUNCATED
-from doubleword.batch_files.reading import request_lines
+from doubleword.batch_files.reading import custom_ids, request_lines
+from doubleword.batch_files.row_map import read_rows
 from doubleword.cli import quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
@@ -110,6 +112,13 @@ def _ids(given: str, disk: Disk) -> frozenset[str]:
     if not found:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", "--ids names no custom_id", "--ids a,b,c, or --ids FILE")
     return found
+
+
+def of_requests(ids: frozenset[str], row_map: Path, files: Sequence[Path], disk: Disk) -> frozenset[str]:
+    """The custom_ids of the requests that answer the rows with these `ids`; one that is no row's stays."""
+    asked = {custom_id: number for number, custom_id in read_rows(row_map, disk) if custom_id in ids}
+    numbers, every = frozenset(asked.values()), itertools.chain.from_iterable(custom_ids(path, disk) for path in files)
+    return (ids - asked.keys()) | {one for number, one in enumerate(every, 1) if number in numbers}
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
 from doubleword.pricing import live
 from doubleword.pricing.bill import Asking, Part, Usage, bill, told, usd
-from doubleword.pricing.estimate import Estimate, Estimated, estimate
+from doubleword.pricing.estimate import Estimate, Estimated, estimate, estimated
 from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import MIXED, Analytics, Batch, CostEstimate
+from doubleword.server.objects import MIXED, Analytics, Asked, Batch, CostEstimate
 from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import Disk, System
 
@@ -125,6 +125,14 @@ def like(name: str, disk: Disk) -> float:
 def behind(job: Job, disk: Disk) -> list[str]:
     """What to tell of a price table that is not what the server charges for the job."""
     return list(live.behind(load_prices(None, disk), prices_of(job, disk).prices.values())) if job.tariff else []
+
+
+def expected_of(asked: Sequence[Asked], store: JobFile | None, window: str, disk: Disk) -> Estimated | None:
+    """What batch files were expected to cost; None where they are not known."""
+    paths = [one.path for one in asked if one.path is not None]
+    if not paths or len(paths) < len(asked):
+        return None
+    return estimated(paths, window, disk, prices_of(store.job if store is not None else None, disk))
 
 
 def bill_of(

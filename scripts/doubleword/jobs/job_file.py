@@ -15,8 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from doubleword.batch_files.record import Record, common_record, record_beside
+from doubleword.batch_files.row_map import RowMap
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
+from doubleword.strict_json import a_count, a_list, a_number, a_text
 from doubleword.system import Disk
 
 VERSION = 1
@@ -81,7 +84,8 @@ class Written:
     """Results that were written: where, by which arguments that shape them, and what they held.
 
     `others` are further files that were written with them or that they were made with, each with its SHA-256. `seen`
-    has the counts of each batch as they were then, completed and failed.
+    has the counts of each batch as they were then, completed and failed; `answers` is how many requests were answered,
+    `row_map` the SHA-256 of the row map, `before` that of the results which these replace.
     """
 
     output: str
@@ -92,6 +96,9 @@ class Written:
     others: dict[str, str | None] = field(default_factory=dict)
     shape: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, list[int]] = field(default_factory=dict)
+    answers: int = 0
+    row_map: str | None = None
+    before: str | None = None
 
 
 @dataclass
@@ -100,7 +107,8 @@ class Job:
 
     `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`. `tariff` is what the
     server charges for models that the price table has not, or not right: by model and window, USD per million tokens in
-    and out. `files_deleted` says that its files were deleted from the server.
+    and out. `files_deleted` says that its files were deleted from the server. `row_map` says which rows its requests
+    answer, with a path as the batch files have, None where each answers one. `update` says what the latest update was.
     """
 
     id: str
@@ -114,11 +122,23 @@ class Job:
     results: list[Written] = field(default_factory=list)
     tariff: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     files_deleted: bool = False
+    row_map: RowMap | None = None
+    update: dict[str, Any] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the table it answers, one for each request where nothing else is known."""
+        return self.requests if self.row_map is None else self.row_map.rows
 
     @property
     def requests(self) -> int:
         """How many requests the job answers for."""
         return sum(one.requests for one in self.files)
+
+    @property
+    def map_sha256(self) -> str | None:
+        """The SHA-256 of the row map; None where there is none."""
+        return self.row_map.sha256 if self.row_map is not None else None
 
     @property
     def submitted(self) -> bool:
@@ -130,7 +150,7 @@ class Job:
         """How many tokens its answers took on average; None where no results of it were written."""
         for one in reversed(self.results):
             counts, usage = one.answer.get("counts", {}), one.answer.get("usage", {})
-            answers = counts.get("succeeded", 0) + one.answer.get("answers", {}).get("invalid", 0)
+            answers = one.answers or counts.get("succeeded", 0) + one.answer.get("answers", {}).get("invalid", 0)
             if answers and usage.get("completion_tokens"):
                 return float(usage["completion_tokens"]) / int(answers)
         return None
@@ -152,6 +172,13 @@ class JobFile:
     def input_path(self, file: InputFile) -> Path:
         """Where a batch file of this job is."""
         return self.folder / file.path
+
+    def record(self) -> Record | None:
+        """How the requests of the job were made of a table, as that was last; None where nobody knows."""
+        job = self.job
+        if job.update is not None and job.row_map is not None:
+            return record_beside(self.folder / job.row_map.path, self._disk)
+        return common_record([self.input_path(one) for one in job.files], self._disk)
 
     def save(self) -> None:
         """Replace the file and return when the new one would survive a power cut. Mode 0600 at most."""
@@ -245,8 +272,8 @@ def _damaged(path: Path, why: str) -> Failure:
 
 
 def _job(value: dict[str, Any]) -> Job:
-    files = [_input(one) for one in _list(value["files"])]
-    batches = [_intended(one, len(files)) for one in _list(value["batches"])]
+    files = [_input(one) for one in a_list(value["files"])]
+    batches = [_intended(one, len(files)) for one in a_list(value["batches"])]
     if not files or not batches or {one.file for one in batches} != set(range(len(files))):
         raise ValueError("its files and batches do not match")
     if len({one.key for one in batches}) != len(batches):
@@ -255,20 +282,22 @@ def _job(value: dict[str, Any]) -> Job:
     if (base_url is None) == (local is None):
         raise ValueError("exactly one of base_url and local is needed")
     return Job(
-        id=_text(value["id"]),
-        created_at=_number(value["created_at"]),
-        base_url=None if base_url is None else _text(base_url),
-        local=None if local is None else _text(local),
-        window=_text(value["window"]),
-        metadata={_text(name): _text(item) for name, item in value["metadata"].items()},
+        id=a_text(value["id"]),
+        created_at=a_number(value["created_at"]),
+        base_url=None if base_url is None else a_text(base_url),
+        local=None if local is None else a_text(local),
+        window=a_text(value["window"]),
+        metadata={a_text(name): a_text(item) for name, item in value["metadata"].items()},
         files=files,
         batches=batches,
-        results=[_written(one) for one in _list(value["results"])],
-        tariff={  # these two are not in older job files
-            _text(model): {_text(window): _pair(pair) for window, pair in windows.items()}
+        results=[_written(one) for one in a_list(value["results"])],
+        tariff={  # these are not in older job files
+            a_text(model): {a_text(window): _pair(pair) for window, pair in windows.items()}
             for model, windows in value.get("tariff", {}).items()
         },
         files_deleted=bool(value.get("files_deleted")),
+        row_map=None if value.get("row_map") is None else RowMap(**value["row_map"]),
+        update=None if value.get("update") is None else {**value["update"]},
     )
 
 
@@ -280,19 +309,19 @@ def _written(value: dict[str, Any]) -> Written:
 
 def _intended(value: dict[str, Any], files: int) -> Intended:
     one = Intended(
-        key=_text(value["key"]),
-        file=_count(value["file"]),
+        key=a_text(value["key"]),
+        file=a_count(value["file"]),
         input=_input(value["input"]),
-        attempt=_count(value["attempt"]),
-        state=_text(value["state"]),
-        since=None if value["since"] is None else _number(value["since"]),
-        tries=_count(value["tries"]),
-        file_id=None if value["file_id"] is None else _text(value["file_id"]),
-        batch_id=None if value["batch_id"] is None else _text(value["batch_id"]),
-        retries=[Retry(_number(r["at"]), _text(r["state"]), dict(r["before"])) for r in _list(value["retries"])],
-        left=_count(value.get("left", 0)),  # these three are not in older job files
+        attempt=a_count(value["attempt"]),
+        state=a_text(value["state"]),
+        since=None if value["since"] is None else a_number(value["since"]),
+        tries=a_count(value["tries"]),
+        file_id=None if value["file_id"] is None else a_text(value["file_id"]),
+        batch_id=None if value["batch_id"] is None else a_text(value["batch_id"]),
+        retries=[Retry(a_number(r["at"]), a_text(r["state"]), dict(r["before"])) for r in a_list(value["retries"])],
+        left=a_count(value.get("left", 0)),  # these three are not in older job files
         change=None if value.get("change") is None else dict(value["change"]),
-        models=None if value.get("models") is None else [_text(one) for one in _list(value["models"])],
+        models=None if value.get("models") is None else [a_text(one) for one in a_list(value["models"])],
     )
     if one.state not in STATES or one.file >= files or not one.key:
         raise ValueError("a batch is not as it should be")
@@ -305,41 +334,17 @@ def _intended(value: dict[str, Any], files: int) -> Intended:
 
 def _input(value: dict[str, Any]) -> InputFile:
     return InputFile(
-        path=_text(value["path"]),
-        bytes=_count(value["bytes"]),
-        sha256=_text(value["sha256"]),
-        requests=_count(value["requests"]),
-        endpoint=_text(value["endpoint"]),
+        path=a_text(value["path"]),
+        bytes=a_count(value["bytes"]),
+        sha256=a_text(value["sha256"]),
+        requests=a_count(value["requests"]),
+        endpoint=a_text(value["endpoint"]),
     )
 
 
 def _pair(value: Any) -> list[str]:
     """Two prices, as texts that keep their digits."""
-    pair = [_text(one) for one in _list(value)]
+    pair = [a_text(one) for one in a_list(value)]
     if len(pair) != 2 or not all(0 <= float(one) < 1e9 for one in pair):
         raise ValueError("a price is not as it should be")
     return pair
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("a list is missing")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is missing")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("a number is missing")
-    return float(value)
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TypeError("a count is missing")
-    return value

@@ -10,10 +10,13 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files import check as file_check
+from doubleword.batch_files.record import row_map_of
+from doubleword.batch_files.row_map import RowMap
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import Approval, behind
@@ -22,7 +25,7 @@ from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
 from doubleword.jobs.watching import look
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.system import System
+from doubleword.system import Disk, System
 
 WINDOWS = ("24h", "1h")
 
@@ -82,6 +85,7 @@ def plan(
         metadata=metadata,
         files=files,
         batches=[Intended(keys[index + 1], index, one) for index, one in enumerate(files)],
+        row_map=recorded_map([one.path for one in check.files], job_path.parent, system.disk),
     )
     return JobFile(job_path, job, system.disk)
 
@@ -89,6 +93,12 @@ def plan(
 def _digest(words: list[str]) -> str:
     """32 hexadecimal digits, as `System.new_key` draws them."""
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+
+
+def recorded_map(files: list[Path], folder: Path, disk: Disk) -> RowMap | None:
+    """The row map of batch files as a job in `folder` records it."""
+    found = row_map_of(files, disk)
+    return None if found is None else replace(found, path=relative(Path(found.path), folder))
 
 
 def relative(path: Path, folder: Path) -> str:

@@ -15,10 +15,9 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Job, JobFile
 from doubleword.output_file import sha256_of
-from doubleword.results.asked import Asked
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import Batch
+from doubleword.server.objects import Asked, Batch
 from doubleword.system import System
 
 FIRST_WAIT_S = 2.2

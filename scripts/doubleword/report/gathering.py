@@ -22,12 +22,11 @@ from doubleword.pricing.estimate import estimated
 from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
 from doubleword.report.sources import Part, cells, prompts
 from doubleword.results.advice import Advice
-from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import Collector
 from doubleword.results.summary import remarks, summary
 from doubleword.server.api import Api
-from doubleword.server.objects import Batch
+from doubleword.server.objects import Asked, Batch
 from doubleword.system import Disk, System
 from doubleword.tables.database import Database
 
@@ -167,13 +166,13 @@ class Gathering:
         found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
         advice = _advice(found.subject, collector)
         found.keys = {
-            **summary(collector, found.asked, found.total, advice),
+            **summary(collector.tally, found.asked, found.total, advice),
             **_bill(found, collector, api, self._system),
         }
         flawed = collector.tally.flawed.items()
         found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
         told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
-        found.notes += [one for one in remarks(collector, schemas, advice) if not one.endswith(told)]
+        found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(told)]
 
     def _ask(self, found: Gathered, table: AnswerTable) -> None:
         """What the table of all results tells."""

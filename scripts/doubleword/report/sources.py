@@ -17,7 +17,7 @@ from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.failure import Failure
 from doubleword.report.answer_table import LONGEST, clipped
-from doubleword.results.asked import Asked
+from doubleword.server.objects import Asked
 from doubleword.system import Disk
 from doubleword.tables.database import Database
 from doubleword.tables.plain_copy import STDIN
@@ -75,7 +75,7 @@ def cells(
         settings = reading_settings(record, record.inputs, disk)
         table = Table(record.inputs, settings, disk, target)
         hashes = hashes_of(table.files, disk)
-        match = Matching(table, hashes, settings, record, None, files, disk, target).match(record.inputs)
+        match = Matching(table, hashes, settings, record, None, files, None, disk, target).match(record.inputs)
         number, joined = match.number_of("custom_id"), ""
         if match.numbers is not None:
             number, joined = "number", f" JOIN {match.numbers} AS numbers USING (custom_id)"

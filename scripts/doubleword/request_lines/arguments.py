@@ -54,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     add("--tools", metavar="FILE", help="JSON array of tools that the model may call")
     add("--body", metavar="JSON", help="more parameters, for example '{\"seed\": 7}'")
     add("--limit", type=whole, metavar="N", help="only the first N rows")
+    if several:
+        parser.set_defaults(dedupe=False)
+    else:
+        add("--dedupe", action="store_true", help="send equal requests once, and give each row the answer")
     add("--skip-invalid", action="store_true", help="leave bad rows out, and list them in warnings")
     add("--example", action="store_true", help="a small example; needs no input")
     add("--force", action="store_true", help="replace an existing output")

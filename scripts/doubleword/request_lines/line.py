@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -95,6 +96,13 @@ def _encoder() -> Callable[[Any], bytes]:
     return json_codec.Encoder().encode
 
 
+@functools.cache
+def _sorted_encoder() -> Callable[[Any], bytes]:
+    from doubleword import json_codec
+
+    return json_codec.Encoder(order="sorted").encode
+
+
 def _holds_no_number(value: Any) -> bool:
     """Whether a float in `value` is NaN or infinite; the encoder writes null for it."""
     if isinstance(value, Mapping):
@@ -102,6 +110,35 @@ def _holds_no_number(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_holds_no_number, value))
     return isinstance(value, float) and not abs(value) < float("inf")
+
+
+def canonical(url: str, body: Mapping[str, Any]) -> bytes:
+    """What two requests have in common that ask the same JSON, whatever the order of keys and the forms of numbers.
+
+    What the server drops from a body (dwctl files.rs, pg.rs) is left out, so that its copy counts as the same; it sorts
+    the keys of what it keeps.
+    """
+    encode = _sorted_encoder()
+    kept = {name: value for name, value in body.items() if name not in DROPPED}
+    found = encode([url, kept])
+    return encode([url, _plain_numbers(kept)]) if _WHOLE_FLOAT.search(found) else found
+
+
+def digest_of(url: str, body: Mapping[str, Any]) -> str:
+    """The `canonical` form of a request, in 32 digits."""
+    return hashlib.blake2b(canonical(url, body), digest_size=16).hexdigest()
+
+
+# A whole number that is written as a fraction, as 1.0, or with an exponent.
+_WHOLE_FLOAT = re.compile(rb"[:,\[]-?\d+(?:\.0|(?:\.\d+)?e[+-]?\d+)[,}\]]")
+
+
+def _plain_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return list(map(_plain_numbers, value))
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
 def cautions(body: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from doubleword.batch_files.matching import HINT, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
@@ -20,11 +20,11 @@ from doubleword.output_file import WholeFile
 from doubleword.request_lines import templates
 from doubleword.results.reading import Pack
 from doubleword.results.result import Good, Result
-from doubleword.results.table_rows import ResultRows, added_names, vector_of
+from doubleword.results.table_rows import ResultRows, Wanted, names_of, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
 from doubleword.tables.formulas import may_run
-from doubleword.tables.outputs.columns import OutputColumn, selected, selection, source_names
+from doubleword.tables.outputs.columns import OutputColumn, selected
 from doubleword.tables.outputs.matrix import Matrix
 from doubleword.tables.outputs.source_columns import columns_of
 from doubleword.tables.outputs.workbooks import write_workbook
@@ -104,42 +104,15 @@ class Vectors:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the user says of a table: its format, the columns, and how CSV is written, None for as the source is."""
-
-    format: str
-    columns: str | None = None
-    delimiter: str | None = None
-    byte_order_mark: bool = False
-    raw_cells: bool = False
-    id: str | None = None
-
-
-@dataclass(frozen=True)
 class Source:
-    """The source to be joined: paths, how its requests were made, and the batch files, None where one is gone."""
+    """The source to be joined: paths, how its requests were made, the batch files, None where one is gone, and the map
+    of rows to their requests, None where each has its own.
+    """
 
     given: Sequence[str]
     record: Record | None
     files: Sequence[Path | None]
-
-
-class Names(NamedTuple):
-    """The names of an output's columns: those of the source, those that results add by what they are, and what is
-    chosen of them, as pairs of new and old name.
-    """
-
-    source: tuple[str, ...]
-    added: dict[str, str]
-    chosen: list[tuple[str, str]]
-
-
-def names_of(wanted: Wanted, source: Sequence[str], endpoints: set[str], properties: Sequence[str]) -> Names:
-    """The names in the output that is `wanted`; raises Failure (exit 2) for columns that it cannot have."""
-    any_case = wanted.format == "parquet"
-    own = source_names(source, any_case)
-    added = added_names(own, endpoints, properties)
-    return Names(own, added, selection(wanted.columns, [*own, *added.values()], any_case))
+    row_map: Path | None = None
 
 
 class TableOutput:
@@ -253,10 +226,8 @@ class TableOutput:
         files = self._table.files
         hashes = hashes_of(files, self._disk)
         self.sources = dict(zip(files, hashes, strict=False))  # none of standard input
-        matching = Matching(
-            self._table, hashes, settings, source.record, self._wanted.id, source.files, self._disk, self._target
-        )
-        self._match = matching.match(source.given)
+        told = (self._table, hashes, settings, source.record, self._wanted.id, source.files, source.row_map)
+        self._match = Matching(*told, self._disk, self._target).match(source.given)
         self.warnings += [*self._table.warnings, *self._match.warnings]
 
     def _relation(self) -> str:

@@ -21,14 +21,13 @@ from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
-from doubleword.results.asked import Asked
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result
 from doubleword.results.spool import Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
-from doubleword.server.objects import Batch
+from doubleword.server.objects import Asked, Batch
 from doubleword.server.transfers import LONGEST_LINE, Lines, TooSlow, lines_of
 from doubleword.service import EMBEDDINGS
 from doubleword.system import System

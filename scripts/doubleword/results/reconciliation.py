@@ -17,19 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
-from doubleword.answers.judgement import Remarks
+from doubleword.answers.judgement import INVALID, Remarks
 from doubleword.batch_files import reading as batch_files
-from doubleword.failure import plain
+from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
-from doubleword.results.asked import Asked
 from doubleword.results.expected import Expected, Schemas
 from doubleword.results.reading import FLAWED, GOOD, Pack, Reader, Reading, Row
 from doubleword.results.result import Entry, Good, Result
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import Batch
+from doubleword.server.objects import Asked, Batch
 from doubleword.server.transfers import lines_of
 from doubleword.service import EMBEDDINGS
 from doubleword.system import System
@@ -78,6 +77,11 @@ class Tally:
         """All requests that were asked, whatever became of them."""
         return self.succeeded + self.failed + self.missing + self.pending
 
+    @property
+    def answers(self) -> int:
+        """Those that were answered, be the answer invalid."""
+        return self.succeeded + self.flaws[INVALID]
+
     def causes(self) -> list[tuple[str, int, Result]]:
         """Causes of failure: the cause, how often, and a result as an example. First what a repetition may mend, and of
         these the most frequent.
@@ -92,7 +96,8 @@ class Collector:
     `spool` is where rows are kept on disk meanwhile; it is removed on exit. With `partial` the requests that have
     no row yet are pending; without it they are a Failure (7) where the server counts more rows than it shows.
     `schemas` says what answers have to be. With `remember`, `history` tells what became of a request each time.
-    `pack` says what is kept of an answer where its line is not needed.
+    `pack` says what is kept of an answer where its line is not needed. With `in_order` it is a Failure (2) where nobody
+    knows any more in which order requests were asked.
     """
 
     def __init__(
@@ -105,9 +110,11 @@ class Collector:
         schemas: Schemas | None = None,
         remember: bool = False,
         pack: Pack | None = None,
+        in_order: bool = False,
     ) -> None:
         self._api = api
         self._system = system
+        self._in_order_only = in_order
         self._spool = Spool(spool, system.disk)
         self._pack = pack
         self._schemas = schemas or Schemas(system.disk)
@@ -226,6 +233,9 @@ class Collector:
         if ids is not None:
             yield ids
             return
+        if self._in_order_only:
+            message = "the batch file is gone or was changed, and the server has no copy; nothing says what rows asked"
+            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
         said = "the input file is gone, so missing requests cannot be named and rows stand as they came"
         self.warnings.append(said)
         came = list(reading.rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from doubleword.answers import judgement
@@ -75,6 +76,27 @@ def error_line(result: Result) -> bytes:
         return result.line
     error = {"code": result.kind, "message": result.cause}
     return json.dumps({"id": None, "custom_id": result.custom_id, "response": None, "error": error}).encode()
+
+
+def line_for(line: bytes, custom_id: str) -> bytes:
+    """The server's line of a request as the line of a row that it answers; as it is where they have one id."""
+    decode, encode, error = _raw_codec()
+    try:
+        parts = decode(line)
+        own = encode(custom_id)
+        return line if bytes(parts["custom_id"]) == own else encode({**parts, "custom_id": custom_id})
+    except (error, KeyError, UnicodeError, RecursionError):
+        value = result_lines.parse(line)  # with half of a surrogate pair, say, which stays as it is
+        if value is None or value.get("custom_id") == custom_id:
+            return line
+        return json.dumps({**value, "custom_id": custom_id}).encode()
+
+
+@functools.cache
+def _raw_codec() -> tuple[Callable[[bytes], dict[str, Any]], Callable[[Any], bytes], type[Exception]]:
+    from doubleword import json_codec
+
+    return json_codec.Decoder(dict[str, json_codec.Raw]).decode, json_codec.Encoder().encode, json_codec.MsgspecError
 
 
 def history_line(custom_id: str, entry: Entry, attempt: int | None, change: dict[str, Any] | None) -> bytes:

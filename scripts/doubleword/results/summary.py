@@ -8,14 +8,13 @@ from typing import Any
 from doubleword.answers.judgement import FLAWS, INVALID
 from doubleword.failure import plain
 from doubleword.results.advice import Advice
-from doubleword.results.asked import Asked
 from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import Collector, Tally
+from doubleword.server.objects import Asked
 
 
-def summary(collector: Collector, asked: Sequence[Asked], total: int, advice: Advice) -> dict[str, Any]:
+def summary(tally: Tally, asked: Sequence[Asked], total: int, advice: Advice) -> dict[str, Any]:
     """The keys `complete`, `counts`, `answers` and `failures`."""
-    tally = collector.tally
     over = all(one.batches and all(batch.terminal for batch in one.batches) for one in asked)
     adds_up = tally.succeeded + tally.failed + tally.missing == total
     counts = {"total": total, "succeeded": tally.succeeded, "failed": tally.failed, "missing": tally.missing}
@@ -38,9 +37,9 @@ def summary(collector: Collector, asked: Sequence[Asked], total: int, advice: Ad
     }
 
 
-def remarks(collector: Collector, schemas: Schemas, advice: Advice) -> Iterator[str]:
+def remarks(collector: Collector, tally: Tally, schemas: Schemas, advice: Advice) -> Iterator[str]:
     """What the user should know beside the counts."""
-    yield from _flawed(collector.tally, advice)
+    yield from _flawed(tally, advice)
     yield from collector.remarks.warnings()
     yield from collector.warnings
     yield from (f"a response schema judges nothing: {why}" for why in schemas.unusable())

@@ -6,8 +6,10 @@ where an answer is not what was asked for, the columns of its parts are empty.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
@@ -20,12 +22,42 @@ from doubleword.json_codec import Struct, encode
 from doubleword.results.result import Good, Result
 from doubleword.service import EMBEDDINGS
 from doubleword.tables.formulas import STARTS
-from doubleword.tables.outputs.columns import OutputColumn, free_name
+from doubleword.tables.outputs.columns import OutputColumn, free_name, selection, source_names
 from doubleword.tables.staged import Kind, Staged
 
 CUSTOM_ID, ANSWER, EMBEDDING = "custom_id", "answer", "embedding"
 RESULT_COLUMNS = (CUSTOM_ID, "status", ANSWER, "finish_reason", "prompt_tokens", "completion_tokens", "error")
 TOKENS = ("prompt_tokens", "completion_tokens")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of a table: its format, the columns, and how CSV is written, None for as the source is."""
+
+    format: str
+    columns: str | None = None
+    delimiter: str | None = None
+    byte_order_mark: bool = False
+    raw_cells: bool = False
+    id: str | None = None
+
+
+class Names(NamedTuple):
+    """The names of an output's columns: those of the source, those that results add by what they are, and what is
+    chosen of them, as pairs of new and old name.
+    """
+
+    source: tuple[str, ...]
+    added: dict[str, str]
+    chosen: list[tuple[str, str]]
+
+
+def names_of(wanted: Wanted, source: Sequence[str], endpoints: set[str], properties: Sequence[str]) -> Names:
+    """The names in the output that is `wanted`; raises Failure (exit 2) for columns that it cannot have."""
+    any_case = wanted.format == "parquet"
+    own = source_names(source, any_case)
+    added = added_names(own, endpoints, properties)
+    return Names(own, added, selection(wanted.columns, [*own, *added.values()], any_case))
 
 
 def added_names(source: Sequence[str], endpoints: set[str], properties: Sequence[str]) -> dict[str, str]:
@@ -150,6 +182,17 @@ class ResultRows:
             if name in self._kinds:
                 self._kinds[name].see(_SEEN[raw[0]] if raw[0] in _SEEN else raw.encode())
                 cells[self._places[name]] = cell_of(raw)
+
+
+# What a staged row begins with.
+_STAGED_ID = re.compile(rb'\{"custom_id":"(?:[^"\\]|\\.)*"').match
+
+
+def packed_for(packed: bytes, custom_id: str) -> bytes:
+    """What was packed of a request's answer, as that of a row that it answers."""
+    start = _STAGED_ID(packed)
+    assert start is not None, "a staged row begins with its custom_id"
+    return b'{"custom_id":' + encode(custom_id) + packed[start.end() :]
 
 
 def _answer_of(result: Result) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
@@ -256,3 +257,16 @@ def _amount(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return amount if amount.is_finite() and amount >= 0 else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The requests of one batch file: where their ids can be read, how many, and the batches that answer them.
+
+    `path` is the local batch file, None when only the server may still have it. Batches stand oldest first.
+    """
+
+    path: Path | None
+    requests: int | None
+    endpoint: str
+    batches: tuple[Batch, ...]
