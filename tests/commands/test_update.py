@@ -167,10 +167,12 @@ def test_an_updated_job_is_adopted_and_its_lost_map_made_anew(engine: RunningEng
     job = JobFile.load(folder / JOB, Disk()).job
     assert job.row_map is not None
     (folder / job.row_map.path).unlink()
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    lost = call_door("fetch_results", JOB, "--output", "again.csv", "--format", "csv", cwd=folder, env=env)
+    assert (lost.code, lost.json["error"]["code"]) == (2, "row_map_lost") and "--update" in lost.json["error"]["hint"]
     assert run(engine, folder).json["error"]["code"] == "other_requests"
     assert run(engine, folder, "--update").code == 0
     (folder / JOB).unlink()
-    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
     words = ("out.requests.jsonl", "out.requests.update-2.jsonl", "--adopt", job.id, "--job", JOB)
     assert call_door("submit", *words, cwd=folder, env=env).code == 0
     assert run(engine, folder, "--update", "--force").code == 0

@@ -88,6 +88,8 @@ def require_row_map(store: JobFile, disk: Disk) -> Path | None:
                 return place
     message = f"{plain(place)}, which says which rows each request answers, is gone or was changed"
     hint = "restore it, or the table as it was; or fetch the batches by their ids, a line for each request"
+    if store.job.update is not None:
+        hint = "the job's run_batch.py command with --update makes it anew of the table; nothing is paid twice"
     raise Failure(Exit.BAD_INPUT, "row_map_lost", message, hint)
 
 
