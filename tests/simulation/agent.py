@@ -500,6 +500,8 @@ class Life:
             world.time += 600.0  # others retried
         if fetched is None or promises.changed_since(fetched.began):
             fetched = self.run("fetch", force=True)
+            if fetched.error.startswith("row_map_lost"):  # of an updated job: its hint names the command that mends it
+                fetched = self.run("run", force=True)
         promises.check_end(fetched)
         if world.chance.random() < 0.3:
             again = self.run(fetched.command)
