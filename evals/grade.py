@@ -1,7 +1,7 @@
 """Run one eval with any agent and grade what it left: on disk, on the engine, and in its last message.
 
     python3 evals/grade.py --list
-    python3 evals/grade.py unfinished /tmp/try -- claude -p "{prompt}"
+    python3 evals/grade.py unfinished ../unfinished-run -- claude -p "{prompt}"
 
 The folder is made and filled with the eval's files. The command runs in it, with SKILL (this skill's folder),
 DOUBLEWORD_BASE_URL and DOUBLEWORD_API_KEY set; `{prompt}` in it becomes the task. The server is the embedded engine
