@@ -383,7 +383,7 @@ class Life:
         # "Exists already" is said of the batch file where others put one there while it was made.
         put_there = self.table is not None and ".requests.jsonl exists" in outcome.error
         if put_there or outcome.error.startswith(
-            ("batch_file_changed", "no_batch_file", "no_file", "other_requests", "row_map_lost")
+            ("batch_file_changed", "no_batch_file", "no_file", "other_files", "other_requests", "row_map_lost")
         ):
             self._restore()
             return again

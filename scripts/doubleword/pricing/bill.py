@@ -28,7 +28,7 @@ MODELS = 1000
 LONGEST_MODEL = 200
 # Analytics follow a batch by seconds; the second look is soon, and none comes later than this.
 ANALYTICS_S = 20.0
-ANSWER_S = 10.0  # for the answers to one look
+ANSWER_S = 6.0  # for the answers to one look; one that drips, chunk by chunk, takes a few times as long
 
 
 @dataclass
