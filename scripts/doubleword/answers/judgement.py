@@ -132,7 +132,7 @@ OUT_OF = {
 }
 
 
-LOOKED_AT = 10_000  # texts that are held beside each other
+LOOKED_AT = 10_000  # answers whose texts are held beside each other
 ALIKE = 10  # from so many on, equal texts are worth a word
 SHOWN = 200
 SENTENCE = 20  # characters: shorter ones may be labels, which repeat
@@ -142,12 +142,13 @@ SENTENCE = 20  # characters: shorter ones may be labels, which repeat
 class Remarks:
     """What warnings say of answers beside their flaws: how many there are of a kind, and the custom_id of the first.
 
-    `texts` counts equal answers; `cut_at` is the most tokens of an answer that was cut off.
+    `texts` counts equal answers among the `compared` ones; `cut_at` is the most tokens of an answer that was cut off.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     texts: Counter[str] = field(default_factory=Counter)
+    compared: int = 0
     cut_at: int = 0
 
     def add(self, custom_id: str, found: Judgement, used: int | None = None, used_all: bool = False) -> None:
@@ -165,7 +166,8 @@ class Remarks:
 
     def compare(self, text: str) -> None:
         """Count a good answer's text among those that are held beside each other; of a long one its beginning."""
-        if len(self.texts) < LOOKED_AT:
+        if self.compared < LOOKED_AT:
+            self.compared += 1
             self.texts[text if len(text) <= SHOWN else f"{text[:SHOWN]}{hash(text)}"] += 1
 
     def _count(self, custom_id: str, said: str) -> None:
@@ -177,6 +179,7 @@ class Remarks:
         self.counts.update(other.counts)
         self.examples = {**other.examples, **self.examples}
         self.texts.update(other.texts)
+        self.compared += other.compared
         self.cut_at = max(self.cut_at, other.cut_at)
 
     def warnings(self) -> list[str]:
@@ -184,9 +187,10 @@ class Remarks:
         told = [
             f"{n} answers {said}, such as {plain(self.examples[said], 64)}" for said, n in self.counts.most_common(5)
         ]
-        total = self.texts.total()
         for text, alike in self.texts.most_common(1):
-            sentence = len(text) >= SENTENCE and not text.startswith("{") and 2 * alike >= total
-            if alike >= ALIKE and (sentence or alike == total):
-                told.append(f"{alike} of {total} answers that were compared are the same text: {plain(text, 80)}")
+            sentence = len(text) >= SENTENCE and not text.startswith("{") and 2 * alike >= self.compared
+            if alike >= ALIKE and (sentence or alike == self.compared):
+                told.append(
+                    f"{alike} of {self.compared} answers that were compared are the same text: {plain(text, 80)}"
+                )
         return told

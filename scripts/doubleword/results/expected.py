@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from doubleword.answers.schema import Schema
 from doubleword.answers.vectors import FLOAT32, Form, asked_form
-from doubleword.batch_files.reading import request_lines
+from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.service import EMBEDDINGS, MAX_LINE_BYTES, MESSAGES, RESPONSES
 from doubleword.system import Disk
@@ -79,7 +79,7 @@ class Schemas:
         """What requests say, each given by its custom_id and its line, such as those of the server's copy of a file."""
         default, named = ANY._replace(schema=self._everywhere), dict[str, Request]()
         for number, (custom_id, line) in enumerate(lines):
-            found = self._said(line) if any(word in line for word in SAYING) else ANY
+            found = self._said(line) if any(word in line for word in EVERY) else ANY
             if self._everywhere is not None:
                 found = found._replace(schema=self._everywhere)
             found = self._requests.setdefault(found, found)
@@ -107,11 +107,14 @@ class Schemas:
         return list(dict.fromkeys(name for schema in every for name in schema.unjudged_formats))
 
     def _says_anything(self, path: Path) -> bool:
+        """Whether a batch file, all of whose requests go to the endpoint of the first, says anything."""
+        first = next(request_lines(path, self._disk), None)
+        words = SAYING.get(request_of(first[1])["url"], FORMATS) if first is not None else ()
         before = b""
         with opened(path, self._disk) as file:
-            while block := file.read(1 << 20):
+            while words and (block := file.read(1 << 20)):
                 seen = before + block
-                if any(word in seen for word in SAYING):
+                if any(word in seen for word in words):
                     return True
                 before = block[-32:]
         return False
@@ -133,8 +136,10 @@ class Schemas:
         return Request(schema, limit=limit if type(limit) is int else None)
 
 
-# What a line has that says anything of its answer.
-SAYING = (b'"json_schema"', b'"json_object"', b'"max_output_tokens"', b'"base64"', b'"input": [', b'"input":[')
+# What a line has that says anything of its answer, by its endpoint.
+FORMATS = (b'"json_schema"', b'"json_object"')
+SAYING = {RESPONSES: (*FORMATS, b'"max_output_tokens"'), EMBEDDINGS: (b'"base64"', b'"input": [', b'"input":[')}
+EVERY = (*SAYING[RESPONSES], *SAYING[EMBEDDINGS])
 
 
 def _format(url: str, body: dict[str, Any]) -> dict[str, Any] | None:

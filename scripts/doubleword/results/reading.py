@@ -176,6 +176,9 @@ class Reader:
         reading.remarks.include(shown.remarks)
         reading.lengths = {**shown.lengths, **reading.lengths}
         reading.several.update(shown.several)
+        if not reading.rows and not self._remember:  # a first attempt, which is most of what is read
+            reading.rows = shown.rows
+            return over
         for custom_id, row in shown.rows.items():
             if self._remember:
                 reading.past.setdefault(custom_id, []).append((batch.id, row))
@@ -243,7 +246,7 @@ class _Into:
             return
         usual, pack, add, rows = self._usual, self._pack_usual, self._spool.add, shown.rows
         model, answers, prompt, completion, cached, reasoning = "", 0, 0, 0, 0, 0
-        compare = len(shown.remarks.texts) < LOOKED_AT
+        compare = shown.remarks.compared < LOOKED_AT
         for raw in lines.raws:
             found = usual(raw)
             if found is None or found.custom_id in rows or not found.id:

@@ -188,9 +188,9 @@ class Collector:
     ) -> Iterator[tuple[Sequence[str], list[Row | None]]]:
         """Requests with their rows, many at once; what is left in the end answers none of them."""
         rows, several = reading.rows, {name: collections.deque(many) for name, many in reading.several.items()}
-        take = functools.partial(_taken, rows, several) if several else functools.partial(_popped, rows)
+        take = functools.partial(_taken, rows, several) if several else rows.pop
         for custom_ids in self._ids(asked, reading, ids):
-            yield custom_ids, list(map(take, custom_ids))
+            yield custom_ids, list(map(take, custom_ids, itertools.repeat(None)))
         if several:
             named = plain(", ".join(list(several)[:3]), 120)
             said = f"{len(several)} custom_ids stand in more than one request, such as {named}; every answer is given"
@@ -306,15 +306,13 @@ def _runs(rows: Sequence[Row | None]) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _popped(rows: dict[str, Row], custom_id: str) -> Row | None:
-    return rows.pop(custom_id, None)
-
-
-def _taken(rows: dict[str, Row], several: dict[str, collections.deque[Row]], custom_id: str) -> Row | None:
+def _taken(
+    rows: dict[str, Row], several: dict[str, collections.deque[Row]], custom_id: str, missing: None
+) -> Row | None:
     """The next of several rows of an id, or its only one."""
     if custom_id in several:
-        return several[custom_id].popleft() if several[custom_id] else None
-    return rows.pop(custom_id, None)
+        return several[custom_id].popleft() if several[custom_id] else missing
+    return rows.pop(custom_id, missing)
 
 
 def _id_of(raw: bytes) -> str:
