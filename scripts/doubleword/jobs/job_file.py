@@ -13,14 +13,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from doubleword.batch_files.record import Record, common_record, record_beside
 from doubleword.batch_files.row_map import RowMap
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
 from doubleword.strict_json import a_count, a_list, a_number, a_text
 from doubleword.system import Disk
+
+if TYPE_CHECKING:
+    from doubleword.batch_files.record import Record
 
 VERSION = 1
 SUFFIX = ".job.json"
@@ -175,6 +177,8 @@ class JobFile:
 
     def record(self) -> Record | None:
         """How the requests of the job were made of a table, as that was last; None where nobody knows."""
+        from doubleword.batch_files.record import common_record, record_beside  # which needs what a look does not
+
         job = self.job
         if job.update is not None and job.row_map is not None:
             return record_beside(self.folder / job.row_map.path, self._disk)
