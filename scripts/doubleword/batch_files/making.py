@@ -178,9 +178,14 @@ class Making:
             for bare in block:
                 request = quick(bare) if self.made else None  # of the first one more is looked at
                 if request is not None and accepts(request) and len(line := encode(request)) <= MAX_LINE_BYTES:
-                    if is_numbered or self._is_new(bare, request):
-                        self.made += 1
-                        lines.append((request["custom_id"], line))
+                    try:
+                        if not is_numbered:
+                            self._require_new(bare, request)
+                    except BadRow as bad:
+                        self._skip(bad)
+                        continue
+                    self.made += 1
+                    lines.append((request["custom_id"], line))
                 elif (row := table.row(bare)) is not None and (made := self._attempt(row)) is not None:
                     lines.append((made.request["custom_id"], made.line))
             self._rows = max(self._rows, block[-1][0])
@@ -296,15 +301,6 @@ class Making:
         if problem.path == "custom_id" and has_id and not self.form.repair:
             return BadRow(row, said, hint="mend the row, add --repair-ids to make such ids fit")
         return BadRow(row, said)
-
-    def _is_new(self, bare: tuple[Any, ...], request: dict[str, Any]) -> bool:
-        """Whether a request has an id of its own; a row without one is left out."""
-        try:
-            self._require_new(bare, request)
-        except BadRow as bad:
-            self._skip(bad)
-            return False
-        return True
 
     def _require_new(self, row: Row | tuple[Any, ...], request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]

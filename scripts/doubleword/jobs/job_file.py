@@ -197,20 +197,16 @@ class JobFile:
             with disk.open(path) as file:
                 value = json.loads(file.read(256 * 1024 * 1024))
         except FileNotFoundError:
-            raise Failure(
-                Exit.NOT_FOUND, "no_job", f"there is no job file {plain(path)}", "submit.py makes one"
-            ) from None
+            message = f"there is no job file {plain(path)}"
+            raise Failure(Exit.NOT_FOUND, "no_job", message, "submit.py makes one") from None
         except (ValueError, RecursionError):
             raise _damaged(path, "it is not JSON") from None
         if not isinstance(value, dict) or value.get("kind") != "doubleword job":
             raise _damaged(path, 'it does not say "kind": "doubleword job"')
         if value.get("version") != VERSION:
-            raise Failure(
-                Exit.BAD_INPUT,
-                "job_version",
-                f"{plain(path)} is of version {plain(value.get('version'), 20)}; this skill reads version {VERSION}",
-                "use the release of the skill that wrote it",
-            )
+            version = plain(value.get("version"), 20)
+            message = f"{plain(path)} is of version {version}; this skill reads version {VERSION}"
+            raise Failure(Exit.BAD_INPUT, "job_version", message, "use the release of the skill that wrote it")
         try:
             job = _job(value)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -232,10 +228,8 @@ def locked(path: Path, disk: Disk) -> Iterator[None]:
         try:
             held.enter_context(disk.lock(lock))
         except BlockingIOError:
-            message = f"another process is working on the job {plain(path)}"
-            raise Failure(
-                Exit.NOT_FINISHED, "job_busy", message, "run the same command again when it has ended"
-            ) from None
+            message, hint = f"another process works on the job {plain(path)}", "run this again when it has ended"
+            raise Failure(Exit.NOT_FINISHED, "job_busy", message, hint) from None
         yield
 
 
