@@ -17,7 +17,7 @@ import argparse
 from typing import Any
 
 from doubleword import cli
-from doubleword.request_lines.arguments import add_arguments
+from doubleword.request_lines.arguments import add_arguments, add_reuse
 
 EXAMPLES = """\
   create_batch_file.py movies.jsonl --input movies.csv --model MODEL --prompt "In one word, the genre of {Title}?"
@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     made = cli.Parser(__doc__ or "", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="batch file to write, for example movies.jsonl")
     add_arguments(made)
+    add_reuse(made)
+    cli.add_server(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     return made
 

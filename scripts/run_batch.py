@@ -20,7 +20,7 @@ import argparse
 from typing import Any
 
 from doubleword import cli
-from doubleword.request_lines.arguments import add_arguments
+from doubleword.request_lines.arguments import add_arguments, add_reuse
 
 EXAMPLES = """\
   run_batch.py genres.csv --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
@@ -32,6 +32,7 @@ def parser() -> cli.Parser:
     made = cli.Parser("Create, submit, wait and fetch in one command that can be run again.", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="results: .csv, .xlsx or .parquet, joined, or .jsonl")
     add_arguments(made)
+    add_reuse(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     cli.add_table_output(made)
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.record import Record, hashes_of
-from doubleword.batch_files.row_map import Equals
+from doubleword.batch_files.row_map import Earlier, Equals, Reusing
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting
 from doubleword.failure import Exit, Failure, plain
@@ -93,11 +93,15 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 
 @contextmanager
-def making(args: argparse.Namespace, disk: Disk, folder: Path | None = None) -> Iterator[Making]:
-    """The making of the requests of `args`; `folder` takes what does not fit into memory meanwhile."""
+def making(
+    args: argparse.Namespace, disk: Disk, folder: Path | None = None, earlier: Earlier | None = None
+) -> Iterator[Making]:
+    """The making of the requests of `args`, of which those are left out that have an `earlier` answer; `folder` takes
+    what does not fit into memory meanwhile.
+    """
     checker = Checker()
     if args.example:
-        yield Making(args, Example(), form_of(args, Example.names, None, disk, checker), disk, checker)
+        yield Making(args, Example(), form_of(args, Example.names, None, disk, checker), disk, checker, earlier=earlier)
         return
     if not args.input:
         raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
@@ -107,7 +111,8 @@ def making(args: argparse.Namespace, disk: Disk, folder: Path | None = None) -> 
         if table.elsewhere and any(column_at(place.partition(".")[0], table.names) < 0 for place in form.places):
             message = f"{plain(args.input[0], 120)} is one JSON object; its rows seem to be under {table.elsewhere}"
             raise Failure(Exit.BAD_INPUT, "bad_table", message, "save that list alone")
-        yield Making(args, table, form, disk, checker, repeated_ids(table, args.limit) if form.id is None else [])
+        repeated = repeated_ids(table, args.limit) if form.id is None else []
+        yield Making(args, table, form, disk, checker, repeated, earlier)
 
 
 class Made(NamedTuple):
@@ -129,11 +134,13 @@ class Making:
     disk: Disk
     checker: Checker
     repeated: Sequence[str] = ()
+    earlier: Earlier | None = None
     models: dict[str, None] = field(default_factory=dict)
     made: int = 0
 
     def __post_init__(self) -> None:
         self._encode = Encoder().encode
+        self.is_mapped = bool(self.args.dedupe) or self.earlier is not None  # a row may have no request of its own
         # What a query gives may change where its text does not.
         self._hashes = () if "sql" in self.table.kinds else hashes_of(self.table.files, self.disk)
         self._begin(None)
@@ -147,12 +154,16 @@ class Making:
         self._twice: BadRow | None = None
         self._pairs: list[str] = []
         self._seen = SeenIds[Row | tuple[Any, ...]](suspects)
-        self.equals = Equals(self.form.kind != REQUESTS)
+        form_made = self.form.kind != REQUESTS
+        self.equals = Equals(form_made)
+        if self.earlier is not None:
+            self.equals = Reusing(form_made, self.args.dedupe, self.earlier)
 
     def lines(self) -> Iterator[list[bytes]]:
         """The lines of all requests, many at once; as `requests` otherwise. `repaired` has ids that were repaired.
 
-        With --dedupe those that ask what another one asks are not among them; `equals` has the rows.
+        With --dedupe those that ask what another one asks are not among them, nor those that have an earlier answer;
+        `equals` has the rows.
         """
         quick = self.form.quick(self.table.names)
         if quick is None or self.args.limit is not None or not isinstance(self.table, Table):
@@ -162,7 +173,7 @@ class Making:
         yield from map(self._asked_once, self._quickly(quick, self.table))
 
     def _asked_once(self, made: list[tuple[str, bytes]]) -> list[bytes]:
-        if self.args.dedupe:
+        if self.is_mapped:
             return [line for custom_id, line in made if self.equals.is_new(custom_id, line)]
         lines = [line for _, line in made]
         self.equals.count(lines)
@@ -253,8 +264,9 @@ class Making:
         if self.form.prompt is not None and not self.form.places:
             found.append("the prompt has no {column}, so every row asks the same")
         elif equal := self.equals.counted:
-            said = f"{equal:,} of {self.made:,} requests ask what another row's asks"
-            found.append(f"{said}; --dedupe would send {self.made - equal:,}, {equal / self.made:.1%} less")
+            asked = self.made - self.equals.reused
+            said = f"{equal:,} of {asked:,} requests ask what another row's asks"
+            found.append(f"{said}; --dedupe would send {asked - equal:,}, {equal / asked:.1%} less")
         if self._beyond_ascii:
             said = f"custom_ids such as {plain(self._beyond_ascii, 64)} are not ASCII"
             found.append(f"{said}; older servers may refuse them")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.batch_files.record import Record
-from doubleword.batch_files.row_map import read_rows
+from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure, plain
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
@@ -107,7 +107,7 @@ class Matching:
         record: Record | None,
         id_template: str | None,
         files: Sequence[Path | None],
-        row_map: Path | None,
+        row_map: RowFiles | None,
         disk: Disk,
         target: Database,
     ) -> None:
@@ -217,12 +217,21 @@ class Matching:
         numbered = f"(SELECT *, row_number() OVER () AS place FROM {sql})"
         if self._row_map is None:
             return numbered
+        if self._row_map.answers is not None:
+            numbered = f"(FROM {numbered} UNION ALL BY NAME FROM {self._reused(self._row_map.answers)})"
         with Staged(self._target) as rows:
-            for place, (number, custom_id) in enumerate(read_rows(self._row_map, self._disk)):
+            for place, (number, custom_id) in enumerate(read_rows(self._row_map.rows, self._disk)):
                 rows.add({"place": place, "number": number, "custom_id": custom_id})
         of_rows = rows.sql({"place": "BIGINT", "number": "BIGINT", "custom_id": "VARCHAR"})
         joined = f"{of_rows} AS of_rows JOIN {numbered} AS asked ON of_rows.number = asked.place"
         return f"(SELECT of_rows.custom_id AS custom_id, digest, of_rows.place AS place FROM {joined})"
+
+    def _reused(self, answers: Path) -> str:
+        """SQL of what the answers of earlier jobs answer, under the numbers that the row map has for them."""
+        with Staged(self._target) as found:
+            for number, one in enumerate(read_answers(answers, self._disk), 1):
+                found.add({"place": -number, "digest": one.digest})
+        return found.sql({"place": "BIGINT", "digest": "VARCHAR"})
 
     def _made(self, form: RequestForm, limit: int | None) -> tuple[str, str]:
         """SQL of the requests that the rows give: as `_asked`, and `number`; and what is said of rows without one."""

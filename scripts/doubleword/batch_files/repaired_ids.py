@@ -24,14 +24,6 @@ def ids_path(batch_file: Path) -> Path:
     return batch_file.with_name(f"{batch_file.stem}.ids.csv")
 
 
-def is_ids_file(path: Path, disk: Disk) -> bool:
-    """Whether there is such a file at `path`."""
-    if disk.size(path) is None:
-        return False
-    with disk.open(path) as file:
-        return file.read(len(HEADER)) == HEADER
-
-
 class SideFile:
     """A file beside a batch file while it is written; there is none before something is. `count` says how much was."""
 
@@ -66,6 +58,14 @@ class SideFile:
                 self._file.close()
             with contextlib.suppress(OSError):
                 self._disk.remove(self.temporary)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a file of this kind has its name already."""
+        if self._disk.size(self.path) is None:
+            return False
+        with self._disk.open(self.path) as file:
+            return file.read(len(self._header)) == self._header
 
     @property
     def is_begun(self) -> bool:

@@ -1,45 +1,74 @@
 """Which request answers each row, where that is not one for each: `<stem>.rows.tsv` beside the batch file.
 
 A line is the number of a request, from 1 over all batch files of the job, and the custom_id of a row that it answers;
-lines stand in the order of the rows.
+lines stand in the order of the rows. A row that has the answer of an earlier job has a negative number, from -1: that
+of the answer in `<stem>.reused.jsonl`.
 
-Promises: requests share an answer only where they ask the very same JSON of the same endpoint; every row has one line;
-the file is known by its SHA-256, which its record and the job have.
+Promises: rows share an answer only where they ask the very same JSON of the same endpoint; every row has one line;
+both files are known by their SHA-256, which their record and the job have.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.reading import blocks, request_of
 from doubleword.batch_files.repaired_ids import SideFile
-from doubleword.request_lines.line import canonical
+from doubleword.request_lines.line import canonical, digest_of
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
 
 ROW_MAP = ".rows.tsv"
 HEADER = b"request\tcustom_id\n"
+ANSWERS = ".reused.jsonl"
+ANSWERS_HEADER = b'{"kind":"doubleword reused answers"}\n'
 AFTER_ID = b',"method":'  # which no custom_id holds, whose quotes are escaped
+LONGEST_ANSWER = 1 << 30
 PARTS = 16  # of the hashes, of which one is looked at in one go
 
 
 @dataclass(frozen=True)
 class RowMap:
-    """A row map on record: where it is, its SHA-256, how many rows it has, and how many requests answer them."""
+    """A row map on record: where it is, its SHA-256, how many rows it has, and how many requests answer them.
+
+    `reused` of the rows have answers of earlier jobs; those stand in the file called `answers` beside it, which is
+    there, and has a SHA-256, wherever answers were asked for.
+    """
 
     path: str
     sha256: str
     rows: int
     requests: int
+    reused: int = 0
+    answers: str | None = None
+    answers_sha256: str | None = None
 
     @property
     def shared(self) -> int:
         """How many rows are answered by the request of another row."""
-        return self.rows - self.requests
+        return self.rows - self.requests - self.reused
+
+    def answers_in(self, folder: Path) -> Path | None:
+        """Where the answers are, with a map whose path leads on from `folder`; None where there are none."""
+        return None if self.answers is None else (folder / self.path).with_name(self.answers)
+
+    @property
+    def identity(self) -> str:
+        """What tells it, and the answers that it names, from others."""
+        return " ".join(filter(None, [self.sha256, self.answers_sha256]))
+
+
+class RowFiles(NamedTuple):
+    """Where a row map is, and the answers of earlier jobs that it names, None where there are none."""
+
+    rows: Path
+    answers: Path | None
 
 
 def map_path(batch_file: Path) -> Path:
@@ -47,12 +76,9 @@ def map_path(batch_file: Path) -> Path:
     return batch_file.with_name(f"{batch_file.stem}{ROW_MAP}")
 
 
-def is_row_map(path: Path, disk: Disk) -> bool:
-    """Whether there is such a file at `path`."""
-    if disk.size(path) is None:
-        return False
-    with disk.open(path) as file:
-        return file.read(len(HEADER)) == HEADER
+def answers_path(batch_file: Path) -> Path:
+    """Where the answers of earlier jobs are that rows of the batch file named to create_batch_file.py have."""
+    return batch_file.with_name(f"{batch_file.stem}{ANSWERS}")
 
 
 def read_rows(path: Path, disk: Disk) -> Iterator[tuple[int, str]]:
@@ -71,16 +97,81 @@ class RowMapFile(SideFile):
     def __init__(self, path: Path, disk: Disk) -> None:
         super().__init__(path, path.with_name(f".{path.name}.part"), HEADER, disk)
         self.requests = 0  # the number of the last
+        self.reused = 0
 
     def note(self, rows: Sequence[tuple[int, str]]) -> None:
         """Append rows as `read_rows` gives them."""
         self.write([b"%d\t%s\n" % (number, custom_id.encode()) for number, custom_id in rows])
         self.requests = max(self.requests, *(number for number, _ in rows)) if rows else self.requests
+        self.reused += sum(number < 0 for number, _ in rows)
 
     @property
     def recorded(self) -> RowMap:
         """The map as it is put on record."""
-        return RowMap(self.path.name, self.digest.hexdigest(), self.count, self.requests)
+        return RowMap(self.path.name, self.digest.hexdigest(), self.count, self.requests, self.reused)
+
+
+class Reused(NamedTuple):
+    """An answer of an earlier job: the digest and endpoint of its request, the job and custom_id that it is from, and
+    the server's line. `request` is the line of the request where that says what the answer has to be, else empty.
+    """
+
+    digest: str
+    url: str
+    origin: str
+    line: bytes
+    request: bytes = b""
+
+    def written(self) -> bytes:
+        """Its line in a file of such answers; raises ValueError where a line is no JSON."""
+        from doubleword import json_codec
+
+        found = {"digest": self.digest, "url": self.url, "reused_from": self.origin}
+        head, request = json_codec.encode(found)[:-1], b',"request":' + self.request if self.request else b""
+        whole = head + request + b',"line":' + self.line + b"}\n"
+        try:
+            same = reused_of(whole) == self
+        except json_codec.MsgspecError:
+            same = False
+        if not same:
+            raise ValueError("the answer cannot be kept")
+        return whole
+
+
+def reused_of(line: bytes) -> Reused:
+    """The answer that `Reused.written` wrote."""
+    whole, text = _answer_decoders()
+    parts = whole(line)
+    digest, url, origin = (text(parts[name]) for name in ("digest", "url", "reused_from"))
+    return Reused(digest, url, origin, bytes(parts["line"]), bytes(parts.get("request", b"")))
+
+
+def read_answers(path: Path | None, disk: Disk) -> Iterator[Reused]:
+    """The answers of earlier jobs in a file of such, in order; none without a file."""
+    if path is None:
+        return
+    with opened(path, disk) as file:
+        file.read(len(ANSWERS_HEADER))
+        for _, lines in blocks(file, LONGEST_ANSWER):
+            yield from map(reused_of, lines)
+
+
+@functools.cache
+def _answer_decoders() -> tuple[Callable[[bytes], Any], Callable[[Any], str]]:
+    """What reads the line of an answer, part by part, and what reads a part that is a text."""
+    from doubleword import json_codec
+
+    return json_codec.Decoder(dict[str, json_codec.Raw]).decode, json_codec.Decoder(str).decode
+
+
+class Earlier(Protocol):
+    """Answers of earlier jobs, by what was asked."""
+
+    def find(self, digest: str, after: int | None) -> int | None:
+        """The number of the first answer to a request, or of the one `after` another; None where there is no more."""
+
+    def lines(self, numbers: Sequence[int]) -> list[bytes]:
+        """The answers with these numbers, as `Reused.written` wrote them."""
 
 
 class Equals:
@@ -94,6 +185,8 @@ class Equals:
         self._numbers: dict[bytes, int] = {}
         self._hashes = tuple(array("q") for _ in range(PARTS))
         self.rows: list[tuple[int, str]] = []  # those that were numbered, until they are taken
+        self.answers: list[int] = []  # numbers of earlier answers, until they are taken
+        self.reused = 0
 
     def count(self, lines: Sequence[bytes]) -> None:
         """Take note of lines that are all asked; some 8 bytes of memory for each."""
@@ -119,8 +212,55 @@ class Equals:
         rows, self.rows = self.rows, []
         return rows
 
+    def taken_answers(self) -> list[int]:
+        """The numbers of the earlier answers that were found since the last call."""
+        answers, self.answers = self.answers, []
+        return answers
+
     def _asked(self, line: bytes) -> bytes:
         if self._form_made:
             return line[line.index(AFTER_ID) :]
         request = request_of(line)
         return canonical(request["url"], request["body"])
+
+
+class Reusing(Equals):
+    """Numbers requests that answers of `earlier` jobs are taken for; with `once`, equal requests have one number.
+
+    Otherwise each of them takes an answer of its own, and is asked where there is none left.
+    """
+
+    def __init__(self, form_made: bool, once: bool, earlier: Earlier) -> None:
+        super().__init__(form_made)
+        self._once = once
+        self._earlier = earlier
+        self._known: dict[str, int] = {}  # the numbers of requests that are to have one
+        self._last: dict[str, int | None] = {}  # the earlier answers that were taken last
+        self._sent = self._taken = 0
+
+    def is_new(self, custom_id: str, line: bytes) -> bool:
+        """Number a request, and say whether it has to be asked."""
+        request = request_of(line)
+        digest = digest_of(request["url"], request["body"])
+        number = self._known.get(digest, 0)
+        is_new = not number and not self._takes(digest)
+        if is_new:
+            self._sent += 1
+            if not self._once:
+                self.count([line])
+        number = number or (self._sent if is_new else -self._taken)
+        if self._once:
+            self._known[digest] = number
+        self.rows.append((number, custom_id))
+        self.reused += number < 0
+        return is_new
+
+    def _takes(self, digest: str) -> bool:
+        """Take the next answer to a request, if there is one."""
+        found = self._earlier.find(digest, self._last.get(digest))
+        if found is None:
+            return False
+        self._last[digest] = found
+        self._taken += 1
+        self.answers.append(found)
+        return True

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from doubleword.batch_files import record as records
 from doubleword.batch_files.record import Record, record_path
-from doubleword.batch_files.repaired_ids import RepairedIds, is_ids_file
-from doubleword.batch_files.row_map import RowMapFile, is_row_map, map_path
+from doubleword.batch_files.repaired_ids import RepairedIds, SideFile
+from doubleword.batch_files.row_map import ANSWERS_HEADER, RowMapFile, answers_path, map_path
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import refuse_existing
 from doubleword.service import MAX_BYTES, MAX_REQUESTS
@@ -34,7 +34,8 @@ class Writer:
     Used as a context manager; the files and their record appear when it is left, all of them or, after an
     exception, none. Existing ones are refused with exit 2; with `force` they are replaced, and files of an earlier,
     longer set removed. The record is set as `record` meanwhile; `files` is filled at the end.
-    Where ids are noted in `repaired`, or rows in `row_map`, the file of them appears with the others.
+    Where ids are noted in `repaired`, rows in `row_map`, or answers of earlier jobs written to `answers`, the file of
+    them appears with the others; where no line was written, and answers are there, without a batch file.
     """
 
     def __init__(self, output: Path, disk: Disk, force: bool = False) -> None:
@@ -43,6 +44,9 @@ class Writer:
         self.files: list[Written] = []
         self.repaired = RepairedIds(output, disk)
         self.row_map = RowMapFile(map_path(output), disk)
+        place = answers_path(output)
+        self.answers = SideFile(place, place.with_name(f".{place.name}.part"), ANSWERS_HEADER, disk)
+        self._beside = (self.repaired, self.row_map, self.answers)
         self._disk = disk
         self._force = force
         self._file: BinaryIO | None = None
@@ -100,7 +104,7 @@ class Writer:
                 with contextlib.suppress(OSError):  # on a full disk closing fails too, and hides nothing new
                     if self._file is not None:
                         self._file.close()
-                for beside in (self.repaired, self.row_map):
+                for beside in self._beside:
                     beside.close()
                 for number in range(len(self._parts) + 1):
                     with contextlib.suppress(OSError):
@@ -119,12 +123,12 @@ class Writer:
 
     def _publish(self) -> None:
         """Put the finished files in their places, the first of them last: without it nobody takes the others."""
-        count = len(self._parts)
+        count = len(self._parts) if self._parts[0][0] or not self.answers.is_begun else 0
         places = [self.output] if count == 1 else [numbered(self.output, number) for number in range(1, count + 1)]
         moves = [(self._temporary(number), place) for number, place in enumerate(places, 1)]
         if self.record is not None:
             moves.append((self._write_record(places), record_path(self.output)))
-        for beside in filter(lambda one: one.is_begun, (self.repaired, self.row_map)):
+        for beside in filter(lambda one: one.is_begun, self._beside):
             beside.finish()
             moves.append((beside.temporary, beside.path))
         done: list[Path] = []
@@ -144,7 +148,7 @@ class Writer:
         except BaseException:
             self._undo(done)
             raise
-        self.files = [Written(place, *part) for place, part in zip(places, self._parts, strict=True)]
+        self.files = [Written(place, *part) for place, part in zip(places, self._parts, strict=False)]
 
     def _remove_earlier(self, places: list[Path]) -> None:
         """Make way for the new files, so that a run killed now leaves no mixture that looks whole.
@@ -158,16 +162,15 @@ class Writer:
             self._disk.remove(path)
         if self.record is None:
             self._disk.remove(record_path(self.output))
-        for beside in (self.repaired, self.row_map):
+        for beside in self._beside:
             if self._force and not beside.is_begun and self._is_left_alone(beside.path):
                 self._disk.remove(beside.path)
 
     def _is_left_alone(self, path: Path) -> bool:
-        """Whether `path` is a record, a file of repaired ids or a row map, whose batch file is gone."""
-        if path == self.repaired.path:
-            return is_ids_file(path, self._disk)
-        if path == self.row_map.path:
-            return is_row_map(path, self._disk)
+        """Whether `path` is a record, or another file beside a batch file, whose batch file is gone."""
+        for beside in self._beside:
+            if path == beside.path:
+                return beside.is_there
         return path == record_path(self.output) and self._disk.size(path) is not None
 
     def _undo(self, done: list[Path]) -> None:
@@ -178,7 +181,11 @@ class Writer:
     def _write_record(self, places: list[Path]) -> Path:
         assert self.record is not None
         temporary = self._temporary(0)
-        record = replace(self.record, row_map=self.row_map.recorded if self.row_map.is_begun else None)
+        row_map = self.row_map.recorded if self.row_map.is_begun else None
+        if row_map is not None and self.answers.is_begun:
+            named, sha256 = self.answers.path.name, self.answers.digest.hexdigest()
+            row_map = replace(row_map, answers=named, answers_sha256=sha256)
+        record = replace(self.record, row_map=row_map)
         with self._disk.create(temporary) as file:
             file.write(records.written(record, places, self.output.parent))
             self._disk.sync(file)

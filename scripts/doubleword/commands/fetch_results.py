@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers.schema import properties_of
-from doubleword.batch_files.row_map import read_rows
+from doubleword.batch_files.check import BatchFile
+from doubleword.batch_files.row_map import RowFiles, read_answers
 from doubleword.cli import Progress, quoted, script
 from doubleword.commands.create_batch_file import require_row_map
 from doubleword.failure import Exit, Failure, plain
@@ -27,9 +29,9 @@ from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas, read_schema
-from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors
+from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, write_results
 from doubleword.results.reconciliation import Collector, Tally
-from doubleword.results.result import Good, Result, error_line, history_line
+from doubleword.results.result import Good, Result, history_line
 from doubleword.results.rows import RowResults
 from doubleword.results.summary import remarks, summary
 from doubleword.results.table_rows import Wanted
@@ -74,13 +76,16 @@ class Delivery:
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
         self.work = self.output.with_name(f".{self.output.name}.work")
         self.joins: list[str] = args.join or []
-        self.wanted = Wanted(args.format, args.columns, args.delimiter, args.bom, args.raw_cells, args.id)
+        row_map = store.job.row_map if store is not None else None
+        self.reused = row_map.answers_in(store.folder) if store is not None and row_map is not None else None
+        told = (args.format, args.columns, args.delimiter, args.bom, args.raw_cells, args.id)
+        self.wanted = Wanted(*told, reused=self.reused is not None)
         self.ids = self.output.with_name(f"{self.output.stem}.ids.txt") if args.format == "npy" else None
         self.history = Path(args.history) if args.history else None
         self._schema = Path(args.response_schema) if args.response_schema else None
         self._remarks: list[str] = []
         self._sources: dict[str, str | None] = {}
-        self._row_map: Path | None = None
+        self._row_map: RowFiles | None = None
         self.replaces = False  # whether the output is an own one that may be replaced
         kept = [Path(one) for one in self.joins] + ([self._schema] if self._schema is not None else [])
         if store is not None:
@@ -176,7 +181,7 @@ class Delivery:
         schemas = Schemas(disk, read_schema(self._schema, disk) if self._schema is not None else None)
         answering = Answering(self._store, self._ids, api, self._system, self._progress.note)
         asked = answering.look() if self._args.partial else answering.over(self.handle)
-        if self._args.format == "npy" and {one.endpoint for one in asked} != {EMBEDDINGS}:
+        if self._args.format == "npy" and self.endpoints(asked) != {EMBEDDINGS}:
             message = "only embeddings make a matrix, and this job asked for something else"
             raise Failure(Exit.BAD_INPUT, "no_embeddings", message, "choose another --format")
         if former is not None and former.seen == counts_of(asked):
@@ -200,9 +205,9 @@ class Delivery:
                 collector = meanwhile.enter_context(self._collector(api, schemas, output))
                 results, tally = _told(collector, asked, history, self._store), collector.tally
                 if self._row_map is not None:
-                    of_rows = meanwhile.enter_context(RowResults(self.output, disk))
-                    results, tally = of_rows.of(read_rows(self._row_map, disk), results), of_rows.tally
-                errors = _collect(results, output, self.errors, disk, files)
+                    of_rows = meanwhile.enter_context(RowResults(self.output, disk, output.pack))
+                    results, tally = of_rows.of(self._row_map, results), of_rows.tally
+                errors = write_results(results, output, self.errors, disk, files)
                 self._remarks += output.finish(file)
             written = list(filter(None, (file, history, ids, errors)))
             for one in written:
@@ -222,13 +227,17 @@ class Delivery:
         if self.joins:
             record = self._store.record() if self._store is not None else None
             source = Source(self.joins, record, [one.path for one in asked], self._row_map)
-        properties = properties_of(schemas.all_of([one.path for one in asked]))
-        endpoints = {one.endpoint for one in asked}
-        made = TableOutput(self.wanted, source, endpoints, properties, self._system.disk, self.work)
+        properties = properties_of(schemas.all_of([one.path for one in asked], self.reused))
+        made = TableOutput(self.wanted, source, self.endpoints(asked), properties, self._system.disk, self.work)
         held.enter_context(made)
         self._refuse_to_replace(list(made.sources))
         self._sources = {str(path.absolute()): sha256 for path, sha256 in made.sources.items()}
         return made
+
+    def endpoints(self, asked: Sequence[Asked | BatchFile]) -> set[str]:
+        """The endpoints that the answers are of."""
+        reused = itertools.islice(read_answers(self.reused, self._system.disk), 1)  # of one table they have one
+        return {one.endpoint for one in asked} or {one.url for one in reused}
 
     def _collector(self, api: Api, schemas: Schemas, output: Output) -> Collector:
         spool = self.output.with_name(f".{self.output.name}.rows")
@@ -255,11 +264,15 @@ class Delivery:
         warnings = [*remarks(collector, tally, schemas, advice), *self._remarks]
         job = self._store.job if self._store is not None else None
         row_map = job.row_map if job is not None else None
+        told = summary(tally, asked, job.rows if job is not None else tally.total, advice)
+        if self.reused is not None:
+            told["counts"]["reused"] = tally.reused
         return {
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
-            **summary(tally, asked, job.rows if job is not None else tally.total, advice),
+            **told,
             **({"requests": row_map.requests, "shared": row_map.shared} if row_map is not None else {}),
+            **({"reused": row_map.reused} if row_map is not None and self.reused is not None else {}),
             **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
@@ -282,22 +295,6 @@ def _output_path(args: argparse.Namespace, store: JobFile | None, ids: list[str]
     if store is not None:
         return store.folder / f"{store.path.name.removesuffix('.job.json')}.{name}"
     return Path(f"{ids[0]}.{name}")
-
-
-def _collect(
-    results: Iterator[Result | Good], output: Output, errors: Path, disk: Disk, files: contextlib.ExitStack
-) -> WholeFile | None:
-    """Give every result its place; the file of those that failed or are missing, where there are some."""
-    file: WholeFile | None = None
-    for result in results:
-        if isinstance(result, Good):
-            output.add_good(result)
-            continue
-        output.add(result)
-        if result.kind in ("failed", "missing"):
-            file = file or files.enter_context(WholeFile(errors, disk, force=True))
-            file.write(error_line(result) + b"\n")
-    return file
 
 
 def _told(

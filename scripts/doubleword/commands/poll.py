@@ -119,7 +119,7 @@ def report(
         if store is not None and store.job.local is not None:
             message += "; the embedded engine works only while a script runs, such as poll.py --wait"
         raise Failure(Exit.NOT_FINISHED, "not_finished", message, again, keys)
-    if failed or completed != total or not total:
+    if failed or completed != total or (batches and not total):
         message = f"the batch is over: {completed} of {total} requests succeeded, {failed} failed"
         if not total:
             message = "the batch is over and holds no request at all"

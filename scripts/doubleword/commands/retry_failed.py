@@ -56,7 +56,7 @@ def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
         row_map = require_row_map(store, system.disk) if wanted.ids is not None else None
         if wanted.ids is not None and row_map is not None:
             files = [store.input_path(one) for one in store.job.files]
-            wanted = replace(wanted, ids=of_requests(wanted.ids, row_map, files, system.disk))
+            wanted = replace(wanted, ids=of_requests(wanted.ids, row_map.rows, files, system.disk))
         with connect(args, system, progress.note, store) as api:
             retrial = Retrial(store, api, system, progress, wanted)
             return {**retrial.run(args.dry_run, args.max_cost), **retrial.warnings()}

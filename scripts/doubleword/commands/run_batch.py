@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from doubleword.answers.schema import properties_of
 from doubleword.batch_files.check import Check
 from doubleword.batch_files.making import settings_of
-from doubleword.batch_files.record import common_record, read_record, record_path
+from doubleword.batch_files.record import common_record, read_record, record_beside, record_path
 from doubleword.batch_files.repaired_ids import ids_path
-from doubleword.batch_files.row_map import map_path
+from doubleword.batch_files.row_map import RowMap, answers_path, map_path
 from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation
@@ -27,14 +27,13 @@ from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import prices_of
 from doubleword.jobs.job_file import JobFile, Written, job_path, locked
 from doubleword.jobs.server_copies import require_files
-from doubleword.jobs.submission import carry_out, checked, metadata_of
+from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside
+from doubleword.jobs.updates.asking import Requests, forecast_of, update_forecast, updated
 from doubleword.jobs.updates.update import Made, Update, applied, planned
 from doubleword.jobs.watching import older_than_retry, watch
 from doubleword.output_file import refuse_existing, sha256_of
-from doubleword.pricing.estimate import Total, total_of
 from doubleword.report import reporting
 from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import names_of
@@ -52,8 +51,7 @@ FORMATS = {".csv": "csv", ".parquet": "parquet", ".xlsx": "xlsx", ".jsonl": "jso
 def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `run_batch.py`: the keys of `fetch_results.py`, and `job`. Raises their Failures, with `job`."""
     output = Path(args.output)
-    if output.suffix not in FORMATS:
-        raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", "such as answers.csv")
+    _refuse_arguments(args, output)
     requests = output.with_name(f"{output.stem}.requests.jsonl")
     job = Path(args.job) if args.job else job_path(requests)
     progress, disk = Progress(system.monotonic), system.disk
@@ -67,10 +65,10 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         asked = made_requests(args, requests, known, system)
         if asked.update is not None and known is not None:
             if args.dry_run:
-                return asked.told(_update_forecast(asked, asked.update, known, system))
+                return asked.told(update_forecast(asked, asked.update, known, system))
             held.enter_context(applied(asked.update, known, asked.saved_usd, system))
         try:
-            store, resumed, delivery = _planned(args, output, asked.paths, job, system, progress)
+            store, resumed, delivery = _planned(args, output, requests, asked.paths, job, system, progress)
             asked.said_of(store, args.update)
             if args.dry_run:
                 return asked.told(_forecast(asked.paths, store, system))
@@ -100,6 +98,16 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             return asked.told(answer)
 
 
+def _refuse_arguments(args: argparse.Namespace, output: Path) -> None:
+    """Raise a Failure (exit 2) for what cannot be meant."""
+    if output.suffix not in FORMATS:
+        raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", "such as answers.csv")
+    if args.update and args.reuse:
+        message = "--update keeps the answers of its own job, and --reuse takes those of others"
+        hint = "leave --reuse out: what the job took over it keeps; or name another OUTPUT with --reuse JOB alone"
+        raise Failure(Exit.BAD_INPUT, "bad_arguments", message, hint)
+
+
 def _is_own(store: JobFile, output: Path, disk: Disk) -> bool:
     """Whether the output stands there as an earlier delivery of the job wrote it."""
     written = [one for one in store.job.results if one.output == str(output.absolute())]
@@ -107,49 +115,23 @@ def _is_own(store: JobFile, output: Path, disk: Disk) -> bool:
     return bool(known) and sha256_of(output, disk) in known
 
 
-@dataclass
-class Requests:
-    """The batch files that a table asks for, whether they were made now, and what was said of it; and the update that
-    it is of a job which asked another, with what asking all of it would cost more.
-    """
-
-    paths: list[Path]
-    made_now: bool
-    warnings: list[str]
-    update: Update | None = None
-    saved_usd: float | None = None
-    keys: dict[str, Any] = field(default_factory=dict)
-
-    def said_of(self, store: JobFile, asked: bool) -> None:
-        """Say, where that is asked, what the latest update of the job was."""
-        if asked and store.job.update is not None:
-            said = {name: value for name, value in store.job.update.items() if name != "number"}
-            self.keys = {"update": said}
-
-    @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
-        """Add what is said of the requests to a Failure."""
-        try:
-            yield
-        except Failure as failure:
-            failure.keys = self.told(failure.keys)
-            raise
-
-    def told(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """An answer with what is said of the requests."""
-        warnings = [*self.warnings, *answer.get("warnings", ())]
-        return {**answer, **self.keys, **({"warnings": warnings[:10]} if warnings else {})}
-
-
 def _planned(
-    args: argparse.Namespace, output: Path, paths: list[Path], job: Path, system: System, progress: Progress
+    args: argparse.Namespace,
+    output: Path,
+    place: Path,
+    paths: list[Path],
+    job: Path,
+    system: System,
+    progress: Progress,
 ) -> tuple[JobFile, bool, Delivery]:
-    """The job of these batch files, whether it was begun before, and what will deliver its results.
+    """The job of the batch files made at `place`, whether it was begun before, and what will deliver its results.
 
     What cannot be written in the end is refused here, before anything is sent.
     """
     check = checked(paths, system)
     store, resumed = opened(args, check, job, metadata_of(args.metadata), system)
+    if not store.job.files and store.job.row_map is None:
+        store.job.row_map = recorded_beside(place, store.folder, system.disk)
     delivery = Delivery(_delivery_arguments(args, output), store, [], system, progress)
     refuse_existing(delivery.errors, system.disk, force=True)
     if output.suffix != ".jsonl":
@@ -194,31 +176,40 @@ def _delivered(
 
 def made_requests(args: argparse.Namespace, place: Path, known: JobFile | None, system: System) -> Requests:
     """The batch files of these arguments: made now, or those of an earlier run if they are the same, or with --update
-    those that the job has and those of what is new. A row map that was lost is made anew.
+    those that the job has and those of what is new. A row map that was lost is made anew, and so are answers of earlier
+    jobs; what those have now is asked only where nothing was made before.
     """
-    disk = system.disk
-    making = argparse.Namespace(**vars(args))
+    disk, making = system.disk, argparse.Namespace(**vars(args))
     if known is None and not _set_of(place, disk):
         making.output, making.force = str(place), False
-        created = creation.create(making, system)
-        return Requests([Path(one["path"]) for one in created["files"]], True, created["warnings"])
-    scratch = place.with_name(f".{place.name}.again.jsonl")
+        return Requests(*_made(making, system, None), made_now=True)
+    scratch, update = place.with_name(f".{place.name}.again.jsonl"), None
     making.output, making.force = str(scratch), True
-    created = creation.create(making, system)
-    made, update = [Path(one["path"]) for one in created["files"]], None
-    row_map = map_path(scratch) if args.dedupe else None
+    known_map = _recorded(known, place, disk)
+    answers = known_map.answers_in(place.parent) if known_map is not None else None
+    made: list[Path] = []
     try:
         if known is None or known.job.update is None:
-            again = _to_be_made(made, row_map, place, known, disk)
+            making.reuse = args.reuse if answers is not None else None
+            kept = _kept(making, known_map, answers, disk)
+            made, warnings = _made(making, system, kept)
+            if kept is None and answers is not None and known_map is not None:
+                _take_back(answers, known_map, answers_path(scratch), disk)
+            again = _to_be_made(made, scratch, place, known, disk)
             if again:
                 making.output = str(place)
-                creation.create(making, system)
+                _made(making, system, answers)
             if again is not None:
-                return Requests(_set_of(place, disk), False, created["warnings"])
+                return Requests(_set_of(place, disk), warnings)
         if known is not None:
+            if answers is not None or not made:  # all requests are held against all that the job has
+                _remove(made, scratch, disk)
+                making.reuse = None
+                made, warnings = _made(making, system, None)
+            row_map = map_path(scratch) if args.dedupe else None
             update = _update(args, place, known, Made(made, row_map, read_record(made[0], disk)), system)
             if update is not None and (args.update or update.is_nothing):
-                return _updated(known, update, made, created["warnings"], system)
+                return updated(known, update, made, warnings, system)
     finally:
         _remove(made, scratch, disk)
     message = f"{plain(place)} holds other requests than these arguments make"
@@ -230,9 +221,50 @@ def made_requests(args: argparse.Namespace, place: Path, known: JobFile | None, 
     raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
 
 
-def _to_be_made(made: list[Path], row_map: Path | None, place: Path, known: JobFile | None, disk: Disk) -> bool | None:
-    """Whether the batch files at `place`, or their row map, are lost and have to be made anew, as they were `made` now;
-    None where that makes others than there are, or were in the job.
+def _made(making: argparse.Namespace, system: System, kept: Path | None) -> tuple[list[Path], list[str]]:
+    """The batch files made now, none where earlier jobs answer every row, and what is said of it."""
+    created = creation.create(making, system, kept, may_be_empty=True)
+    warnings: list[str] = created["warnings"]
+    if not created["files"]:
+        warnings = [
+            f"every one of {created['rows']:,} rows has the answer of an earlier job: nothing is asked",
+            *warnings,
+        ]
+    return [Path(one["path"]) for one in created["files"]], warnings
+
+
+def _recorded(known: JobFile | None, place: Path, disk: Disk) -> RowMap | None:
+    """The row map on record of the job, or of the batch files at `place`, with a path as seen from there."""
+    found = known.job.row_map if known is not None else None
+    if found is None or known is None:
+        record = record_beside(map_path(place), disk) if known is None else None
+        return record.row_map if record is not None else None
+    return replace(found, path=str((known.folder / found.path).absolute()))
+
+
+def _kept(making: argparse.Namespace, row_map: RowMap | None, answers: Path | None, disk: Disk) -> Path | None:
+    """The answers of earlier jobs that were taken when the requests were made first, None where there are none, or they
+    are lost, and --reuse says where they are from.
+    """
+    if answers is None or row_map is None:
+        return None
+    if sha256_of(answers, disk) == row_map.answers_sha256:
+        return answers
+    if not making.reuse:
+        raise creation.answers_lost(answers, may_come_back=True)
+    return None
+
+
+def _take_back(answers: Path, row_map: RowMap, found: Path, disk: Disk) -> None:
+    """Put answers that were lost, and `found` again, in their place; raises Failure (2) where they are others."""
+    if sha256_of(found, disk) != row_map.answers_sha256:
+        raise creation.answers_lost(answers, may_come_back=False)
+    disk.replace(found, disk.target(answers))
+
+
+def _to_be_made(made: list[Path], scratch: Path, place: Path, known: JobFile | None, disk: Disk) -> bool | None:
+    """Whether the batch files at `place`, or their row map, are lost and have to be made anew, as they were `made` now
+    at `scratch`; None where that makes others than there are, or were in the job.
     """
     earlier = _set_of(place, disk)
     were = [sha256_of(path, disk) for path in earlier]
@@ -240,9 +272,11 @@ def _to_be_made(made: list[Path], row_map: Path | None, place: Path, known: JobF
         were = [one.sha256 for one in known.job.files]
     if [sha256_of(path, disk) for path in made] != were:
         return None
-    record, new, was = common_record(earlier, disk), None, sha256_of(map_path(place), disk)
-    if row_map is not None:
-        new = sha256_of(row_map, disk)
+    new, was = (sha256_of(map_path(one), disk) for one in (scratch, place))
+    if not were:  # every row has the answer of an earlier job
+        asked = known.job.row_map.sha256 if known is not None and known.job.row_map is not None else None
+        return (new != was) if new == asked else None
+    record = common_record(earlier, disk)
     recorded = record.row_map.sha256 if record is not None and record.row_map is not None else None
     if earlier and recorded == new == was:
         return False
@@ -262,31 +296,6 @@ def _update(args: argparse.Namespace, place: Path, known: JobFile, made: Made, s
         return None
 
 
-def _updated(known: JobFile, update: Update, made: list[Path], warnings: list[str], system: System) -> Requests:
-    """What an update asks for, none where all is as it was."""
-    job, disk = known.job, system.disk
-    paths = [known.input_path(one) for one in job.files]
-    if update.is_nothing:
-        update.remove(disk)
-        return Requests(paths, False, warnings)
-    costs = [_total(files, known, system).estimate(job.window).cost_usd for files in (made, update.files)]
-    saved = None if None in costs else round(float(costs[0] or 0) - float(costs[1] or 0), 6)
-    return Requests([*paths, *update.files], False, warnings, update, saved)
-
-
-def _total(paths: Sequence[Path], store: JobFile, system: System) -> Total:
-    prices, tokens = prices_of(store.job, system.disk), store.job.answer_tokens
-    return total_of(paths, system.disk, prices, tokens) if paths else Total(prices, tokens)
-
-
-def _update_forecast(asked: Requests, update: Update, store: JobFile, system: System) -> dict[str, Any]:
-    """What a dry run of an update answers, which leaves nothing behind."""
-    total = _total(update.files, store, system)
-    update.remove(system.disk)
-    said = {"kept": update.kept, "asked": update.asked, "gone": update.gone, "saved_usd": asked.saved_usd}
-    return {"job": quoted(store.path), "update": said, **total.forecast(store.job.window)}
-
-
 def _set_of(place: Path, disk: Disk) -> list[Path]:
     """The batch file at `place`, or the numbered ones that stand for it."""
     if disk.size(place) is not None:
@@ -298,7 +307,7 @@ def _set_of(place: Path, disk: Disk) -> list[Path]:
 
 
 def _remove(paths: list[Path], place: Path, disk: Disk) -> None:
-    for path in (*paths, record_path(place), ids_path(place), map_path(place)):
+    for path in (*paths, *(beside(place) for beside in (record_path, ids_path, map_path, answers_path))):
         disk.remove(path)
 
 
@@ -321,12 +330,12 @@ def _refuse_table(args: argparse.Namespace, delivery: Delivery, check: Check, ro
     if delivery.joins:
         with opened_table(args.input, settings_of(args), disk, delivery.work) as table:
             names = table.names
-    properties = properties_of(Schemas(disk).all_of([one.path for one in check.files]))
-    found = names_of(delivery.wanted, names, {one.endpoint for one in check.files}, list(properties))
+    properties = properties_of(Schemas(disk).all_of([one.path for one in check.files], delivery.reused))
+    found = names_of(delivery.wanted, names, delivery.endpoints(check.files), list(properties))
     if delivery.wanted.format == "xlsx":
         require_room(rows, len(found.chosen))
 
 
 def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:
     """What a dry run answers: the job it would make, and what that would cost."""
-    return {"job": quoted(store.path), **_total(paths, store, system).forecast(store.job.window)}
+    return {"job": quoted(store.path), **forecast_of(paths, store, system).forecast(store.job.window)}

@@ -116,7 +116,8 @@ def _ids(given: str, disk: Disk) -> frozenset[str]:
 
 def of_requests(ids: frozenset[str], row_map: Path, files: Sequence[Path], disk: Disk) -> frozenset[str]:
     """The custom_ids of the requests that answer the rows with these `ids`; one that is no row's stays."""
-    asked = {custom_id: number for number, custom_id in read_rows(row_map, disk) if custom_id in ids}
+    rows = ((number, custom_id) for number, custom_id in read_rows(row_map, disk) if custom_id in ids)
+    asked = {custom_id: number for number, custom_id in rows if number > 0}  # others were not asked by this job
     numbers, every = frozenset(asked.values()), itertools.chain.from_iterable(custom_ids(path, disk) for path in files)
     return (ids - asked.keys()) | {one for number, one in enumerate(every, 1) if number in numbers}
 

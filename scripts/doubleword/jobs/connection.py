@@ -53,6 +53,9 @@ def connect(
         raise Failure(Exit.BAD_INPUT, "other_server", message, "leave --base-url out")
     if store is None and args.local:
         local = folder or Path("doubleword-local")
+    if store is not None and not store.job.batches:  # it asked nothing, and nothing is asked of a server
+        yield Api(store.job.base_url or DEFAULT_BASE_URL, "", system)
+        return
     if local is not None:
         from doubleword.server.local_engine import engine
 

@@ -139,8 +139,8 @@ class Job:
 
     @property
     def map_sha256(self) -> str | None:
-        """The SHA-256 of the row map; None where there is none."""
-        return self.row_map.sha256 if self.row_map is not None else None
+        """The SHA-256 of the row map, and of the answers it names; None where there is none."""
+        return self.row_map.identity if self.row_map is not None else None
 
     @property
     def submitted(self) -> bool:
@@ -180,7 +180,7 @@ class JobFile:
         from doubleword.batch_files.record import common_record, record_beside  # which needs what a look does not
 
         job = self.job
-        if job.update is not None and job.row_map is not None:
+        if job.row_map is not None and (job.update is not None or not job.files):
             return record_beside(self.folder / job.row_map.path, self._disk)
         return common_record([self.input_path(one) for one in job.files], self._disk)
 
@@ -272,7 +272,7 @@ def _damaged(path: Path, why: str) -> Failure:
 def _job(value: dict[str, Any]) -> Job:
     files = [_input(one) for one in a_list(value["files"])]
     batches = [_intended(one, len(files)) for one in a_list(value["batches"])]
-    if not files or not batches or {one.file for one in batches} != set(range(len(files))):
+    if not (files or value.get("row_map")) or {one.file for one in batches} != set(range(len(files))):
         raise ValueError("its files and batches do not match")
     if len({one.key for one in batches}) != len(batches):
         raise ValueError("two batches have one key")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files import check as file_check
-from doubleword.batch_files.record import row_map_of
-from doubleword.batch_files.row_map import RowMap
+from doubleword.batch_files.record import record_beside, row_map_of
+from doubleword.batch_files.row_map import RowMap, map_path
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import Approval, behind
@@ -101,6 +101,13 @@ def recorded_map(files: list[Path], folder: Path, disk: Disk) -> RowMap | None:
     return None if found is None else replace(found, path=relative(Path(found.path), folder))
 
 
+def recorded_beside(place: Path, folder: Path, disk: Disk) -> RowMap | None:
+    """The same where earlier jobs answer every row, so that there is no batch file at `place`."""
+    record = record_beside(map_path(place), disk)
+    found = record.row_map if record is not None else None
+    return None if found is None else replace(found, path=relative(Path(found.path), folder))
+
+
 def relative(path: Path, folder: Path) -> str:
     """`path` as seen from `folder` where it lies below it, otherwise absolute."""
     whole = path.absolute()
@@ -131,10 +138,14 @@ def require_same(store: JobFile, check: file_check.Check, window: str | None, me
 def carry_out(
     store: JobFile, api: Api, system: System, progress: Progress, resumed: bool, max_cost: float | None = None
 ) -> dict[str, Any]:
-    """Submit what is not submitted yet, and report every batch with its present status.
+    """Submit what is not submitted yet, and report every batch with its present status. A job that asks nothing, since
+    every row has the answer of an earlier one, is put on record.
 
     Raises Failure (8), with nothing left on the server, where by its prices the job may cost more than `max_cost` USD.
     """
+    if not store.job.batches:
+        store.save()
+        return report(store, {}, resumed)
     approval = Approval(store, api, system, max_cost, progress.note) if store.job.local is None else None
     bring(store, api, system, progress, resumed, approval)
     progress.close()

@@ -151,6 +151,8 @@ def status_of(batches: Sequence[Batch]) -> str:
     states = {one.status for one in batches}
     if len(states) == 1:
         return plain(states.pop(), 40)
+    if not states:  # nothing had to be asked
+        return "completed"
     if any(not one.terminal for one in batches):
         return "in_progress"
     return next(state for state in ("failed", "expired", "cancelled", "completed") if state in states)

@@ -68,7 +68,7 @@ def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, name: str = "
         return Subject(None, ids, None, name or ids[0])
     record = None
     with contextlib.suppress(Failure):  # a damaged record tells nothing; a fetch with --join says so
-        record = read_record(store.input_path(store.job.files[0]), disk)
+        record = read_record(store.input_path(store.job.files[0]), disk) if store.job.files else store.record()
     return Subject(store, ids, record, name or store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
 
 

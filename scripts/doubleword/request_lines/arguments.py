@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
 
     With `several` models and prompts may be repeated, and come as lists.
     """
+    parser.set_defaults(reuse=None)  # which only some take, by `add_reuse`
     add = parser.add_argument
     often: dict[str, Any] = {"action": "append"} if several else {}
     add("--input", action="append", metavar="PATH", help="table, workbook, folder, 'glob', query.sql; - is stdin")
@@ -61,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     add("--skip-invalid", action="store_true", help="leave bad rows out, and list them in warnings")
     add("--example", action="store_true", help="a small example; needs no input")
     add("--force", action="store_true", help="replace an existing output")
+
+
+def add_reuse(parser: argparse.ArgumentParser) -> None:
+    """Add what takes answers of earlier jobs over."""
+    said = "earlier jobs, or folders of them: take over their good answers to the same requests"
+    parser.add_argument("--reuse", nargs="+", action="extend", metavar="JOB", help=said)
 
 
 def _quote(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from doubleword.answers.schema import Schema
 from doubleword.answers.vectors import FLOAT32, Form, asked_form
 from doubleword.batch_files.reading import request_lines, request_of
+from doubleword.batch_files.row_map import read_answers
 from doubleword.failure import Exit, Failure, plain
 from doubleword.service import EMBEDDINGS, MAX_LINE_BYTES, MESSAGES, RESPONSES
 from doubleword.system import Disk
@@ -89,12 +90,15 @@ class Schemas:
                 named[custom_id] = found
         return Expected(default, named)
 
-    def all_of(self, paths: Sequence[Path | None]) -> list[Schema]:
-        """Every schema in the batch files `paths`, in order of first appearance; one file at a time is in memory."""
+    def all_of(self, paths: Sequence[Path | None], answers: Path | None = None) -> list[Schema]:
+        """Every schema in the batch files `paths`, and in the requests that `answers` of earlier jobs answer, in order
+        of first appearance; one file at a time is in memory.
+        """
         if self._everywhere is not None:
             return [self._everywhere]
         for path in paths:
             self.expected(path)
+        self.expected_in((one.origin, one.request) for one in read_answers(answers, self._disk) if one.request)
         return list(self._known.values())
 
     def unusable(self) -> list[str]:

@@ -7,7 +7,7 @@ column that does not exist, a source that was changed) is told before results ar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,12 @@ from typing import Protocol
 
 from doubleword.batch_files.matching import HINT, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
+from doubleword.batch_files.row_map import RowFiles
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
 from doubleword.request_lines import templates
 from doubleword.results.reading import Pack
-from doubleword.results.result import Good, Result
+from doubleword.results.result import Good, Result, error_line
 from doubleword.results.table_rows import ResultRows, Wanted, names_of, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
@@ -112,7 +113,7 @@ class Source:
     given: Sequence[str]
     record: Record | None
     files: Sequence[Path | None]
-    row_map: Path | None = None
+    row_map: RowFiles | None = None
 
 
 class TableOutput:
@@ -148,7 +149,7 @@ class TableOutput:
             self._names = names_of(self._wanted, names, self._endpoints, list(self._properties))
             self._staged = held.enter_context(Staged(self._target))
             several = self._wanted.format != "parquet"
-            self._rows = ResultRows(self._staged, self._endpoints, self._properties, several)
+            self._rows = ResultRows(self._staged, self._endpoints, self._properties, several, self._wanted.reused)
             self.pack: Pack | None = self._rows
             self._held = held.pop_all()
         return self
@@ -282,6 +283,22 @@ class TableOutput:
         if count:
             said = f"rows of the table that were not asked: {count:,}, such as row {first}"
             self.warnings.append(f"{said}; left out of the output")
+
+
+def write_results(
+    results: Iterator[Result | Good], output: Output, errors: Path, disk: Disk, files: contextlib.ExitStack
+) -> WholeFile | None:
+    """Give every result its place; the file of those that failed or are missing, where there are some."""
+    file: WholeFile | None = None
+    for result in results:
+        if isinstance(result, Good):
+            output.add_good(result)
+            continue
+        output.add(result)
+        if result.kind in ("failed", "missing"):
+            file = file or files.enter_context(WholeFile(errors, disk, force=True))
+            file.write(error_line(result) + b"\n")
+    return file
 
 
 def _dialect(wanted: Wanted, table: Table | None) -> Dialect:

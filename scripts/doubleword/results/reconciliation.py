@@ -43,7 +43,8 @@ class Tally:
     """What was counted, row by row.
 
     `failures` counts causes, `examples` holds a result for each, `ids` the first ten; `flaws` counts flawed answers,
-    `flawed` holds one of each. An answer with two flaws counts under both.
+    `flawed` holds one of each. An answer with two flaws counts under both. `reused` of those that succeeded have the
+    answers of earlier jobs.
     """
 
     succeeded: int = 0
@@ -53,6 +54,7 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Result] = field(default_factory=dict)
     ids: dict[str, list[str]] = field(default_factory=dict)
+    reused: int = 0
     flaws: Counter[str] = field(default_factory=Counter)
     flawed: dict[str, Result] = field(default_factory=dict)
 

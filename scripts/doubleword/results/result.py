@@ -12,6 +12,8 @@ from doubleword.answers import lines as result_lines
 from doubleword.answers.json_text import written
 from doubleword.answers.vectors import FLOAT32, Form
 
+REUSED_FROM = "reused_from"  # where a line says which job and custom_id its answer was taken over from
+
 
 class Result(NamedTuple):
     """One request's end. `line` is the server's own line, without newline; None when there is none.
@@ -80,16 +82,33 @@ def error_line(result: Result) -> bytes:
 
 def line_for(line: bytes, custom_id: str) -> bytes:
     """The server's line of a request as the line of a row that it answers; as it is where they have one id."""
+    return _with(line, "custom_id", custom_id)
+
+
+def line_from(line: bytes, origin: str) -> bytes:
+    """The server's line of another job, with its origin."""
+    return _with(line, REUSED_FROM, origin)
+
+
+def origin_of(line: bytes) -> str | None:
+    """The origin that a line has; None where it has none."""
+    value = result_lines.parse(line) if f'"{REUSED_FROM}"'.encode() in line else None
+    origin = value.get(REUSED_FROM) if value is not None else None
+    return origin if isinstance(origin, str) else None
+
+
+def _with(line: bytes, name: str, value: str) -> bytes:
+    """A line with a text under a name; as it is where that is there."""
     decode, encode, error = _raw_codec()
     try:
         parts = decode(line)
-        own = encode(custom_id)
-        return line if bytes(parts["custom_id"]) == own else encode({**parts, "custom_id": custom_id})
-    except (error, KeyError, UnicodeError, RecursionError):
-        value = result_lines.parse(line)  # with half of a surrogate pair, say, which stays as it is
-        if value is None or value.get("custom_id") == custom_id:
+        own = encode(value)
+        return line if bytes(parts.get(name, b"")) == own else encode({**parts, name: value})
+    except (error, UnicodeError, RecursionError):
+        whole = result_lines.parse(line)  # with half of a surrogate pair, say, which stays as it is
+        if whole is None or whole.get(name) == value:
             return line
-        return json.dumps({**value, "custom_id": custom_id}).encode()
+        return json.dumps({**whole, name: value}).encode()
 
 
 @functools.cache

@@ -1,4 +1,5 @@
-"""The results of rows, where several rows share a request, or rows stand in another order than their requests.
+"""The results of rows, where several rows share a request, stand in another order than their requests, or have answers
+of earlier jobs.
 
 Promises: each row has the result of its own request, once, in the order of the rows, under its own custom_id; of good
 answers no more is in memory than eight bytes.
@@ -11,11 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure
+from doubleword.results.reading import Pack
 from doubleword.results.reconciliation import RUN_BYTES, Tally
-from doubleword.results.result import Good, Result, line_for
+from doubleword.results.result import Good, Result, line_for, line_from
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.results.table_rows import packed_for
+from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk
 
 OTHER = -1  # the place of what is no good answer
@@ -33,11 +37,14 @@ class _Kept(NamedTuple):
 class RowResults:
     """Takes the results of all requests in their order, then hands out those of the rows; used as a context manager.
 
-    They are kept on disk beside `output` meanwhile. Each row is counted in `tally`.
+    They are kept on disk beside `output` meanwhile. Each row is counted in `tally`. `pack` says what is kept of an
+    answer where its line is not needed.
     """
 
-    def __init__(self, output: Path, disk: Disk) -> None:
+    def __init__(self, output: Path, disk: Disk, pack: Pack | None) -> None:
         self.tally = Tally()
+        self._disk = disk
+        self._pack = pack
         self._spool = Spool(output.with_name(f".{output.name}.answers"), disk)
         self._places = array("q")
         self._others: dict[int, _Kept] = {}
@@ -51,25 +58,30 @@ class RowResults:
     def __exit__(self, *failed: object) -> None:
         self._spool.__exit__(*failed)
 
-    def of(self, rows: Iterable[tuple[int, str]], runs: Iterable[Result | Good]) -> Iterator[Result | Good]:
-        """The results of `rows`, each the number of its request and a custom_id; `runs` are those of the requests.
+    def of(self, files: RowFiles, runs: Iterable[Result | Good]) -> Iterator[Result | Good]:
+        """The results of the rows that the map in `files` has; `runs` are those of the requests.
 
-        Raises Failure (2) for a request that is not there.
+        Raises Failure (2) for a request or an answer that is not there.
         """
         for run in runs:
             self._keep(run)
+        requests = len(self._places)
+        for good in self._reused(files.answers):
+            self._keep(good)
         self._spool.settle()
         waiting: list[tuple[str, int]] = []
         size = 0
-        for number, custom_id in rows:
-            if not 0 < number <= len(self._places):
+        for number, custom_id in read_rows(files.rows, self._disk):
+            at = number - 1 if number > 0 else requests - number - 1
+            if not number or number > requests or at >= len(self._places):
                 raise Failure(Exit.BAD_INPUT, "row_map_lost", "the row map names requests that this job has not")
-            place = self._places[number - 1]
+            self.tally.reused += number < 0
+            place = self._places[at]
             if waiting and (place == OTHER or size > RUN_BYTES or len(waiting) >= ROWS_AT_ONCE):
                 yield self._good(waiting)
                 waiting, size = [], 0
             if place == OTHER:
-                yield self._other(self._others[number - 1], custom_id)
+                yield self._other(self._others[at], custom_id)
             else:
                 waiting.append((custom_id, place))
                 size += place & LENGTH
@@ -87,6 +99,13 @@ class RowResults:
             kept = _Kept(result._replace(custom_id="", line=None, packed=None, body=None), line, packed)
             self._others[len(self._places)] = self._alike.setdefault(kept, kept) if line is packed is None else kept
             self._places.append(OTHER)
+
+    def _reused(self, answers: Path | None) -> Iterator[Good]:
+        """The answers of earlier jobs, each with its origin."""
+        for one in read_answers(answers, self._disk):
+            line, pack = line_from(one.line, one.origin), self._pack if one.url != EMBEDDINGS else None
+            kept = line if pack is None else pack.pack(Result("", "succeeded", line, None, one.url))
+            yield Good([""], [kept], one.url, pack is not None)
 
     def _good(self, rows: Sequence[tuple[str, int]]) -> Good:
         assert self._kind is not None

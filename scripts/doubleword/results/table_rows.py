@@ -19,7 +19,7 @@ from doubleword.answers.usual import UsualLine
 from doubleword.answers.vectors import vectors
 from doubleword.failure import Exit, Failure, plain
 from doubleword.json_codec import Struct, encode
-from doubleword.results.result import Good, Result
+from doubleword.results.result import REUSED_FROM, Good, Result, origin_of
 from doubleword.service import EMBEDDINGS
 from doubleword.tables.formulas import STARTS
 from doubleword.tables.outputs.columns import OutputColumn, free_name, selection, source_names
@@ -32,7 +32,10 @@ TOKENS = ("prompt_tokens", "completion_tokens")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user says of a table: its format, the columns, and how CSV is written, None for as the source is."""
+    """What the user says of a table: its format, the columns, and how CSV is written, None for as the source is.
+
+    `reused` says that rows may have the answers of earlier jobs.
+    """
 
     format: str
     columns: str | None = None
@@ -40,6 +43,7 @@ class Wanted:
     byte_order_mark: bool = False
     raw_cells: bool = False
     id: str | None = None
+    reused: bool = False
 
 
 class Names(NamedTuple):
@@ -56,14 +60,17 @@ def names_of(wanted: Wanted, source: Sequence[str], endpoints: set[str], propert
     """The names in the output that is `wanted`; raises Failure (exit 2) for columns that it cannot have."""
     any_case = wanted.format == "parquet"
     own = source_names(source, any_case)
-    added = added_names(own, endpoints, properties)
+    added = added_names(own, endpoints, properties, wanted.reused)
     return Names(own, added, selection(wanted.columns, [*own, *added.values()], any_case))
 
 
-def added_names(source: Sequence[str], endpoints: set[str], properties: Sequence[str]) -> dict[str, str]:
+def added_names(
+    source: Sequence[str], endpoints: set[str], properties: Sequence[str], reused: bool = False
+) -> dict[str, str]:
     """What results add to the columns of `source`: the names, unlike those and each other, by what they are.
 
-    `properties` of structured answers stand after the answer, by `property:NAME`; embeddings have a column of theirs.
+    `properties` of structured answers stand after the answer, by `property:NAME`; embeddings have a column of theirs,
+    and so have, where answers are `reused`, their origins.
     """
     taken = {name.casefold() for name in source}
     answer = EMBEDDING if endpoints == {EMBEDDINGS} else ANSWER
@@ -71,6 +78,9 @@ def added_names(source: Sequence[str], endpoints: set[str], properties: Sequence
     for name in properties:
         found[f"property:{name}"] = free_name(name, taken)
     order = [*RESULT_COLUMNS[:3], *(f"property:{name}" for name in properties), *RESULT_COLUMNS[3:]]
+    if reused:
+        found[REUSED_FROM] = free_name(REUSED_FROM, taken)
+        order.append(REUSED_FROM)
     return {name: found[name] for name in order}
 
 
@@ -92,8 +102,11 @@ class _UsualRow(Struct):
 class ResultRows:
     """Results, staged row by row under what their columns are."""
 
-    def __init__(self, staged: Staged, endpoints: set[str], properties: Mapping[str, str], several: bool) -> None:
+    def __init__(
+        self, staged: Staged, endpoints: set[str], properties: Mapping[str, str], several: bool, reused: bool
+    ) -> None:
         self._staged = staged
+        self._origins = [REUSED_FROM] if reused else []
         self._vectors = endpoints == {EMBEDDINGS}
         self._several = several
         self._declared = properties
@@ -129,7 +142,7 @@ class ResultRows:
     @property
     def sql(self) -> str:
         """SQL of the rows, once all are staged: `place`, from 1 in their order, and a column for each part."""
-        names = [*RESULT_COLUMNS, *self._places.values()]
+        names = [*RESULT_COLUMNS, *self._origins, *self._places.values()]
         types = {name: "BIGINT" if name in TOKENS else "VARCHAR" for name in names}
         return f"(SELECT row_number() OVER () AS place, * FROM {self._staged.sql(types)})"
 
@@ -160,6 +173,8 @@ class ResultRows:
     def _cells(self, result: Result) -> dict[str, str | int | None]:
         cells: dict[str, str | int | None] = {CUSTOM_ID: result.custom_id, "status": result.status}
         cells["error"] = result.cause
+        if self._origins and result.line is not None:
+            cells[REUSED_FROM] = origin_of(result.line)
         body = _answer_of(result)
         if body is None:
             return cells

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.batch_files.record import Record, record_path, written
-from doubleword.batch_files.row_map import RowMap, RowMapFile, map_path, read_rows
+from doubleword.batch_files.row_map import RowMap, RowMapFile, map_path, read_answers, read_rows
 from doubleword.batch_files.writing import Writer
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import ASKED
@@ -106,13 +106,19 @@ def planned(store: JobFile, made: Made, place: Path, system: System) -> Update:
         if sha256_of(path, disk) != one.sha256:
             message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
             raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
+    answers = job.row_map.answers_in(store.folder) if job.row_map is not None else None
+    if job.row_map is not None and answers is not None and sha256_of(answers, disk) != job.row_map.answers_sha256:
+        message = f"{plain(answers)}, which holds the answers of earlier jobs, is gone or was changed"
+        raise Failure(Exit.BAD_INPUT, "reused_answers_lost", message, "restore the file as it was, then run again")
     work = store.path.with_name(f".{store.path.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target:
         held = _Held(target, disk)
-        held.match(known, job.row_map, store.folder, made, job.requests)
+        held.match(known, answers, job.row_map, store.folder, made, job.requests)
         kept, asked, gone, moved, requests = held.counts()
         files = held.write_new(output, made, number) if asked else []
         rows = held.write_map(output, requests)
+    if job.row_map is not None:
+        rows = replace(rows, answers=job.row_map.answers, answers_sha256=job.row_map.answers_sha256)
     if made.record is not None:
         with WholeFile(record_path(output), disk, force=True) as file:
             file.write(written(replace(made.record, row_map=rows), [*known, *files], place.parent))
@@ -128,12 +134,20 @@ class _Held:
         self._disk = disk
         self._old_rows = self._new_rows = self._found = ""
 
-    def match(self, known: Sequence[Path], row_map: RowMap | None, folder: Path, made: Made, total: int) -> None:
+    def match(
+        self,
+        known: Sequence[Path],
+        answers: Path | None,
+        row_map: RowMap | None,
+        folder: Path,
+        made: Made,
+        total: int,
+    ) -> None:
         """Give each request that was made the number of one that asks the same, or a new one after `total`.
 
         Of several that ask the same, each takes that of the row with its custom_id first.
         """
-        target, old, new = self._target, self._requests(known), self._requests(made.files)
+        target, old, new = self._target, self._requests(known, answers), self._requests(made.files)
         place = folder / row_map.path if row_map is not None else None
         if row_map is not None and place is not None and sha256_of(place, self._disk) != row_map.sha256:
             self._old_rows = "(SELECT 0 AS place, 0 AS number, '' AS custom_id WHERE false)"  # it is lost
@@ -163,9 +177,8 @@ class _Held:
     def counts(self) -> tuple[int, int, int, int, int]:
         """How many rows keep their request, ask a new one, are gone, and are not where they were; how many requests."""
         run, rows = self._target.run, f"{self._new_rows} AS r JOIN {self._found} AS f ON r.number = f.made"
-        ((kept, asked, requests),) = run(
-            f"SELECT count(f.known), count(*) - count(f.known), count(DISTINCT f.number) FROM {rows}"
-        )
+        sent = "count(DISTINCT f.number) FILTER (f.number > 0)"
+        ((kept, asked, requests),) = run(f"SELECT count(f.known), count(*) - count(f.known), {sent} FROM {rows}")
         gone = f"SELECT count(*) FROM {self._old_rows} AS o ANTI JOIN {self._found} AS f ON o.number = f.known"
         now = f"SELECT place, f.number AS number, r.custom_id AS custom_id FROM {rows}"
         was = f"SELECT place, number, custom_id FROM {self._old_rows}"
@@ -195,14 +208,18 @@ class _Held:
             self._disk.replace(file.temporary, self._disk.target(file.path))
             return replace(file.recorded, requests=requests)
 
-    def _requests(self, paths: Sequence[Path]) -> str:
-        """SQL of the requests in batch files: `number`, `custom_id`, `digest`."""
+    def _requests(self, paths: Sequence[Path], answers: Path | None = None) -> str:
+        """SQL of the requests in batch files, and of those that answers of earlier jobs answer: `number`, `custom_id`,
+        `digest`.
+        """
         with Staged(self._target) as rows:
             every = itertools.chain.from_iterable(request_lines(path, self._disk) for path in paths)
             for number, (custom_id, line) in enumerate(every, 1):
                 request = request_of(line)
                 digest = digest_of(request["url"], request["body"])
                 rows.add({"number": number, "custom_id": custom_id, "digest": digest})
+            for number, one in enumerate(read_answers(answers, self._disk), 1):
+                rows.add({"number": -number, "custom_id": None, "digest": one.digest})
         return rows.sql({"number": "BIGINT", "custom_id": "VARCHAR", "digest": "VARCHAR"})
 
     def _rows(self, row_map: Path | None, requests: str) -> str:

@@ -1,0 +1,81 @@
+"""The answers of earlier jobs by what was asked: on disk, with some 250 bytes of memory for each.
+
+Promises: an answer that several jobs have, since one took it over from the other, counts once.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+from doubleword.batch_files.row_map import Reused, read_answers
+from doubleword.results.spool import Spool
+from doubleword.system import Disk
+
+NONE = -1
+
+
+class EarlierAnswers:
+    """Answers, added first and found then; used as a context manager. `spool` is where they are kept meanwhile."""
+
+    def __init__(self, spool: Path, disk: Disk) -> None:
+        self.warnings: list[str] = []
+        self._disk = disk
+        self._spool = Spool(spool, disk)
+        self._heads: dict[bytes, int] = {}  # for each digest its first answer, a number
+        self._tails: dict[bytes, int] = {}  # and its last, where that is another one
+        self._places, self._next = array("q"), array("q")  # of each answer, and which comes after it
+        self._origins: set[int] = set()
+
+    def __enter__(self) -> EarlierAnswers:
+        self._spool.__enter__()
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._spool.__exit__(*failed)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._places)
+
+    def add(self, found: Reused) -> bool:
+        """Take an answer; False where it is there already, or cannot be kept."""
+        origin = hash(found.origin)
+        if origin in self._origins:
+            return False
+        try:
+            line = found.written()
+        except ValueError:
+            return False
+        self._origins.add(origin)
+        number, digest = len(self._places), bytes.fromhex(found.digest)
+        if (head := self._heads.setdefault(digest, number)) != number:
+            self._next[self._tails.get(digest, head)] = number
+            self._tails[digest] = number
+        self._places.append(self._spool.add(line))
+        self._next.append(NONE)
+        return True
+
+    def add_file(self, path: Path) -> int:
+        """Take the answers in a file of such; how many there are in it."""
+        count = 0
+        for found in read_answers(path, self._disk):
+            self.add(found)
+            count += 1
+        return count
+
+    def settle(self) -> None:
+        """All are added; from now on they are found."""
+        self._spool.settle()
+
+    def find(self, digest: str, after: int | None) -> int | None:
+        """The number of the first answer to a request, or of the one `after` another; None where there is no more."""
+        if after is None:
+            return self._heads.get(bytes.fromhex(digest))
+        return None if self._next[after] == NONE else self._next[after]
+
+    def lines(self, numbers: Sequence[int]) -> list[bytes]:
+        """The answers with these numbers, as `Reused.written` wrote them."""
+        return self._spool.read_all([self._places[number] for number in numbers])

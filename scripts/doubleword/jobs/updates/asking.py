@@ -1,0 +1,80 @@
+"""What a run asks for: batch files made of a table, and where that is one, the update of a job that they are.
+
+Promises: what was said of the requests is in every answer and in every Failure; what a dry run made is gone after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from doubleword.cli import quoted
+from doubleword.failure import Failure
+from doubleword.jobs.cost_limit import prices_of
+from doubleword.jobs.job_file import JobFile
+from doubleword.jobs.updates.update import Update
+from doubleword.pricing.estimate import Total, total_of
+from doubleword.system import System
+
+
+@dataclass
+class Requests:
+    """The batch files that a table asks for, whether they were made now, and what was said of it; and the update that
+    it is of a job which asked another, with what asking all of it would cost more.
+    """
+
+    paths: list[Path]
+    warnings: list[str]
+    made_now: bool = False
+    update: Update | None = None
+    saved_usd: float | None = None
+    keys: dict[str, Any] = field(default_factory=dict)
+
+    def said_of(self, store: JobFile, asked: bool) -> None:
+        """Say, where that is asked, what the latest update of the job was."""
+        if asked and store.job.update is not None:
+            said = {name: value for name, value in store.job.update.items() if name != "number"}
+            self.keys = {"update": said}
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Add what is said of the requests to a Failure."""
+        try:
+            yield
+        except Failure as failure:
+            failure.keys = self.told(failure.keys)
+            raise
+
+    def told(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer with what is said of the requests."""
+        warnings = [*self.warnings, *answer.get("warnings", ())]
+        return {**answer, **self.keys, **({"warnings": warnings[:10]} if warnings else {})}
+
+
+def updated(known: JobFile, update: Update, made: list[Path], warnings: list[str], system: System) -> Requests:
+    """What an update asks for, none where all is as it was."""
+    job, disk = known.job, system.disk
+    paths = [known.input_path(one) for one in job.files]
+    if update.is_nothing:
+        update.remove(disk)
+        return Requests(paths, warnings)
+    costs = [forecast_of(files, known, system).estimate(job.window).cost_usd for files in (made, update.files)]
+    saved = None if None in costs else round(float(costs[0] or 0) - float(costs[1] or 0), 6)
+    return Requests([*paths, *update.files], warnings, update=update, saved_usd=saved)
+
+
+def forecast_of(paths: Sequence[Path], store: JobFile, system: System) -> Total:
+    """What asking batch files would cost."""
+    prices, tokens = prices_of(store.job, system.disk), store.job.answer_tokens
+    return total_of(paths, system.disk, prices, tokens) if paths else Total(prices, tokens)
+
+
+def update_forecast(asked: Requests, update: Update, store: JobFile, system: System) -> dict[str, Any]:
+    """What a dry run of an update answers, which leaves nothing behind."""
+    total = forecast_of(update.files, store, system)
+    update.remove(system.disk)
+    said = {"kept": update.kept, "asked": update.asked, "gone": update.gone, "saved_usd": asked.saved_usd}
+    return {"job": quoted(store.path), "update": said, **total.forecast(store.job.window)}
