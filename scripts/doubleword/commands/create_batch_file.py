@@ -39,6 +39,8 @@ def create(
     where nothing is left to ask, unless it `may_be_empty`.
     """
     output, disk = Path(args.output), system.disk
+    if args.example and args.reuse:
+        raise bad_arguments("--example makes its rows anew, and --reuse has no place", "leave one of them out")
     _refuse_input_as_output(args.input or (), output, disk)
     refuse_existing(output, disk, args.force)
     progress = Progress(system.monotonic)

@@ -60,7 +60,7 @@ def delete_files(api: Api, store: JobFile | None, ids: Sequence[str] = ()) -> li
             api.delete_file(file)
     except ApiError as error:
         raise error.failure("deleting files") from error
-    if store is not None:
+    if store is not None and store.job.batches:
         store.job.files_deleted = True
         store.save()
     return files

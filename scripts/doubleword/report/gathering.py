@@ -172,6 +172,10 @@ class Gathering:
         flawed = collector.tally.flawed.items()
         found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
         told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
+        store = found.subject.store
+        if store is not None and store.job.row_map is not None and store.job.row_map.reused:
+            said = "rows have the answers of earlier jobs, which are not shown here"
+            found.notes.append(f"{store.job.row_map.reused:,} {said}")
         found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(told)]
 
     def _ask(self, found: Gathered, table: AnswerTable) -> None:

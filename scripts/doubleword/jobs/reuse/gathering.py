@@ -147,10 +147,15 @@ class Source:
         changed = any(one.change is not None for one in job.batches)
         delivered = self._delivered() if len(files) == len(job.files) and not changed else None
         found = self._of_file(delivered) if delivered is not None else self._of_server()
-        for one in found:
-            into.add(one)
-            count += 1
-            self._progress.show(f"answers of earlier jobs: {into.count:,}")
+        try:
+            for one in found:
+                into.add(one)
+                count += 1
+                self._progress.show(f"answers of earlier jobs: {into.count:,}")
+        except Failure as failure:
+            if not count or failure.exit_code not in PASSED_OVER:
+                raise
+            self.warnings.append(failure.message)
         return count
 
     def _taken_over(self, into: EarlierAnswers) -> int:
