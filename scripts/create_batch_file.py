@@ -24,7 +24,6 @@ EXAMPLES = """\
   create_batch_file.py vectors.jsonl --input docs.parquet --model MODEL --endpoint /v1/embeddings --prompt "{text}"
   create_batch_file.py checked.jsonl --input requests.jsonl        rows that are request lines already
   create_batch_file.py example.jsonl --example                     three requests for the embedded engine
-endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses
 more than 50,000 requests or 200 MB become OUTPUT-0001.jsonl, OUTPUT-0002.jsonl, …"""
 
 
@@ -34,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("output", metavar="OUTPUT", help="batch file to write, for example movies.jsonl")
     add_arguments(made)
     add_reuse(made)
-    cli.add_server(made)
+    made.add_argument("--base-url", metavar="URL", help="server of the jobs to --reuse, as submit.py takes it")
+    made.set_defaults(local=False)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     return made
 

@@ -23,8 +23,7 @@ from doubleword import cli
 from doubleword.request_lines.arguments import add_arguments, add_reuse
 
 EXAMPLES = """\
-  run_batch.py genres.csv --input movies.csv --model MODEL --max-tokens 8 --prompt "One word: the genre of {Title}?"
-endpoints: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses"""
+  run_batch.py genres.csv --input movies.csv --model MODEL --max-tokens 8 --prompt 'One word: the genre of {Title}?'"""
 
 
 def parser() -> cli.Parser:

@@ -385,7 +385,7 @@ def test_a_job_of_the_embedded_engine(engine: RunningEngine, folder: Path) -> No
     assert (second.code, second.json["counts"]["reused"], len(engine.ledger())) == (0, good, 3 - good)
     there = "second.requests.job.json"
     (folder / "second.requests.reused.jsonl").unlink()
-    third = door(engine, folder, "create_batch_file", "a.jsonl", *words, "--reuse", there, "--local")
+    third = call_door("run_batch", "a.csv", *words, "--reuse", there, "--local", cwd=folder, env={})
     assert (third.code, third.json["error"]["code"]) == (2, "other_server")
     example = door(engine, folder, "create_batch_file", "a.jsonl", "--example", "--reuse", FIRST)
     assert (example.code, example.json["error"]["code"]) == (2, "bad_arguments")

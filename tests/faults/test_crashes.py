@@ -100,6 +100,41 @@ def test_an_update_killed_on_the_way_asks_what_is_new_once(desk: Desk, crash: Cr
     assert {"call", "block of an upload"} & set(killed)
 
 
+@pytest.mark.parametrize("new", [["new"], []], ids=["some", "none"])
+def test_a_job_that_reuses_killed_on_the_way_asks_what_is_left_once(
+    desk: Desk, crash: Crash, engine: RunningEngine, new: list[str]
+) -> None:
+    """Between the answers, the row map, the batch file and the job: the second run goes on, and the table is whole,
+    also where the earlier job is lost once there is one of its own.
+    """
+    killed: list[str] = []
+    ask = ["--input", "t.csv", "--model", "test-chat", "--prompt", "What of {text}?"]
+    for number in range(1, MOST_EVENTS, 3):
+        own = fresh(desk, number)
+        (own.folder / "t.csv").write_text(f"text\n{number} one\n{number} two\n")
+        assert own.run("run_batch", "first.csv", *ask).code == 0
+        texts = ["two", *new, "one"]
+        (own.folder / "t.csv").write_text("".join(["text\n", *(f"{number} {text}\n" for text in texts)]))
+        reuse = ["--reuse", "first.requests.job.json"]
+        end = crash.run(own, number, "run_batch", "o.csv", *ask, *reuse)
+        killed += end.events[-1:] if end.killed else []
+        if (own.folder / "o.requests.job.json").exists():
+            (own.folder / "first.requests.job.json").unlink()
+        again = own.run("run_batch", "o.csv", *ask, *reuse)
+        assert (again.code, again.json["requests"], again.json["reused"]) == (0, len(new), 2), (number, end.events)
+        asked = [engine.upstream.count(f"{number} {text}?") for text in texts]
+        assert asked == [1] * len(texts), (number, end.events)
+        rows = [line.split(",") for line in (own.folder / "o.csv").read_text().splitlines()[1:]]
+        assert [row[3] for row in rows] == [f"answer to: What of {number} {text}?" for text in texts]
+        assert [bool(row[-1]) for row in rows] == [text != "new" for text in texts]
+        left = {name for name in own.names() if name.startswith(".")}
+        assert left <= {".o.requests.jsonl.lock", ".o.requests.jsonl.work"}, (number, end.events)
+        if not end.killed:
+            break
+    assert (end.killed, end.code) == (False, 0)
+    assert any("rows.tsv" in one or "reused.jsonl" in one for one in killed), killed
+
+
 def test_retry_killed_anywhere_asks_what_failed_once(desk: Desk, crash: Crash, engine: RunningEngine) -> None:
     """By the server's own retry: what failed is asked once more, what succeeded never."""
     killed: list[str] = []

@@ -13,6 +13,7 @@ from doubleword.cli import delimiter
 from doubleword.failure import plain
 
 CHAT = "/v1/chat/completions"
+OTHERS = "/v1/completions, /v1/embeddings, /v1/responses"
 
 
 def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     add("--examples", metavar="FILE", help="table of prompt and answer, shown to the model first")
     add("--image", action="append", metavar="TEMPLATE", help='path or URL, "{photo}"; may be repeated')
     add("--model", **often, metavar="ID", help="as list_models.py shows it")
-    add("--endpoint", type=_endpoint, default=CHAT, metavar="PATH", help=f"default {CHAT}; see below")
+    add("--endpoint", type=_endpoint, default=CHAT, metavar="PATH", help=f"default {CHAT}; or {OTHERS}")
     add("--id", metavar="TEMPLATE", help="custom_id from columns (default: row-0000001, …)")
     add("--repair-ids", action="store_true", help="make ids that the server refuses fit")
     add("--max-tokens", type=whole, metavar="N", help="longest answer, in tokens")
