@@ -437,3 +437,38 @@ def table(path: Path) -> list[dict[str, Any]]:
         return found
     names, *values = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python()
     return [dict(zip(map(str, names), one, strict=True)) for one in values]
+
+
+def test_nothing_is_submitted_whose_answers_are_lost(engine: RunningEngine, folder: Path) -> None:
+    """The same requests made under another name write them anew."""
+    write_table(folder, ["Heat", "Up"])
+    assert run(engine, folder, "first.csv").code == 0
+    write_table(folder, ["Alien", "Up"])
+    for name in ("a", "b"):
+        assert door(engine, folder, "create_batch_file", f"{name}.jsonl", *ask(), "--reuse", FIRST).code == 0
+        (folder / "a.reused.jsonl").unlink(missing_ok=True)
+    refused = door(engine, folder, "submit", "a.jsonl")
+    assert (refused.code, refused.json["error"]["code"], len(engine.ledger())) == (2, "reused_answers_lost", 2)
+    (folder / "b.reused.jsonl").rename(folder / "a.reused.jsonl")
+    assert door(engine, folder, "submit", "a.jsonl").code == 0
+    assert door(engine, folder, "poll", "a.job.json", "--wait", "60").code == 0
+    history = ("--format", "csv", "--history", "h.jsonl", "--output", "a.csv")
+    assert door(engine, folder, "fetch_results", "a.job.json", *history).code == 0
+    assert [row["answer"] for row in rows(folder / "a.csv")] == [asked("Alien"), asked("Up")]
+    assert len(lines(folder / "h.jsonl")) == 1 and len(engine.ledger()) == 3
+
+
+def test_a_dry_run_and_a_job_that_runs(engine: RunningEngine, folder: Path) -> None:
+    """Of a job that still runs what is there is taken; a dry run leaves nothing behind, also with nothing to ask."""
+    write_table(folder, ["Heat", "Up"])
+    with engine.upstream.hold("Heat"):
+        assert run(engine, folder, "first.csv", "--wait", "3").code == 7
+        before = sorted(folder.iterdir())
+        dry = run(engine, folder, "second.csv", "--reuse", FIRST, "--dry-run")
+        assert (dry.code, dry.json["requests"], sorted(folder.iterdir())) == (0, 1, before)
+    assert run(engine, folder, "first.csv").code == 0
+    before = sorted(folder.iterdir())
+    dry = run(engine, folder, "second.csv", "--reuse", FIRST, "--dry-run")
+    assert (dry.code, dry.json["requests"], dry.json["cost_usd"], sorted(folder.iterdir())) == (0, 0, 0, before)
+    assert run(engine, folder, "second.csv", "--reuse", FIRST, "--max-cost", "0.000001").code == 0
+    assert len(engine.ledger()) == 2

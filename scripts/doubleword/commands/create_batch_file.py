@@ -17,7 +17,7 @@ from doubleword.batch_files.writing import Writer, numbered
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.job_file import JobFile
-from doubleword.jobs.reuse.answers import EarlierAnswers
+from doubleword.jobs.reuse.answers import EarlierAnswers, require_answers
 from doubleword.jobs.reuse.gathering import earlier_answers
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.request_lines.checker import Checker
@@ -107,9 +107,7 @@ def require_row_map(store: JobFile, disk: Disk) -> RowFiles | None:
     if known is None:
         return None
     place = store.folder / known.path
-    answers = known.answers_in(store.folder)
-    if answers is not None and sha256_of(answers, disk) != known.answers_sha256:
-        raise answers_lost(answers, may_come_back=store.job.update is None)
+    answers = require_answers(known, store.folder, disk)
     if sha256_of(place, disk) == known.sha256:
         return RowFiles(place, answers)
     record = store.record() if store.job.update is None else None  # an update's says nothing of what was asked before
@@ -126,15 +124,6 @@ def require_row_map(store: JobFile, disk: Disk) -> RowFiles | None:
     if store.job.update is not None:
         hint = "the job's run_batch.py command with --update makes it anew of the table; nothing is paid twice"
     raise Failure(Exit.BAD_INPUT, "row_map_lost", message, hint)
-
-
-def answers_lost(answers: Path, may_come_back: bool) -> Failure:
-    """The Failure for the answers of earlier jobs that are not as they were."""
-    message = f"{plain(answers)}, which holds the answers of earlier jobs, is gone or was changed"
-    hint = "restore it"
-    if may_come_back:
-        hint = "the job's run_batch.py command, with --reuse as at first, makes it anew; nothing is paid twice"
-    return Failure(Exit.BAD_INPUT, "reused_answers_lost", message, hint)
 
 
 def _map_again(record: Record, file: RowMapFile, answers: Path | None, once: bool, disk: Disk) -> None:

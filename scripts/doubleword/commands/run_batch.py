@@ -28,6 +28,7 @@ from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, Written, job_path, locked
+from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside
 from doubleword.jobs.updates.asking import Requests, forecast_of, update_forecast, updated
@@ -191,10 +192,12 @@ def made_requests(args: argparse.Namespace, place: Path, known: JobFile | None, 
     try:
         if known is None or known.job.update is None:
             making.reuse = args.reuse if answers is not None else None
-            kept = _kept(making, known_map, answers, disk)
+            kept = _kept(making, known_map, place.parent, disk)
             made, warnings = _made(making, system, kept)
             if kept is None and answers is not None and known_map is not None:
-                _take_back(answers, known_map, answers_path(scratch), disk)
+                if sha256_of(found := answers_path(scratch), disk) == known_map.answers_sha256:
+                    disk.replace(found, disk.target(answers))
+                require_answers(known_map, place.parent, disk)
             again = _to_be_made(made, scratch, place, known, disk)
             if again:
                 making.output = str(place)
@@ -242,24 +245,16 @@ def _recorded(known: JobFile | None, place: Path, disk: Disk) -> RowMap | None:
     return replace(found, path=str((known.folder / found.path).absolute()))
 
 
-def _kept(making: argparse.Namespace, row_map: RowMap | None, answers: Path | None, disk: Disk) -> Path | None:
+def _kept(making: argparse.Namespace, row_map: RowMap | None, folder: Path, disk: Disk) -> Path | None:
     """The answers of earlier jobs that were taken when the requests were made first, None where there are none, or they
     are lost, and --reuse says where they are from.
     """
-    if answers is None or row_map is None:
-        return None
-    if sha256_of(answers, disk) == row_map.answers_sha256:
-        return answers
-    if not making.reuse:
-        raise creation.answers_lost(answers, may_come_back=True)
+    try:
+        return require_answers(row_map, folder, disk)
+    except Failure:
+        if not making.reuse:
+            raise
     return None
-
-
-def _take_back(answers: Path, row_map: RowMap, found: Path, disk: Disk) -> None:
-    """Put answers that were lost, and `found` again, in their place; raises Failure (2) where they are others."""
-    if sha256_of(found, disk) != row_map.answers_sha256:
-        raise creation.answers_lost(answers, may_come_back=False)
-    disk.replace(found, disk.target(answers))
 
 
 def _to_be_made(made: list[Path], scratch: Path, place: Path, known: JobFile | None, disk: Disk) -> bool | None:

@@ -22,6 +22,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import Approval, behind
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, Submission
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
+from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.watching import look
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -87,6 +88,7 @@ def plan(
         batches=[Intended(keys[index + 1], index, one) for index, one in enumerate(files)],
         row_map=recorded_map([one.path for one in check.files], job_path.parent, system.disk),
     )
+    require_answers(job.row_map, job_path.parent, system.disk)
     return JobFile(job_path, job, system.disk)
 
 

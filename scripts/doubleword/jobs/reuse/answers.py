@@ -9,11 +9,26 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-from doubleword.batch_files.row_map import Reused, read_answers
+from doubleword.batch_files.row_map import Reused, RowMap, read_answers
+from doubleword.failure import Exit, Failure, plain
+from doubleword.output_file import sha256_of
 from doubleword.results.spool import Spool
 from doubleword.system import Disk
 
 NONE = -1
+
+
+def require_answers(row_map: RowMap | None, folder: Path, disk: Disk) -> Path | None:
+    """Where the answers are that a row map, whose path leads on from `folder`, names; None where it names none.
+
+    Raises Failure (2) where they are not as they were.
+    """
+    path = row_map.answers_in(folder) if row_map is not None else None
+    if row_map is not None and path is not None and sha256_of(path, disk) != row_map.answers_sha256:
+        message = f"{plain(path)}, which holds the answers of earlier jobs, is gone or was changed"
+        hint = "restore it; or run_batch.py again, or create_batch_file.py under another name, with --reuse as at first"
+        raise Failure(Exit.BAD_INPUT, "reused_answers_lost", message, f"{hint}: it is made anew, and nothing is paid")
+    return path
 
 
 class EarlierAnswers:

@@ -18,6 +18,7 @@ from doubleword.batch_files.writing import Writer
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import ASKED
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
+from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.submission import checked, relative
 from doubleword.output_file import WholeFile, sha256_of
 from doubleword.request_lines.line import digest_of, to_line
@@ -106,10 +107,7 @@ def planned(store: JobFile, made: Made, place: Path, system: System) -> Update:
         if sha256_of(path, disk) != one.sha256:
             message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
             raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
-    answers = job.row_map.answers_in(store.folder) if job.row_map is not None else None
-    if job.row_map is not None and answers is not None and sha256_of(answers, disk) != job.row_map.answers_sha256:
-        message = f"{plain(answers)}, which holds the answers of earlier jobs, is gone or was changed"
-        raise Failure(Exit.BAD_INPUT, "reused_answers_lost", message, "restore the file as it was, then run again")
+    answers = require_answers(job.row_map, store.folder, disk)
     work = store.path.with_name(f".{store.path.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target:
         held = _Held(target, disk)
