@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import hashlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,17 +23,18 @@ import duckdb
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.moods import MOODS, Mood
 from tests.simulation.network import BASE_URL, KEY, Network
-from tests.simulation.promises import ENDPOINT, FOLDER, STALE_S, Outcome, Promises
+from tests.simulation.promises import ENDPOINT, FOLDER, OTHER_JOB, STALE_S, Outcome, Promises
 from tests.simulation.records import NEVER, TERMINAL
 from tests.simulation.server import Server
 from tests.simulation.world import Finding, Killed, Session, SimulatedSystem, World
 
 from doubleword.batch_files import check as file_check
 from doubleword.batch_files import making
-from doubleword.batch_files.row_map import map_path
+from doubleword.batch_files.row_map import answers_path, map_path
 from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_batch, submit
 from doubleword.commands import create_batch_file as creation
 from doubleword.failure import Exit, Failure
+from doubleword.jobs.job_file import VERSION, InputFile, Intended, Job, Written
 from doubleword.pricing import prices as pricing
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.change import Change
@@ -46,6 +48,7 @@ HOW: tuple[dict[str, Any], ...] = (
     {"only": "failed,missing,invalid", "max_tokens": 500},
     {"only": "failed,missing,invalid"},
 )
+EARLIER = FOLDER / "earlier.job.json"
 CHECKER = Checker()  # its schema takes longer to compile than a whole simulated job takes to run
 DATABASE = duckdb.connect()  # as does a database of its own for each table
 
@@ -100,7 +103,8 @@ class Setting:
     """What the job is: the server's mood, the number of requests in each batch file, and the form of the output.
 
     With `table` one command makes the batch file, submits, waits and fetches; with `dedupe` some of its rows ask the
-    same, and with `changes` it changes so often, and is asked for what is new.
+    same, with `changes` it changes so often, and is asked for what is new, and with `earlier` another job has answers
+    to some of it.
     """
 
     mood: Mood
@@ -110,6 +114,7 @@ class Setting:
     window: str = "24h"
     dedupe: bool = False
     changes: int = 0
+    earlier: bool = False
 
     @classmethod
     def drawn(cls, dice: random.Random) -> Setting:
@@ -124,6 +129,7 @@ class Setting:
             window=dice.choice(("24h", "24h", "1h")),
             dedupe=table and dice.random() < 0.6,
             changes=dice.choice((0, 1, 2, 3)) if table else 0,
+            earlier=table and dice.random() < 0.4,
         )
 
 
@@ -144,6 +150,8 @@ class Life:
         self.ids: list[str] = []
         self.rows: dict[str, str] = {}  # the custom_id of each row, and that of the request which answers it
         self.cells: dict[str, str] = {}  # the question of each row that the table ever had
+        self.earlier: dict[str, bytes] = {}  # the good answers of another job
+        self.taken = b""  # the file of those that were taken over
         self.changes = setting.changes
         self.table = FOLDER / "rows.csv" if setting.table else None
         self.job = FOLDER / ("out.requests.job.json" if setting.table else "a.job.json")
@@ -156,6 +164,7 @@ class Life:
                 self._write_batch_file(path, number, requests)
         self.disk.put(pricing.BUNDLED, pricing.BUNDLED.read_bytes())
         self.promises = Promises(self.world, self.server, self.disk, self.job, self.ids, self.rows, setting.format)
+        self.promises.earlier = self.earlier
         self.retries = dice.choice((0, 1, 1, 2))
         self.watches = dice.random() < (0.15 if self.server.duration < 1_000.0 else 0.01)
 
@@ -184,12 +193,50 @@ class Life:
         path = FOLDER / "out.requests.jsonl"
         args = self._arguments("run", {"output": str(path)})
         with contextlib.redirect_stderr(_Stderr(world)):
-            creation.create(args, SimulatedSystem(world, disk, Network(world, self.server)))
+            system = SimulatedSystem(world, disk, Network(world, self.server))
+            creation.create(args, system)
+            if self.setting.earlier and self._write_earlier(disk.read(path) or b"", numbers, disk):
+                args.force, args.reuse = True, [str(EARLIER)]
+                creation.create(args, system)
+                self.taken = disk.read(answers_path(path)) or b""
         self._know(path, disk)
         self.rows.clear()
-        self.rows.update({f"f1-{index}": f"f1-{numbers.index(number)}" for index, number in enumerate(numbers)})
+        asks = [f"f1-{numbers.index(number)}" for number in numbers]
+        asks = [f"earlier-{one}" if f"earlier-{one}" in self.earlier else one for one in asks]
+        self.rows.update({f"f1-{index}": one for index, one in enumerate(asks)})
         self.cells = {f"f1-{index}": f"question {number}, \u2028é" for index, number in enumerate(numbers)}
         self.server.questions = {f"Answer {cell}": self.rows[row] for row, cell in self.cells.items()}
+
+    def _write_earlier(self, lines: bytes, numbers: list[int], disk: SimulatedDisk) -> bool:
+        """Another job that asked some of these requests, and has answers, good and flawed ones; whether it has any good
+        ones. Its first request is never among them, so that something is left to ask.
+        """
+        asked, answers = b"", b""
+        for line in lines.splitlines()[1:]:
+            ending = self.world.chance.choice(("stop", "stop", "length", ""))
+            custom_id = f"earlier-{json.loads(line)['custom_id']}"
+            asked += json.dumps({**json.loads(line), "custom_id": custom_id}).encode() + b"\n"
+            message = {"role": "assistant", "content": f"an answer to {custom_id}"}
+            tokens = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+            body = {"model": "some-model", "choices": [{"index": 0, "message": message, "finish_reason": ending}]}
+            said = {"status_code": 200, "body": {**body, "usage": tokens}}
+            answer = json.dumps({"id": custom_id, "custom_id": custom_id, "response": said, "error": None}).encode()
+            answers += answer + b"\n" if ending else b""
+            if ending == "stop":
+                self.earlier[custom_id] = answer
+        if not self.earlier:
+            return False
+        results, requests = FOLDER / "earlier.results.jsonl", FOLDER / "earlier.jsonl"
+        hashes = [hashlib.sha256(one).hexdigest() for one in (asked, answers)]
+        part = InputFile(requests.name, len(asked), hashes[0], asked.count(b"\n"), ENDPOINT)
+        batch = Intended("1" * 32, 0, part, state="created", file_id="file-earlier", batch_id="batch-earlier")
+        job = Job(OTHER_JOB, 1.0, BASE_URL, None, "24h", {}, [part], [batch])
+        job.results = [Written(str(results), None, hashes[1], None, {}, shape={"format": "jsonl"})]
+        kept = json.dumps({"version": VERSION, "kind": "doubleword job", **asdict(job)}).encode()
+        for path, data in ((EARLIER, kept), (requests, asked), (results, answers)):
+            for one in (self.disk, disk):
+                one.put(path, data)
+        return True
 
     def _first_table(self) -> None:
         """The table as it was at first, with which a job can begin anew."""
@@ -313,6 +360,7 @@ class Life:
                 "id": "{id}",
                 "dedupe": self.setting.dedupe,
                 "update": bool(self.promises.table) if self.cells else False,
+                "reuse": [str(EARLIER)] if self.cells and self.earlier and not self.promises.table else None,
                 "window": self.setting.window,
                 "job": None,
                 "metadata": ["team=x"],
@@ -382,8 +430,12 @@ class Life:
             return again  # a kill came between the record of a new output and its name: then it takes --force
         # "Exists already" is said of the batch file where others put one there while it was made.
         put_there = self.table is not None and ".requests.jsonl exists" in outcome.error
-        if put_there or outcome.error.startswith(
-            ("batch_file_changed", "no_batch_file", "no_file", "other_files", "other_requests", "row_map_lost")
+        if (
+            put_there
+            or outcome.error.startswith(
+                ("batch_file_changed", "no_batch_file", "no_file", "other_files", "other_requests", "row_map_lost")
+            )
+            or outcome.error.startswith("reused_answers_lost")
         ):
             self._restore()
             return again
@@ -451,11 +503,14 @@ class Life:
             self.run("cancel")
 
     def _edit(self) -> None:
-        """Somebody edits a batch file of a job that exists, or loses its row map."""
+        """Somebody edits a batch file of a job that exists, or loses its row map or the answers that it took over."""
         if self.disk.size(self.job) is None or any(file.deleted < NEVER for file in self.server.files.values()):
             return  # with both copies gone nobody knows any more what was asked
         path = self.world.chance.choice(list(self.contents))
-        if self.setting.dedupe and self.world.chance.random() < 0.5:
+        if self.taken and self.world.chance.random() < 0.5:
+            self.world.reach("taken over answers are lost")
+            self.disk.names.pop(answers_path(path), None)
+        elif self.setting.dedupe and self.world.chance.random() < 0.5:
             self.world.reach("the row map is lost")
             job = self.promises.job()
             known = job.row_map if job is not None else None
@@ -470,6 +525,10 @@ class Life:
             if self.disk.read(path) != content:
                 self.world.note("~ %s is restored", path.name)
                 self.disk.put(path, content)
+        place = FOLDER / "out.requests.reused.jsonl"
+        if self.taken and self.disk.size(self.job) is not None and self.disk.read(place) != self.taken:
+            self.world.note("~ the answers that were taken over are restored")
+            self.disk.put(place, self.taken)
 
     def _become_quiet(self) -> None:
         """From now on nothing fails any more."""

@@ -22,6 +22,7 @@ from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import Job, JobFile
 
 FOLDER = Path("/job")
+OTHER_JOB = "e" * 32  # the id of the job whose answers are taken over
 ENDPOINT = "/v1/chat/completions"
 # A read may be as old as the slowest replica, and a finished row as late as the latest.
 STALE_S = 8.0 + LATEST_ROW_S
@@ -66,6 +67,7 @@ class Promises:
         self.ids = ids
         self.rows = rows
         self.table: list[str] = []
+        self.earlier: dict[str, bytes] = {}  # the good answers of another job, which are never asked for
         self.format = form
         self.output = FOLDER / f"out.{form}"
         self.errors = FOLDER / "out.errors.jsonl"
@@ -102,11 +104,20 @@ class Promises:
         data = self.disk.read(FOLDER / job.row_map.path) or b""
         if hashlib.sha256(data).hexdigest() != job.row_map.sha256:
             return {}  # it was lost a moment ago
+        path = job.row_map.answers_in(FOLDER)
+        taken = self.disk.read(path) or b"" if path is not None else b""
+        if path is not None and hashlib.sha256(taken).hexdigest() != job.row_map.answers_sha256:
+            return {}  # and so were these
+        answers = taken.splitlines()
         pairs = [line.split("\t") for line in data.decode().splitlines()[1:]]
         files = [self.disk.read(FOLDER / one.path) or b"" for one in job.files]
         whole = all(hashlib.sha256(one).hexdigest() == part.sha256 for one, part in zip(files, job.files, strict=True))
         ids = [json.loads(line)["custom_id"] for one in files for line in one.split(b"\n") if line] if whole else []
         for number, row in pairs if whole else ():
+            if int(number) < 0:
+                origin = json.loads(answers[-int(number)])["reused_from"]
+                self.require(origin == f"{OTHER_JOB}/{self.rows[row]}", f"{row} is given the answer of {origin}")
+                continue
             custom_id = ids[int(number) - 1]
             asks = self.server.asks.get(custom_id, self.rows[row] if custom_id.startswith("update-") else custom_id)
             self.require(asks == self.rows[row], f"{row} is given the answer to {custom_id}")
@@ -129,6 +140,8 @@ class Promises:
 
     def _kinds(self, custom_id: str, since: float) -> set[str]:
         """What a request was, at one moment or another, from `since` until now."""
+        if custom_id in self.earlier:
+            return {"usable"}
         kinds = set()
         for batch in self.mine():
             for row in batch.rows:
@@ -199,7 +212,11 @@ class Promises:
             self.require(custom_id is not None, "a line of the output cannot be read")
             assert custom_id is not None
             ids.append(custom_id.custom_id)
-            true = [step.line for _, step in self._steps(self.rows[ids[-1]]) if step.usable]
+            asks = self.rows[ids[-1]]
+            true = [step.line for _, step in self._steps(asks) if step.usable]
+            if asks in self.earlier:
+                origin = {"reused_from": f"{OTHER_JOB}/{asks}"}
+                true = [json.dumps({**json.loads(self.earlier[asks]), **origin}).encode()]
             self.require(
                 self._is_one_of(line, true), f"the output holds an answer to {ids[-1]} that the server never gave"
             )
@@ -338,7 +355,8 @@ class Promises:
         self.require(fetched.code in (Exit.DONE, Exit.SOME_FAILED), f"no end: {fetched.error}")
         good, bad = self._delivered()
         rows = self.rows_now()
-        usable = [one for one, by in rows.items() if any(step.usable for _, step in self._steps(by))]
+        answered = {by for by in rows.values() if any(step.usable for _, step in self._steps(by))} | {*self.earlier}
+        usable = [one for one, by in rows.items() if by in answered]
         self.require(good == usable, f"answered are {usable}, and delivered {good}")
         lost = [one for one in rows if one not in usable]
         self.require(bad == lost, f"lost are {lost}, and told {bad}")

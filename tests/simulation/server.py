@@ -256,6 +256,8 @@ class Server:
 
     def _require_unpaid(self, asks: str, new: Batch, now: float) -> None:
         """Nobody may pay for an answer that exists or is under way."""
+        if asks.startswith("earlier-"):
+            raise self.world.finding(f"paid twice: another job has a good answer to {asks}")
         for other in self.batches.values():
             for row in other.rows if other is not new else ():
                 if row.asks == asks:

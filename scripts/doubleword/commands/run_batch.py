@@ -191,7 +191,7 @@ def made_requests(args: argparse.Namespace, place: Path, known: JobFile | None, 
     made: list[Path] = []
     try:
         if known is None or known.job.update is None:
-            making.reuse = args.reuse if answers is not None else None
+            making.reuse = args.reuse if known is None or answers is not None else None
             kept = _kept(making, known_map, place.parent, disk)
             made, warnings = _made(making, system, kept)
             if kept is None and answers is not None and known_map is not None:
