@@ -472,3 +472,13 @@ def test_a_dry_run_and_a_job_that_runs(engine: RunningEngine, folder: Path) -> N
     assert (dry.code, dry.json["requests"], dry.json["cost_usd"], sorted(folder.iterdir())) == (0, 0, 0, before)
     assert run(engine, folder, "second.csv", "--reuse", FIRST, "--max-cost", "0.000001").code == 0
     assert len(engine.ledger()) == 2
+
+
+def test_a_page_and_the_end_of_files_where_nothing_is_asked(engine: RunningEngine, folder: Path) -> None:
+    """The flags that act along the way have nothing to do, and say so."""
+    write_table(folder, ["Heat", "Up"])
+    assert run(engine, folder, "first.csv").code == 0
+    done = run(engine, folder, "second.csv", "--reuse", FIRST, "--report", "p.html", "--delete-files", "--window", "1h")
+    assert (done.code, done.json["deleted"], len(engine.ledger())) == (0, 0, 2)
+    assert (folder / "p.html").stat().st_size > 1000
+    assert run(engine, folder, "second.csv", "--force").json["counts"] == done.json["counts"]
