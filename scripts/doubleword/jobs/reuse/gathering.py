@@ -27,7 +27,7 @@ from doubleword.jobs.watching import Answering
 from doubleword.output_file import sha256_of
 from doubleword.request_lines.line import digest_of
 from doubleword.results.advice import GONE
-from doubleword.results.expected import SAYING, Request, Schemas
+from doubleword.results.expected import EVERY, Request, Schemas
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Good, line_for
 from doubleword.results.spool import Spool
@@ -180,7 +180,7 @@ class Source:
 
     def _reused(self, custom_id: str, request: bytes, line: bytes) -> Reused:
         asked = request_of(request)
-        says = request if any(word in request for word in SAYING) else b""
+        says = request if any(word in request for word in EVERY) else b""
         digest = digest_of(asked["url"], asked["body"])
         return Reused(digest, asked["url"], self._origin(custom_id), line_for(line, custom_id), says)
 
