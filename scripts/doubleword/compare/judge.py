@@ -12,25 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from doubleword.batch_files.making import settings_of
 from doubleword.compare.answers import Answer
 from doubleword.compare.asking import Asking
 from doubleword.compare.sample import Sample, sampled
 from doubleword.compare.variants import Variant
-from doubleword.failure import Exit, Failure, plain
+from doubleword.failure import plain
 from doubleword.output_file import WholeFile
 from doubleword.request_lines import response_schema, templates
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.request_lines.line import build, to_line
 from doubleword.service import CHAT
 from doubleword.system import Disk
-from doubleword.tables.database import Database
-from doubleword.tables.outputs.columns import OutputColumn, free_name, source_names
-from doubleword.tables.outputs.source_columns import beside_source, columns_of
-from doubleword.tables.outputs.writers import Rows, write_parquet
+from doubleword.tables.outputs.columns import free_name, source_names
 from doubleword.tables.relation import column_at
-from doubleword.tables.sources.source import Table
-from doubleword.tables.staged import Staged
 
 ANSWER = "answer"
 SYSTEM = (
@@ -98,35 +92,18 @@ def _judge_of(variant: Variant, table: Path, args: argparse.Namespace) -> Varian
     return Variant(f"{variant.name} judge", f"{variant.slug}.judge", bare)
 
 
-def _write_answers(
-    path: Path, sample: Sample, answers: Sequence[Answer], args: argparse.Namespace, disk: Disk
-) -> list[int]:
-    """Write the judge's table, the source's rows with a good answer and this beside them; which of the sample they are.
+def _write_answers(path: Path, sample: Sample, answers: Sequence[Answer], disk: Disk) -> list[int]:
+    """Write the judge's table, each row with a good answer and this beside its cells; which of the sample they are.
 
-    All cells are texts, as the variants' own prompts have them. Raises Failure (exit 2) where there is no good answer.
+    All cells are texts, as the variants' own prompts have them.
     """
     graded = [at for at, answer in enumerate(answers) if answer.is_good]
-    if not graded:
-        return []
-    work = path.with_name(f".{path.name}.work")
-    with disk.work_folder(work) as folder, Database(folder) as target, Staged(target) as staged:
-        table = Table(args.input, settings_of(args), disk, target)
-        for place, at in enumerate(graded):
-            staged.add({"place": place, "number": sample.numbers[at], ANSWER: answers[at].text})
-        staged.finish()
-        names = source_names(table.names, any_case=True)
-        own = columns_of(table, names, (), False, disk, target)
-        columns = [OutputColumn(one.name, one.text, one.text) for one in own]
-        columns.append(OutputColumn(answer_column(table.names), f"staged.{ANSWER}", f"staged.{ANSWER}"))
-        rows = staged.sql({"place": "BIGINT", "number": "BIGINT", ANSWER: "VARCHAR"})
-        sql = beside_source(rows, table, raw=False)
-        with WholeFile(path, disk, force=True) as file:
-            write_parquet(target, Rows(sql, False, _refused), columns, file, 1000)
+    names = [*source_names(sample.names, any_case=True), answer_column(sample.names)]
+    with WholeFile(path, disk, force=True) as file:
+        for at in graded:
+            cells = [*sample.made[at].row.cells, answers[at].text]
+            file.write(json.dumps(dict(zip(names, cells, strict=True))).encode() + b"\n")
     return graded
-
-
-def _refused(said: str) -> Failure:
-    return Failure(Exit.BAD_INPUT, "bad_table", f"the judge's table cannot be written: {said}", "check the source")
 
 
 def forecast_lines(sample: Sample, args: argparse.Namespace) -> bytes:
@@ -160,8 +137,8 @@ def graded(
     """The grades of each variant's answers, asked by one more job for each."""
     rows, judges = [], []
     for variant, sample, answers in every:
-        table = variant.path(output, ".judge.parquet")
-        rows.append(_write_answers(table, sample, answers, args, disk))
+        table = variant.path(output, ".judge.rows.jsonl")
+        rows.append(_write_answers(table, sample, answers, disk))
         if rows[-1]:
             one = _judge_of(variant, table, args)
             judges.append((one, sampled(one.args, one.path(output, ".jsonl"), None, None, disk)))
