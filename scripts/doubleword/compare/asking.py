@@ -18,14 +18,13 @@ from doubleword.cli import Progress, again
 from doubleword.commands.try_prompt import answered
 from doubleword.compare.answers import Answer, answered_in, answers_of, lines_in
 from doubleword.compare.jobs import (
-    Together,
     VariantJob,
-    deliver,
-    final_keys,
+    delivered,
     joint_prices,
     planned,
     require_limit,
     require_one_server,
+    submit,
     wait_for,
 )
 from doubleword.compare.sample import Sample
@@ -64,6 +63,7 @@ class Asking:
         self._args = args
         self._output = output
         self._system = system
+        self._disk = system.disk
         self._progress = progress
         self._held = held
         self._ends = system.monotonic() + args.wait
@@ -79,15 +79,16 @@ class Asking:
         together cost more than the limit.
         """
         self.samples += [sample for _, sample in every]
-        with self._system.disk.work_folder(None) as folder:
-            more = later_file(folder, later(), self._system.disk)
+        with self._disk.work_folder(None) as folder:
+            more = later_file(folder, later(), self._disk)
             return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
 
     @property
     def prices(self) -> Prices:
         """The price table, put right by what the server said of the jobs."""
-        disk = self._system.disk
-        return joint_prices([one.store for one in self._jobs], disk) if self._jobs else load_prices(None, disk)
+        if not self._jobs:
+            return load_prices(None, self._disk)
+        return joint_prices([one.store for one in self._jobs], self._disk)
 
     # By jobs
 
@@ -95,29 +96,28 @@ class Asking:
         system, progress, limit = self._system, self._progress, self._args.max_cost
         for _, sample in every:
             self._refuse_mixed(sample.realtime, "at once", "add --now")
-        jobs = [planned(variant, sample, self._args, self._output, system) for variant, sample in every]
+        jobs = [planned(*one, self._args, self._output, system, progress) for one in every]
         self._jobs += jobs
         require_one_server(self._jobs)
-        keys = [final_keys(one, system, progress) for one in jobs]
+        keys = [delivered(one, None) for one in jobs]
         if None in keys:
             if limit is not None:  # where there is a key, the server's prices have the last word
                 stores = [one.store for one in self._jobs]
                 require_limit(stores, limit, system, last_word=not read_key(), more=more)
             api = self._connected()
-            Together(self._jobs, api, system, progress, limit, more).submit()
+            submit(self._jobs, api, system, progress, limit, more)
             wait_for(jobs, api, self._ends, system, progress)
-            keys = [deliver(one, api, system, progress) for one in jobs]
+            keys = [delivered(one, api) for one in jobs]
         return [self._answered_by(one, found or {}) for one, found in zip(jobs, keys, strict=True)]
 
     def _answered_by(self, one: VariantJob, keys: dict[str, Any]) -> Answered:
-        disk = self._system.disk
-        lines = lines_in(one.results, disk) + lines_in(one.errors, disk)
+        lines = [line for path in (one.delivery.output, one.delivery.errors) for line in lines_in(path, self._disk)]
         return Answered({"job": str(one.store.path), **keys}, self._read(one.sample, lines))
 
     # At once
 
     def _at_once(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
-        disk, limit = self._system.disk, self._args.max_cost
+        disk, limit = self._disk, self._args.max_cost
         for _, sample in every:
             self._refuse_mixed(job_path(sample.path), "by jobs", "leave --now out")
         if any(map(self._unanswered, (sample for _, sample in every))):
@@ -138,12 +138,12 @@ class Asking:
 
     def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
         """The requests that have no answer on disk."""
-        there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._system.disk), sample)}
+        there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._disk), sample)}
         return [request for custom_id, request in sample.requests if custom_id not in there]
 
     def _ask_each(self, sample: Sample, api: Api) -> None:
         """Ask what has no answer yet, and append what comes; raises Failure where the next would fail as well."""
-        disk, path, waiting = self._system.disk, sample.realtime, self._unanswered(sample)
+        disk, path, waiting = self._disk, sample.realtime, self._unanswered(sample)
         if not waiting:
             return
         left = {request["custom_id"] for request in waiting}
@@ -165,7 +165,7 @@ class Asking:
         return answers_of(sample, lines, self._schemas.expected(sample.path))
 
     def _refuse_mixed(self, path: Path, how: str, hint: str) -> None:
-        if self._system.disk.size(path) is not None:
+        if self._disk.size(path) is not None:
             message = f"{plain(self._output)} was begun {how}, which may be paid already: {plain(path)}"
             raise Failure(Exit.BAD_INPUT, "other_options", message, f"{hint}, or name another OUTPUT")
 

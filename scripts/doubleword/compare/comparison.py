@@ -18,7 +18,8 @@ from doubleword.compare import judge, measures
 from doubleword.compare.answers import counted, marks_in
 from doubleword.compare.asking import Answered, Asking, later_file
 from doubleword.compare.judge import Graded
-from doubleword.compare.output import FORMATS, Side, refuse_foreign, shown, summary_path, write
+from doubleword.compare.measures import Measured
+from doubleword.compare.output import FORMATS, refuse_foreign, shown, summary_path, write
 from doubleword.compare.sample import Sample, require_same_rows, sampled
 from doubleword.compare.variants import Variant, variants_of
 from doubleword.failure import Exit, Failure, plain
@@ -103,7 +104,12 @@ class Comparison:
             if args.judge:
                 given = [(*each, one.answers) for each, one in zip(self._each(), found, strict=True)]
                 grades = judge.graded(given, args, self._output, self._asking, disk)
-            return self._written(self._compared(found, grades), found, grades)
+            variants = zip(self._variants, self._fields, found, grades, strict=True)
+            sides = [
+                Measured(one.name, own.answers, fields, self._measured_by.get(one.name), graded.grades)
+                for one, fields, own, graded in variants
+            ]
+            return self._written(self._compared(sides, found, grades), sides, found)
 
     def _each(self) -> list[tuple[Variant, Sample]]:
         return list(zip(self._variants, self._samples, strict=True))
@@ -170,56 +176,49 @@ class Comparison:
 
     # Comparing
 
-    def _compared(self, found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
+    def _compared(
+        self, sides: Sequence[Measured], found: Sequence[Answered], grades: Sequence[Graded]
+    ) -> dict[str, Any]:
         """All the numbers."""
-        measured, variants, failures = [], [], []
-        for at, (variant, sample) in enumerate(self._each()):
-            told, answers = found[at]
-            scores = [None if one is None else round(float(one.fields["score"] or 0)) for one in grades[at].grades]
-            field = self._measured_by.get(variant.name)
-            one = measures.Measured(variant.name, answers, self._fields[at], field, scores)
+        variants, failures = [], []
+        for one, sample, (told, answers), (graded, _) in zip(sides, self._samples, found, grades, strict=True):
             sample.table.prices = self._asking.prices
             variants.append(
                 {
-                    "name": variant.name,
+                    "name": one.name,
                     **{name: told[name] for name in ("job", *BILL) if name in told},
                     **counted(answers),
                     "projection": sample.table.projection(sample.requests, [dict(a.tokens) for a in answers]),
                     **self._measured(one, sample),
-                    **({"judge": {**measures.graded(one), **_cost(grades[at].told)}} if scores else {}),
+                    **({"judge": {**measures.graded(one), **_cost(graded)}} if one.grades else {}),
                 }
             )
-            failures += [{"variant": variant.name, **failure} for failure in told.get("failures", ())]
-            measured.append(one)
+            failures += [{"variant": one.name, **failure} for failure in told.get("failures", ())]
         return {
             "output": str(self._output),
             "summary": str(summary_path(self._output)),
             "rows": len(self._samples[0].made),
             "variants": variants,
-            "pairs": measures.pairs_of(measured),
+            "pairs": measures.pairs_of(sides),
             **_bill([told for told in (*(one.told for one in found), *(one.told for one in grades)) if told], variants),
             "failures": failures,
         }
 
-    def _measured(self, one: measures.Measured, sample: Sample) -> dict[str, Any]:
+    def _measured(self, one: Measured, sample: Sample) -> dict[str, Any]:
         marks = self._marks.get(one.name)
         if marks is None:
             return measures.measure(one, self._expected)
         return measures.marked(one, [marks.get(custom_id) for custom_id, _ in sample.requests])
 
-    def _written(self, content: dict[str, Any], found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
+    def _written(self, content: dict[str, Any], sides: Sequence[Measured], found: Sequence[Answered]) -> dict[str, Any]:
         """Write table and numbers; raises Failure 6 with the keys where a variant has failures."""
-        sides = [
-            Side(variant.name, self._fields[at], found[at].answers, grades[at].grades)
-            for at, variant in enumerate(self._variants)
-        ]
         warnings = list(dict.fromkeys(said for one in self._samples for said in one.warnings))
-        for at, variant in enumerate(self._variants):
-            said = [*content["variants"][at].pop("remarks", ()), *found[at].told.get("warnings", ())]
-            good = sum(answer.is_good for answer in found[at].answers)
-            if (count := len(grades[at].grades) - grades[at].grades.count(None)) < good and self._args.judge:
+        for one, told, (known, answers) in zip(sides, content["variants"], found, strict=True):
+            said = [*told.pop("remarks", ()), *known.get("warnings", ())]
+            good = sum(answer.is_good for answer in answers)
+            if (count := len(one.grades) - one.grades.count(None)) < good and self._args.judge:
                 said.append(f"the judge graded {count} of {good} answers; his own job says why")
-            warnings += [f"{variant.name}: {one}" for one in said]
+            warnings += [f"{one.name}: {word}" for word in said]
         content["warnings"] = warnings
         more = write(self._output, self._args, self._samples[0], sides, content, self._disk)
         answer = shown({**content, "warnings": [*warnings, *more][:10]})

@@ -24,7 +24,7 @@ FEW_CLASSES = 20  # up to so many different expectations are classes
 
 @dataclass
 class Measured:
-    """A variant's answers, row by row, with its fields and, where one grades them, each row's grade (None for none).
+    """A variant's answers, row by row, with its fields and, where one grades them, the judge's (None for no grade).
 
     `expected` is the field that an expectation is held against, None for the whole answer.
     """
@@ -33,8 +33,13 @@ class Measured:
     answers: Sequence[Answer]
     fields: Sequence[str] = ()
     expected: str | None = None
-    grades: Sequence[int | None] = ()
+    grades: Sequence[Answer | None] = ()
     right: Sequence[bool | None] = ()
+
+    @property
+    def scores(self) -> list[int | None]:
+        """The grades as numbers."""
+        return [None if one is None else round(float(one.fields["score"] or 0)) for one in self.grades]
 
 
 def said(text: str | None) -> str:
@@ -82,7 +87,7 @@ def _is_among(wanted: str, given: str) -> bool:
 
 def graded(one: Measured) -> dict[str, Any]:
     """The mean grade with its interval, as far as that is within the grades, and how many rows were graded."""
-    grades = [grade for grade in one.grades if grade is not None]
+    grades = [grade for grade in one.scores if grade is not None]
     found = {name: None if end is None else min(max(end, LOWEST), HIGHEST) for name, end in mean(grades).items()}
     return {**found, "rows": len(grades)}
 
@@ -113,7 +118,7 @@ def _pair(one: Measured, other: Measured, pairs: int) -> dict[str, Any]:
     if one.right and other.right:
         found["expected"] = _won(one, other, list(zip(one.right, other.right, strict=True)), pairs)
     if one.grades and other.grades:
-        found["judge"] = _won(one, other, list(zip(one.grades, other.grades, strict=True)), pairs)
+        found["judge"] = _won(one, other, list(zip(one.scores, other.scores, strict=True)), pairs)
     return found
 
 
