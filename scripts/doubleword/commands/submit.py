@@ -50,10 +50,11 @@ def opened(
     metadata: dict[str, str],
     system: System,
     local: str | None = None,
+    identity: str | None = None,
 ) -> tuple[JobFile, bool]:
     """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on.
 
-    `local` is the folder of the embedded engine, where that is not the job's own.
+    `local` is the folder of the embedded engine, where that is not the job's own; `identity` as `plan` takes it.
     """
     resumed = system.disk.size(path) is not None
     if resumed:
@@ -68,6 +69,7 @@ def opened(
             window=args.window or WINDOWS[0],
             metadata=metadata,
             system=system,
+            identity=identity,
         )
     if args.max_cost is not None and store.job.local is None and not store.job.submitted:
         unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]

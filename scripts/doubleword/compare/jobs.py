@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from doubleword.cli import Progress, again
-from doubleword.commands.fetch_results import Delivery, is_final
+from doubleword.commands.fetch_results import DEFAULTS, Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.compare.sample import Sample
 from doubleword.compare.variants import Variant
@@ -28,9 +28,6 @@ from doubleword.pricing.prices import Prices
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
-
-NO_TABLE = {"join": None, "id": None, "columns": None, "delimiter": None, "bom": False, "raw_cells": False}
-OPTIONS = {**NO_TABLE, "format": "jsonl", "history": None, "response_schema": None, "partial": False, "force": False}
 
 
 class VariantJob(NamedTuple):
@@ -64,7 +61,7 @@ def planned(
         if failure.code in ("other_options", "batch_file_changed"):
             failure.hint = "use the arguments of the first run, or name another OUTPUT for a new, paid comparison"
         raise
-    delivery = Delivery(argparse.Namespace(**OPTIONS, output=str(results)), store, [], system, progress)
+    delivery = Delivery(argparse.Namespace(**DEFAULTS, output=str(results)), store, [], system, progress)
     return VariantJob(variant, sample, store, resumed, delivery)
 
 
