@@ -15,10 +15,9 @@ from typing import Any
 from doubleword.batch_files.record import Record, read_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Failure
-from doubleword.jobs.cost_limit import bill_of, prices_of
+from doubleword.jobs.cost_limit import bill_of, expected_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import Answering, status_of
-from doubleword.pricing.estimate import estimated
 from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
 from doubleword.report.sources import Part, cells, prompts
 from doubleword.results.advice import Advice
@@ -204,8 +203,5 @@ def _bill(found: Gathered, collector: Collector, api: Api, system: System) -> di
     windows = {batch.window for batch in found.batches}
     store = found.subject.store
     window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
-    paths = [one.path for one in found.asked if one.path is not None]
-    prices = prices_of(store.job if store is not None else None, system.disk)
-    known = paths and len(paths) == len(found.asked)
-    expected = estimated(paths, window, system.disk, prices) if known else None
+    expected = expected_of(found.asked, store, window, system.disk)
     return bill_of(api, store, found.batches, window, system, expected, collector.usage)
