@@ -18,7 +18,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
 from doubleword.pricing import live
-from doubleword.pricing.bill import Asking, Part, Usage, bill, told, usd
+from doubleword.pricing.bill import Part, Usage, bill, counted, told, usd
 from doubleword.pricing.estimate import Estimate, Estimated, estimate, estimated
 from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
@@ -152,12 +152,12 @@ def bill_of(
     """
     job = store.job if store is not None else None
     answers = {one.id: one.completed if usage is None else usage[one.id].answers for one in batches}
-    counted, late = dict[str, Analytics](), ""
+    seen, late = dict[str, Analytics](), ""
     if job is None or job.local is None:
-        counted, late = Asking(api, job.id if job is not None else "", system, wait_s).counted(batches, answers)
+        seen, late = counted(api, job.id if job is not None else "", batches, answers, system, wait_s)
     models = _asked_models(job, batches, expected.models if expected is not None else ())
     tokens = usage or {}
-    parts = [Part(tokens.get(one.id), models[one.id], counted.get(one.id)) for one in batches]
+    parts = [Part(tokens.get(one.id), models[one.id], seen.get(one.id)) for one in batches]
     keys = bill(parts, window, prices_of(job, system.disk), late)
     if expected is not None:
         keys["estimate_usd"] = expected.cost_usd
