@@ -1,25 +1,30 @@
 """What is known of one job at one look: progress, counts, causes with their steps, costs, distributions, and requests.
 
 Promises: every request of the job is counted once, by the same reading and judging as a fetch; nothing is written but
-what is needed meanwhile; a job that runs is shown as far as it is.
+what is needed meanwhile; a job that runs is shown as far as it is; a row's cells stand only beside a request that was
+made of that very row (`batch_files.matching`): where that cannot be told, or a file is gone, it is said and the rest
+stands as it is.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.record import Record, read_record
+from doubleword.batch_files.matching import Matching, reading_settings
+from doubleword.batch_files.reading import numbered_lines, request_of
+from doubleword.batch_files.record import Record, hashes_of, read_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Failure
 from doubleword.jobs.cost_limit import bill_of, expected_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import Answering, status_of
-from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
-from doubleword.report.sources import Part, cells, prompts
+from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
 from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import Collector
@@ -28,8 +33,11 @@ from doubleword.server.api import Api
 from doubleword.server.objects import Asked, Batch
 from doubleword.system import Disk, System
 from doubleword.tables.database import Database
+from doubleword.tables.plain_copy import STDIN
+from doubleword.tables.sources.source import Table
 
 LATEST_S = 60 * 86_400  # an answer that came later than this after the batch was made has no believable time
+Part = tuple[str, str]  # who speaks, and what
 
 
 @dataclass(frozen=True)
@@ -205,3 +213,68 @@ def _bill(found: Gathered, collector: Collector, api: Api, system: System) -> di
     window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
     expected = expected_of(found.asked, store, window, system.disk)
     return bill_of(api, store, found.batches, window, system, expected, collector.usage)
+
+
+# What was asked in the chosen requests, and of which rows
+
+
+def prompts(places: Sequence[int], asked: Sequence[Asked], disk: Disk) -> dict[int, list[Part]]:
+    """The parts of the prompts of the requests at `places` in the job, from 1, as far as batch files are there."""
+    ends = list(itertools.accumulate(one.requests or 0 for one in asked))
+    wanted: list[set[int]] = [set() for _ in asked]
+    for place in places:
+        if (file := bisect.bisect_left(ends, place)) < len(asked):
+            wanted[file].add(place)
+    found: dict[int, list[Part]] = {}
+    for one, end, own in zip(asked, ends, wanted, strict=True):
+        if one.path is None or not own:
+            continue
+        first, last = end - (one.requests or 0) + 1, max(own)
+        for place, (_, line) in zip(range(first, last + 1), numbered_lines(one.path, disk), strict=False):
+            if place in own:
+                found[place] = [(role, said[:LONGEST]) for role, said in parts_of(request_of(line)["body"])]
+    return found
+
+
+def parts_of(body: Mapping[str, Any]) -> list[Part]:
+    """The texts of a request with the roles that speak them; what is no text is named, not shown."""
+    asked = next((body[name] for name in ("messages", "input", "prompt") if name in body), "")
+    parts = [("system", str(body[name])) for name in ("instructions", "system") if body.get(name)]
+    messages = [one for one in asked if isinstance(one, dict)] if isinstance(asked, list) else []
+    parts += [(str(one.get("role") or "user"), _text(one.get("content"))) for one in messages]
+    return parts if messages else [*parts, ("user", _text(asked))]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "\n".join(map(_text, content))
+    if isinstance(content, dict):
+        return content["text"] if isinstance(content.get("text"), str) else f"[{content.get('type', 'part')}]"
+    return "" if content is None else str(content)
+
+
+def cells(
+    record: Record | None, files: Sequence[Path | None], disk: Disk, target: Database
+) -> tuple[tuple[str, ...], dict[int, list[str | None]], str]:
+    """The names of the source's columns and the cells of the requests in the table `chosen`, by their places; and why
+    there are none.
+    """
+    if record is None:
+        return (), {}, "it is not known of which table the requests were made"
+    if STDIN in record.inputs:
+        return (), {}, "the table came by standard input"
+    try:
+        settings = reading_settings(record, record.inputs, disk)
+        table = Table(record.inputs, settings, disk, target)
+        hashes = hashes_of(table.files, disk)
+        match = Matching(table, hashes, settings, record, None, files, None, disk, target).match(record.inputs)
+        number, joined = match.number_of("custom_id"), ""
+        if match.numbers is not None:
+            number, joined = "number", f" JOIN {match.numbers} AS numbers USING (custom_id)"
+        asked = f"SELECT place, {number} AS number FROM answers JOIN chosen USING (place){joined}"
+        values = "".join(f", {clipped(one)}" for one in (f'source."{at}"' for at in range(len(table.names))))
+        source = f"{table.relation(raw=False)} AS source"
+        found = target.run(f"SELECT asked.place{values} FROM {source} JOIN ({asked}) AS asked USING (number)")
+    except Failure as failure:
+        return (), {}, failure.message
+    return table.names, {place: list(own) for place, *own in found}, ""

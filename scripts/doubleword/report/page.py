@@ -24,8 +24,7 @@ from doubleword.failure import plain
 from doubleword.json_codec import format_json
 from doubleword.pricing.bill import usd
 from doubleword.report.answer_table import WRONG, Shown
-from doubleword.report.gathering import Gathered
-from doubleword.report.sources import Part
+from doubleword.report.gathering import Gathered, Part
 from doubleword.server.key import without_key
 from doubleword.system import Disk
 
