@@ -11,10 +11,8 @@ ETag of the beginning, and raises OSError (EBUSY) where the object was replaced 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,12 +63,20 @@ class Folder:
 
         Under a lock, so that nobody else replaces it meanwhile.
         """
-        with self._locked(path):
-            now = self.read(path)
-            if now is None or now.tag != tag:
-                return False
-            self.write(path, content)
-        return True
+        target = self._root / path
+        for left in reversed(range(TRIES)):
+            try:
+                with self._disk.lock(target.with_name(f".{target.name}.lock")):
+                    now = self.read(path)
+                    if now is None or now.tag != tag:
+                        return False
+                    self.write(path, content)
+                    return True
+            except BlockingIOError:
+                if not left:
+                    raise
+                self._system.sleep(PAUSE_S)
+        return False
 
     def write(self, path: str, content: bytes) -> None:
         """Write a small file, whatever stood there: by a rename."""
@@ -91,22 +97,6 @@ class Folder:
             file.write(content)
             self._disk.sync(file)
         return temporary, target
-
-    @contextlib.contextmanager
-    def _locked(self, path: str) -> Iterator[None]:
-        target = self._root / path
-        lock = target.with_name(f".{target.name}.lock")
-        for number in range(TRIES):
-            with contextlib.ExitStack() as held:
-                try:
-                    held.enter_context(self._disk.lock(lock))
-                except BlockingIOError:
-                    if number == TRIES - 1:
-                        raise
-                    self._system.sleep(PAUSE_S)
-                    continue
-                yield
-                return
 
 
 class Bucket:
