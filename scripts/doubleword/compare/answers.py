@@ -25,8 +25,6 @@ from doubleword.system import Disk
 from doubleword.tables.relation import Settings
 from doubleword.tables.sources.source import opened_table
 
-NONE = "it was not asked yet"
-
 
 class Answer(NamedTuple):
     """What became of one request: `status` as in an output, the text where there is an answer, its fields where it is
@@ -44,9 +42,6 @@ class Answer(NamedTuple):
     def is_good(self) -> bool:
         """Whether there is an answer that is what was asked for."""
         return self.status == "succeeded" and bool((self.text or "").strip())
-
-
-MISSING = Answer("missing", cause=NONE)
 
 
 def lines_in(path: Path, disk: Disk) -> list[bytes]:
@@ -84,7 +79,8 @@ def answers_of(sample: Sample, lines: Iterable[bytes], expected: Expected) -> li
         value = result_lines.parse(raw)
         if value is not None and isinstance(value.get("custom_id"), str):
             found[value["custom_id"]] = _answer(raw, value, endpoint, expected)
-    return [found.get(custom_id, MISSING) for custom_id, _ in sample.requests]
+    missing = Answer("missing", cause="it was not asked yet")
+    return [found.get(custom_id, missing) for custom_id, _ in sample.requests]
 
 
 def _answer(raw: bytes, value: dict[str, Any], endpoint: str, expected: Expected) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +43,6 @@ from doubleword.server.key import read_key
 from doubleword.system import Disk, System
 
 Asked = tuple[Variant, Sample]
-# What may have to be asked later, as request lines that a limit is to allow for too.
-Later = Callable[[], bytes]
 
 
 class Answered(NamedTuple):
@@ -72,15 +70,15 @@ class Asking:
         self.samples: list[Sample] = []  # of all that it was to ask
         self._api: Api | None = None
 
-    def ask(self, every: Sequence[Asked], later: Later = bytes) -> list[Answered]:
-        """The answers of each, in their order.
+    def ask(self, every: Sequence[Asked], later: bytes = b"") -> list[Answered]:
+        """The answers of each, in their order. `later` are lines that may have to be asked once these are there.
 
         Raises Failure: 7 while answers are still to come, 8 where these, those asked before and those of `later` may
         together cost more than the limit.
         """
         self.samples += [sample for _, sample in every]
         with self._disk.work_folder(None) as folder:
-            more = later_file(folder, later(), self._disk)
+            more = later_file(folder, later, self._disk)
             return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
 
     @property
@@ -108,11 +106,12 @@ class Asking:
             submit(self._jobs, api, system, progress, limit, more)
             wait_for(jobs, api, self._ends, system, progress)
             keys = [delivered(one, api) for one in jobs]
-        return [self._answered_by(one, found or {}) for one, found in zip(jobs, keys, strict=True)]
-
-    def _answered_by(self, one: VariantJob, keys: dict[str, Any]) -> Answered:
-        lines = [line for path in (one.delivery.output, one.delivery.errors) for line in lines_in(path, self._disk)]
-        return Answered({"job": str(one.store.path), **keys}, self._read(one.sample, lines))
+        answered = []
+        for one, told in zip(jobs, keys, strict=True):
+            lines = [line for path in (one.delivery.output, one.delivery.errors) for line in lines_in(path, self._disk)]
+            answers = self._read(one.sample, lines)
+            answered.append(Answered({"job": str(one.store.path), **(told or {})}, answers))
+        return answered
 
     # At once
 
@@ -120,20 +119,20 @@ class Asking:
         disk, limit = self._disk, self._args.max_cost
         for _, sample in every:
             self._refuse_mixed(job_path(sample.path), "by jobs", "leave --now out")
-        if any(map(self._unanswered, (sample for _, sample in every))):
+        left = [self._unanswered(sample) for _, sample in every]
+        if any(left):
             if limit is not None and not self._args.local:
                 require_cost([*(one.path for one in self.samples), *more], REALTIME, limit, self._system)
             api = self._connected()
             _require_models(api, every)
-            for _, sample in every:
-                self._ask_each(sample, api)
+            for (_, sample), waiting in zip(every, left, strict=True):
+                self._ask_each(sample, waiting, api)
         found = []
         for _, sample in every:
             lines = lines_in(sample.realtime, disk)
             answers = self._read(sample, lines)
-            found.append(
-                Answered({**_bill(sample, lines, self.prices), "failures": _failures(sample, answers)}, answers)
-            )
+            told = {**_bill(sample, lines, self.prices), "failures": _failures(sample, answers)}
+            found.append(Answered(told, answers))
         return found
 
     def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
@@ -141,9 +140,9 @@ class Asking:
         there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._disk), sample)}
         return [request for custom_id, request in sample.requests if custom_id not in there]
 
-    def _ask_each(self, sample: Sample, api: Api) -> None:
+    def _ask_each(self, sample: Sample, waiting: Sequence[dict[str, Any]], api: Api) -> None:
         """Ask what has no answer yet, and append what comes; raises Failure where the next would fail as well."""
-        disk, path, waiting = self._disk, sample.realtime, self._unanswered(sample)
+        disk, path = self._disk, sample.realtime
         if not waiting:
             return
         left = {request["custom_id"] for request in waiting}

@@ -17,7 +17,6 @@ from doubleword.cli import Progress
 from doubleword.compare import judge, measures
 from doubleword.compare.answers import counted, marks_in
 from doubleword.compare.asking import Answered, Asking, later_file
-from doubleword.compare.judge import Graded
 from doubleword.compare.measures import Measured
 from doubleword.compare.output import FORMATS, refuse_foreign, shown, summary_path, write
 from doubleword.compare.sample import Sample, require_same_rows, sampled
@@ -35,6 +34,7 @@ from doubleword.system import System
 from doubleword.tables.plain_copy import STDIN
 
 BILL = ("usage", "cost_usd", "cost_source", "cost_reason", "list_cost_usd", "realtime_usd", "saved_usd", "estimate_usd")
+COST = ("cost_usd", "cost_source")
 
 
 def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
@@ -99,15 +99,15 @@ class Comparison:
             self._require_columns()
             if args.dry_run:
                 return self._forecast()
-            found = self._asking.ask(self._each(), self._later)
-            grades = [Graded({}, []) for _ in found]
+            found = self._asking.ask(self._each(), self._later())
+            grades: Sequence[judge.Graded] = [({}, []) for _ in found]
             if args.judge:
                 given = [(*each, one.answers) for each, one in zip(self._each(), found, strict=True)]
                 grades = judge.graded(given, args, self._output, self._asking, disk)
             variants = zip(self._variants, self._fields, found, grades, strict=True)
             sides = [
-                Measured(one.name, own.answers, fields, self._measured_by.get(one.name), graded.grades)
-                for one, fields, own, graded in variants
+                Measured(one.name, answers, fields, self._measured_by.get(one.name), graded)
+                for one, fields, (_, answers), (_, graded) in variants
             ]
             return self._written(self._compared(sides, found, grades), sides, found)
 
@@ -177,7 +177,7 @@ class Comparison:
     # Comparing
 
     def _compared(
-        self, sides: Sequence[Measured], found: Sequence[Answered], grades: Sequence[Graded]
+        self, sides: Sequence[Measured], found: Sequence[Answered], grades: Sequence[judge.Graded]
     ) -> dict[str, Any]:
         """All the numbers."""
         variants, failures = [], []
@@ -190,7 +190,11 @@ class Comparison:
                     **counted(answers),
                     "projection": sample.table.projection(sample.requests, [dict(a.tokens) for a in answers]),
                     **self._measured(one, sample),
-                    **({"judge": {**measures.graded(one), **_cost(graded)}} if one.grades else {}),
+                    **(
+                        {"judge": measures.graded(one) | {name: graded.get(name) for name in COST}}
+                        if one.grades
+                        else {}
+                    ),
                 }
             )
             failures += [{"variant": one.name, **failure} for failure in told.get("failures", ())]
@@ -200,7 +204,7 @@ class Comparison:
             "rows": len(self._samples[0].made),
             "variants": variants,
             "pairs": measures.pairs_of(sides),
-            **_bill([told for told in (*(one.told for one in found), *(one.told for one in grades)) if told], variants),
+            **_bill([told for told in (*(one.told for one in found), *(told for told, _ in grades)) if told], variants),
             "failures": failures,
         }
 
@@ -230,10 +234,6 @@ class Comparison:
             hint = steps[0] if steps else "the same command again asks once more what failed"
             raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)
         return answer
-
-
-def _cost(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: told.get(name) for name in ("cost_usd", "cost_source")}
 
 
 def _bill(paid: Sequence[dict[str, Any]], variants: Sequence[dict[str, Any]]) -> dict[str, Any]:

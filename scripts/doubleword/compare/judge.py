@@ -10,7 +10,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from doubleword.compare.answers import Answer
 from doubleword.compare.asking import Asking
@@ -42,11 +42,8 @@ MOST_TOKENS = 1000  # room for a model that thinks first
 BYTES_PER_TOKEN = 4  # of an answer that is still to come, in the forecast
 
 
-class Graded(NamedTuple):
-    """What the judge said of a variant: the keys of his job, and his answer for each row, None where he has none."""
-
-    told: dict[str, Any]
-    grades: list[Answer | None]
+# What the judge said of a variant: the keys of his job, and his answer for each row, None where he has none.
+Graded = tuple[dict[str, Any], list[Answer | None]]
 
 
 def require_judge(args: argparse.Namespace, names: Sequence[str]) -> None:
@@ -111,20 +108,20 @@ def forecast_lines(sample: Sample, args: argparse.Namespace) -> bytes:
 
     Only a forecast: how many bytes a token has, the model decides. Without --max-tokens nothing bounds them.
     """
-    filler = "x" * (BYTES_PER_TOKEN * (_most_tokens(sample.requests[0][1]["body"]) or 1))
+    body = sample.made[0].request["body"]
+    most = max(
+        [body[name] for name in ("max_tokens", "max_completion_tokens", "max_output_tokens") if name in body] or [1]
+    )
     form = response_schema.parameters(Path("grade"), SCHEMA, CHAT)
     lines = []
     for one in sample.made:
         values = " ".join(str(cell) for cell in one.row.cells if cell)
-        request = build("-", CHAT, args.judge_model, f"{args.judge} {values} {filler}", SYSTEM, form)
+        request = build(
+            "-", CHAT, args.judge_model, f"{args.judge} {values} {'x' * BYTES_PER_TOKEN * most}", SYSTEM, form
+        )
         request["body"]["max_tokens"] = MOST_TOKENS
         lines.append(to_line(request) + b"\n")
     return b"".join(lines)
-
-
-def _most_tokens(body: dict[str, Any]) -> int | None:
-    found = [body[name] for name in ("max_tokens", "max_completion_tokens", "max_output_tokens") if name in body]
-    return max(found, default=None)
 
 
 def graded(
@@ -151,5 +148,5 @@ def graded(
             (_, asked), (told, given) = next(found)
             for number, answer in zip(asked.numbers, given, strict=True):
                 grades[graded_rows[number - 1]] = answer if answer.status == "succeeded" else None
-        graded.append(Graded(told, grades))
+        graded.append((told, grades))
     return graded
