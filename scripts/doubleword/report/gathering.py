@@ -23,7 +23,7 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Failure
 from doubleword.jobs.cost_limit import bill_of, expected_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
-from doubleword.jobs.watching import Answering, status_of
+from doubleword.jobs.watching import status_of
 from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
 from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas
@@ -139,64 +139,51 @@ class Gathered:
         return store.job.requests if store is not None else sum(one.requests or 0 for one in self.asked)
 
 
-class Gathering:
-    """Gathers what is known of subjects. `work` is a path that what is needed meanwhile is named after."""
+def gather(found: Gathered, api: Api, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
+    """Read all results there are, and choose at most so many requests; raises Failure where the server or disk fails.
 
-    def __init__(self, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
-        self._system = system
-        self._work = work
-        self._seed = seed
-        self._most = most
-        self._progress = progress
-        self._received = 0
+    `work` is a path that what is needed meanwhile is named after.
+    """
+    disk, schemas, received = system.disk, Schemas(system.disk), 0
 
-    def look(self, about: Subject, api: Api, seen: Sequence[Batch] | None = None) -> Gathered:
-        """Its batches alone, as they were just `seen` or are now; raises Failure where the server gives none."""
-        answering = Answering(about.store, about.ids, api, self._system, self._progress.note)
-        return Gathered(about, self._system.now(), answering.look(seen))
+    def count(size: int) -> None:
+        nonlocal received
+        received += size
+        progress.show(f"results received: {received / 1e6:,.1f} MB")
 
-    def read(self, found: Gathered, api: Api) -> None:
-        """Read all results there are; raises Failure where the server or the disk fails."""
-        disk = self._system.disk
-        spool, work = (self._work.with_name(f".{self._work.name}.{kind}") for kind in ("rows", "work"))
-        schemas = Schemas(disk)
-        with disk.work_folder(work) as folder, Database(folder) as target:
-            table = AnswerTable(target)
-            collector = Collector(api, self._system, spool, self._count, partial=True, schemas=schemas, pack=table)
-            with collector:
-                for result in collector.collect_runs(found.asked):
-                    table.add(result)
-            table.finish()
-            self._ask(found, table)
-            files = [one.path for one in found.asked]
-            found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
-        found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
-        advice = _advice(found.subject, collector)
-        found.keys = {
-            **summary(collector.tally, found.asked, found.total, advice),
-            **_bill(found, collector, api, self._system),
-        }
-        flawed = collector.tally.flawed.items()
-        found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
-        told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
-        found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(told)]
+    spool, meanwhile = (work.with_name(f".{work.name}.{kind}") for kind in ("rows", "work"))
+    with disk.work_folder(meanwhile) as folder, Database(folder) as target:
+        table = AnswerTable(target)
+        collector = Collector(api, system, spool, count, partial=True, schemas=schemas, pack=table)
+        with collector:
+            for result in collector.collect_runs(found.asked):
+                table.add(result)
+        table.finish()
+        _ask(found, table)
+        found.rows = table.choose(seed, most)
+        files = [one.path for one in found.asked]
+        found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
+    found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
+    advice = _advice(found.subject, collector)
+    told = summary(collector.tally, found.asked, found.total, advice)
+    found.keys = {**told, **_bill(found, collector, api, system)}
+    flawed = collector.tally.flawed.items()
+    found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
+    steps = tuple(found.steps.values())  # which the page shows beside the counts of flaws
+    found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(steps)]
 
-    def _ask(self, found: Gathered, table: AnswerTable) -> None:
-        """What the table of all results tells."""
-        found.wrong, found.flaws = table.wrong(), table.flaws()
-        found.models, found.fields = table.models(), list(table.fields())
-        came = f"created - {found.began or 0}"
-        every = {
-            "answers, in tokens": table.numbers("completion_tokens"),
-            "prompts, in tokens": table.numbers("prompt_tokens"),
-            "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
-        }
-        found.numbers = {name: one for name, one in every.items() if one is not None}
-        found.rows = table.choose(self._seed, self._most)
 
-    def _count(self, size: int) -> None:
-        self._received += size
-        self._progress.show(f"results received: {self._received / 1e6:,.1f} MB")
+def _ask(found: Gathered, table: AnswerTable) -> None:
+    """What the table of all results tells."""
+    found.wrong, found.flaws = table.wrong(), table.flaws()
+    found.models, found.fields = table.models(), list(table.fields())
+    came = f"created - {found.began or 0}"
+    every = {
+        "answers, in tokens": table.numbers("completion_tokens"),
+        "prompts, in tokens": table.numbers("prompt_tokens"),
+        "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
+    }
+    found.numbers = {name: one for name, one in every.items() if one is not None}
 
 
 def _advice(about: Subject, collector: Collector) -> Advice:
