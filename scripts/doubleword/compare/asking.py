@@ -11,12 +11,12 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from doubleword.answers import lines as result_lines
 from doubleword.cli import Progress, again
 from doubleword.commands.try_prompt import answered
-from doubleword.compare.answers import Answer, answered_in, answers_of, lines_in
+from doubleword.compare.answers import Answer, Side, answered_in, answers_of, lines_in
 from doubleword.compare.jobs import (
     VariantJob,
     delivered,
@@ -28,7 +28,6 @@ from doubleword.compare.jobs import (
     wait_for,
 )
 from doubleword.compare.sample import Sample
-from doubleword.compare.variants import Variant
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import require_cost
@@ -41,15 +40,6 @@ from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import read_key
 from doubleword.system import Disk, System
-
-Asked = tuple[Variant, Sample]
-
-
-class Answered(NamedTuple):
-    """What became of a variant: the keys of its job, bill and failures, and the answer to each of its requests."""
-
-    told: dict[str, Any]
-    answers: list[Answer]
 
 
 class Asking:
@@ -70,16 +60,16 @@ class Asking:
         self.samples: list[Sample] = []  # of all that it was to ask
         self._api: Api | None = None
 
-    def ask(self, every: Sequence[Asked], later: bytes = b"") -> list[Answered]:
-        """The answers of each, in their order. `later` are lines that may have to be asked once these are there.
+    def ask(self, every: Sequence[Side], later: bytes = b"") -> None:
+        """See to the answers of each. `later` are lines that may have to be asked once these are there.
 
         Raises Failure: 7 while answers are still to come, 8 where these, those asked before and those of `later` may
         together cost more than the limit.
         """
-        self.samples += [sample for _, sample in every]
+        self.samples += [one.sample for one in every]
         with self._disk.work_folder(None) as folder:
             more = later_file(folder, later, self._disk)
-            return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
+            (self._at_once if self._args.now else self._by_jobs)(every, more)
 
     @property
     def prices(self) -> Prices:
@@ -90,11 +80,11 @@ class Asking:
 
     # By jobs
 
-    def _by_jobs(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
+    def _by_jobs(self, every: Sequence[Side], more: Sequence[Path]) -> None:
         system, progress, limit = self._system, self._progress, self._args.max_cost
-        for _, sample in every:
-            self._refuse_mixed(sample.realtime, "at once", "add --now")
-        jobs = [planned(*one, self._args, self._output, system, progress) for one in every]
+        for one in every:
+            self._refuse_mixed(one.sample.realtime, "at once", "add --now")
+        jobs = [planned(one, self._args, self._output, system, progress) for one in every]
         self._jobs += jobs
         require_one_server(self._jobs)
         keys = [delivered(one, None) for one in jobs]
@@ -106,34 +96,29 @@ class Asking:
             submit(self._jobs, api, system, progress, limit, more)
             wait_for(jobs, api, self._ends, system, progress)
             keys = [delivered(one, api) for one in jobs]
-        answered = []
-        for one, told in zip(jobs, keys, strict=True):
-            lines = [line for path in (one.delivery.output, one.delivery.errors) for line in lines_in(path, self._disk)]
-            answers = self._read(one.sample, lines)
-            answered.append(Answered({"job": str(one.store.path), **(told or {})}, answers))
-        return answered
+        for job, told in zip(jobs, keys, strict=True):
+            lines = [line for path in (job.delivery.output, job.delivery.errors) for line in lines_in(path, self._disk)]
+            job.side.answers = self._read(job.side.sample, lines)
+            job.side.told = {"job": str(job.store.path), **(told or {})}
 
     # At once
 
-    def _at_once(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
-        disk, limit = self._disk, self._args.max_cost
-        for _, sample in every:
-            self._refuse_mixed(job_path(sample.path), "by jobs", "leave --now out")
-        left = [self._unanswered(sample) for _, sample in every]
+    def _at_once(self, every: Sequence[Side], more: Sequence[Path]) -> None:
+        limit = self._args.max_cost
+        for one in every:
+            self._refuse_mixed(job_path(one.sample.path), "by jobs", "leave --now out")
+        left = [self._unanswered(one.sample) for one in every]
         if any(left):
             if limit is not None and not self._args.local:
                 require_cost([*(one.path for one in self.samples), *more], REALTIME, limit, self._system)
             api = self._connected()
             _require_models(api, every)
-            for (_, sample), waiting in zip(every, left, strict=True):
-                self._ask_each(sample, waiting, api)
-        found = []
-        for _, sample in every:
-            lines = lines_in(sample.realtime, disk)
-            answers = self._read(sample, lines)
-            told = {**_bill(sample, lines, self.prices), "failures": _failures(sample, answers)}
-            found.append(Answered(told, answers))
-        return found
+            for one, waiting in zip(every, left, strict=True):
+                self._ask_each(one.sample, waiting, api)
+        for one in every:
+            lines = lines_in(one.sample.realtime, self._disk)
+            one.answers = self._read(one.sample, lines)
+            one.told = {**_bill(one.sample, lines, self.prices), "failures": _failures(one)}
 
     def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
         """The requests that have no answer on disk."""
@@ -204,10 +189,10 @@ def _bill(sample: Sample, lines: Sequence[bytes], prices: Prices) -> dict[str, A
     return bill([Part(usage, sample.model, None)], REALTIME, prices)
 
 
-def _failures(sample: Sample, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+def _failures(side: Side) -> list[dict[str, Any]]:
     """The key `failures` as `fetch_results.py` has it."""
     found: dict[str, list[str]] = {}
-    for (custom_id, _), answer in zip(sample.requests, answers, strict=True):
+    for (custom_id, _), answer in zip(side.sample.requests, side.answers, strict=True):
         if answer.status != "succeeded":
             found.setdefault(answer.cause or "no explanation was given", []).append(custom_id)
     action = "the same command again asks once more what has no answer"
@@ -217,13 +202,13 @@ def _failures(sample: Sample, answers: Sequence[Answer]) -> list[dict[str, Any]]
     ]
 
 
-def _require_models(api: Api, every: Sequence[Asked]) -> None:
+def _require_models(api: Api, every: Sequence[Side]) -> None:
     """Raise Failure (exit 2) for a model that the server does not list, before any of them is asked."""
     try:
         known = {one["id"] for one in api.models()}
     except ApiError as error:
         raise error.failure("listing the models") from error
-    unknown = [sample.model for _, sample in every if sample.model and sample.model not in known]
+    unknown = [model for one in every if (model := one.sample.model) and model not in known]
     if unknown:
         message = f"the server lists no model {plain(unknown[0], 80)}; nothing was asked"
         raise Failure(Exit.BAD_INPUT, "unknown_model", message, "list_models.py shows which there are")

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from doubleword.cli import Progress, again
 from doubleword.commands.fetch_results import DEFAULTS, Delivery, is_final
 from doubleword.commands.submit import opened
-from doubleword.compare.sample import Sample
-from doubleword.compare.variants import Variant
+from doubleword.compare.answers import Side
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import ASKED, Approval, prices_of, require_cost, spent_ceiling
 from doubleword.jobs.job_file import Intended, JobFile, job_path
@@ -35,24 +34,21 @@ class VariantJob(NamedTuple):
     an earlier run made it.
     """
 
-    variant: Variant
-    sample: Sample
+    side: Side
     store: JobFile
     resumed: bool
     delivery: Delivery
 
 
-def planned(
-    variant: Variant, sample: Sample, args: argparse.Namespace, output: Path, system: System, progress: Progress
-) -> VariantJob:
+def planned(side: Side, args: argparse.Namespace, output: Path, system: System, progress: Progress) -> VariantJob:
     """The job of a variant, taken up again or planned. Nothing is sent.
 
     Raises Failure (exit 2) where a job of this name was made with other options.
     """
-    metadata = {"comparison": output.name, "variant": variant.name}
-    results = variant.path(output, ".results.jsonl")
+    metadata = {"comparison": output.name, "variant": side.name}
+    results = side.variant.path(output, ".results.jsonl")
     told = argparse.Namespace(**{**vars(args), "max_cost": None})  # which is one for all jobs
-    path, check = job_path(sample.path), checked([sample.path], system)
+    path, check = job_path(side.sample.path), checked([side.sample.path], system)
     if system.disk.size(path) is None:
         refuse_existing(results, system.disk, args.force)
     try:
@@ -62,7 +58,7 @@ def planned(
             failure.hint = "use the arguments of the first run, or name another OUTPUT for a new, paid comparison"
         raise
     delivery = Delivery(argparse.Namespace(**DEFAULTS, output=str(results)), store, [], system, progress)
-    return VariantJob(variant, sample, store, resumed, delivery)
+    return VariantJob(side, store, resumed, delivery)
 
 
 def require_one_server(jobs: Sequence[VariantJob]) -> None:
@@ -167,8 +163,7 @@ def wait_for(jobs: Sequence[VariantJob], api: Api, ends: float, system: System, 
     with contextlib.closing(progress):
         seen = [watch_job(one.store.job, api, max(0.0, ends - system.monotonic()), system, progress) for one in jobs]
     told = [
-        {"name": one.variant.name, "job": str(one.store.path), **_counts(own)}
-        for one, own in zip(jobs, seen, strict=True)
+        {"name": one.side.name, "job": str(one.store.path), **_counts(own)} for one, own in zip(jobs, seen, strict=True)
     ]
     running = [one["name"] for one, own in zip(told, seen, strict=True) if not all(batch.terminal for batch in own)]
     if running:

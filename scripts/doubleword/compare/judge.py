@@ -10,9 +10,8 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from doubleword.compare.answers import Answer
+from doubleword.compare.answers import Side
 from doubleword.compare.asking import Asking
 from doubleword.compare.sample import Sample, sampled
 from doubleword.compare.variants import Variant
@@ -40,10 +39,6 @@ SCHEMA = {
 }
 MOST_TOKENS = 1000  # room for a model that thinks first
 BYTES_PER_TOKEN = 4  # of an answer that is still to come, in the forecast
-
-
-# What the judge said of a variant: the keys of his job, and his answer for each row, None where he has none.
-Graded = tuple[dict[str, Any], list[Answer | None]]
 
 
 def require_judge(args: argparse.Namespace, names: Sequence[str]) -> None:
@@ -89,16 +84,16 @@ def _judge_of(variant: Variant, table: Path, args: argparse.Namespace) -> Varian
     return Variant(f"{variant.name} judge", f"{variant.slug}.judge", bare)
 
 
-def _write_answers(path: Path, sample: Sample, answers: Sequence[Answer], disk: Disk) -> list[int]:
+def _write_answers(path: Path, side: Side, disk: Disk) -> list[int]:
     """Write the judge's table, each row with a good answer and this beside its cells; which of the sample they are.
 
     All cells are texts, as the variants' own prompts have them.
     """
-    graded = [at for at, answer in enumerate(answers) if answer.is_good]
+    sample, graded = side.sample, [at for at, answer in enumerate(side.answers) if answer.is_good]
     names = [*source_names(sample.names, any_case=True), answer_column(sample.names)]
     with WholeFile(path, disk, force=True) as file:
         for at in graded:
-            cells = [*sample.made[at].row.cells, answers[at].text]
+            cells = [*sample.made[at].row.cells, side.answers[at].text]
             file.write(json.dumps(dict(zip(names, cells, strict=True))).encode() + b"\n")
     return graded
 
@@ -124,29 +119,19 @@ def forecast_lines(sample: Sample, args: argparse.Namespace) -> bytes:
     return b"".join(lines)
 
 
-def graded(
-    every: Sequence[tuple[Variant, Sample, Sequence[Answer]]],
-    args: argparse.Namespace,
-    output: Path,
-    asking: Asking,
-    disk: Disk,
-) -> list[Graded]:
-    """The grades of each variant's answers, asked by one more job for each."""
-    rows, judges = [], []
-    for variant, sample, answers in every:
-        table = variant.path(output, ".judge.rows.jsonl")
-        rows.append(_write_answers(table, sample, answers, disk))
-        if rows[-1]:
-            one = _judge_of(variant, table, args)
-            judges.append((one, sampled(one.args, one.path(output, ".jsonl"), None, None, disk)))
-    found = iter(zip(judges, asking.ask(judges) if judges else [], strict=True))
-    graded = []
-    for (_, sample, _), graded_rows in zip(every, rows, strict=True):
-        grades: list[Answer | None] = [None] * len(sample.made)
-        told: dict[str, Any] = {}
-        if graded_rows:
-            (_, asked), (told, given) = next(found)
-            for number, answer in zip(asked.numbers, given, strict=True):
-                grades[graded_rows[number - 1]] = answer if answer.status == "succeeded" else None
-        graded.append((told, grades))
-    return graded
+def grade(sides: Sequence[Side], args: argparse.Namespace, output: Path, asking: Asking, disk: Disk) -> None:
+    """Have each variant's answers graded, by one more job for each."""
+    judges: list[tuple[Side, list[int], Side]] = []
+    for side in sides:
+        side.grades = [None] * len(side.answers)
+        table = side.variant.path(output, ".judge.rows.jsonl")
+        rows = _write_answers(table, side, disk)
+        if rows:
+            one = _judge_of(side.variant, table, args)
+            judges.append((side, rows, Side(one, sampled(one.args, one.path(output, ".jsonl"), None, None, disk))))
+    if judges:
+        asking.ask([judge for *_, judge in judges])
+    for side, rows, judge in judges:
+        side.graded = judge.told
+        for number, answer in zip(judge.sample.numbers, judge.answers, strict=True):
+            side.grades[rows[number - 1]] = answer if answer.status == "succeeded" else None

@@ -15,8 +15,7 @@ from typing import Any
 from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import hashes_of
 from doubleword.cli import OUTPUT_LIMIT
-from doubleword.compare.measures import Measured
-from doubleword.compare.sample import Sample
+from doubleword.compare.answers import Side
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.request_lines import templates
@@ -40,13 +39,13 @@ BULKY = (
 )  # fmt: skip
 
 
-def _parts(side: Measured) -> list[str]:
+def _parts(side: Side) -> list[str]:
     """What the columns of a variant are called, after its name."""
     grades = ["judge_score", "judge_reason"] if side.grades else []
     return ["answer", *side.fields, *grades, "status", "error"]
 
 
-def _cells(side: Measured, at: int) -> list[str | None]:
+def _cells(side: Side, at: int) -> list[str | None]:
     """What stands in them in the row `at`."""
     answer, graded = side.answers[at], list[str | None]()
     if side.grades:
@@ -73,15 +72,12 @@ def refuse_foreign(output: Path, disk: Disk, force: bool) -> None:
         refuse_existing(summary_path(output), disk, force or disk.size(output) is None)
 
 
-def write(
-    output: Path, args: argparse.Namespace, sample: Sample, sides: Sequence[Measured], told: dict[str, Any],
-    disk: Disk,
-) -> list[str]:  # fmt: skip
-    """Write the table of the rows of `sample`, and before it what is `told`; what the user should know.
+def write(output: Path, args: argparse.Namespace, sides: Sequence[Side], told: dict[str, Any], disk: Disk) -> list[str]:
+    """Write the table of the sampled rows, and before it what is `told`; what the user should know.
 
     Raises Failure (exit 2) where the source is not what it was when the sample was drawn.
     """
-    kind = FORMATS[output.suffix]
+    kind, sample = FORMATS[output.suffix], sides[0].sample
     work = output.with_name(f".{output.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target, Staged(target) as staged:
         table = Table(args.input, settings_of(args), disk, target)
