@@ -39,13 +39,6 @@ from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk, System
 from doubleword.tables.plain_copy import STDIN
 
-# What `fetch_results.py JOB --format jsonl` is given where no flag says otherwise, for what delivers as it does.
-DEFAULTS = {
-    **dict.fromkeys(("join", "id", "columns", "delimiter", "history", "response_schema")),
-    **dict.fromkeys(("bom", "raw_cells", "partial", "force"), False),
-    "format": "jsonl",
-}
-
 
 def fetch(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `fetch_results.py`; answers its output keys, or raises Failure 6 or 7 with them."""

@@ -50,8 +50,8 @@ class Answer(NamedTuple):
 class Side:
     """A variant with the requests of its sample, and what became of them, row by row, once they were asked.
 
-    `fields` are those of its answers, `told` the keys of its job, bill and failures. Where a judge grades them, `graded`
-    are the keys of his job, and `grades` his answers, None for none. `expected` is the field that is held against an
+    `fields` are those of its answers, `told` the keys of its job, bill and failures. Where a judge grades, `graded` are
+    the keys of his job, and `grades` his answers, None for none. `expected` is the field that is held against an
     expectation, None for the whole answer; `marks` are what a person thinks, by custom_id; `right` what came of either.
     """
 

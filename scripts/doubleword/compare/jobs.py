@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from doubleword.cli import Progress, again
-from doubleword.commands.fetch_results import DEFAULTS, Delivery, is_final
+from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.compare.answers import Side
 from doubleword.failure import Exit, Failure, plain
@@ -27,6 +27,13 @@ from doubleword.pricing.prices import Prices
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
+
+# What `fetch_results.py JOB --format jsonl` is given where no other flag is.
+OPTIONS = {
+    **dict.fromkeys(("join", "id", "columns", "delimiter", "history", "response_schema")),
+    **dict.fromkeys(("bom", "raw_cells", "partial", "force"), False),
+    "format": "jsonl",
+}
 
 
 class VariantJob(NamedTuple):
@@ -57,7 +64,7 @@ def planned(side: Side, args: argparse.Namespace, output: Path, system: System, 
         if failure.code in ("other_options", "batch_file_changed"):
             failure.hint = "use the arguments of the first run, or name another OUTPUT for a new, paid comparison"
         raise
-    delivery = Delivery(argparse.Namespace(**DEFAULTS, output=str(results)), store, [], system, progress)
+    delivery = Delivery(argparse.Namespace(**OPTIONS, output=str(results)), store, [], system, progress)
     return VariantJob(side, store, resumed, delivery)
 
 

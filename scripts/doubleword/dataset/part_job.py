@@ -24,7 +24,7 @@ from doubleword.batch_files.record import record_path
 from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.row_map import map_path
 from doubleword.cli import Progress
-from doubleword.commands.fetch_results import DEFAULTS, Delivery
+from doubleword.commands.fetch_results import Delivery
 from doubleword.commands.run_batch import made_requests
 from doubleword.commands.submit import opened
 from doubleword.dataset.partitions import Partition, stage
@@ -177,8 +177,15 @@ class PartJob:
         found = names_of(Wanted("parquet", columns), names, endpoints, properties)
         if columns is None and folders:
             columns = _listed([new for new, _ in found.chosen if new not in folders])
-        told = {"join": self._args.input, "id": self._args.id, "columns": columns, "force": True}
-        given = argparse.Namespace(**{**DEFAULTS, **told, "output": str(self.answers), "format": "parquet"})
+        told = {
+            **dict.fromkeys(("delimiter", "history", "response_schema")),
+            **dict.fromkeys(("bom", "raw_cells", "partial"), False),
+            "join": self._args.input,
+            "id": self._args.id,
+            "columns": columns,
+            "force": True,
+        }
+        given = argparse.Namespace(output=str(self.answers), format="parquet", **told)
         return Delivery(given, store, [], self._system, self._progress)
 
 
