@@ -146,12 +146,11 @@ class Running:
             if state is None:
                 return
             record = state.record
-            if record is not None:
-                cost = record["cost_usd"]
-                self._costs[one.part] = state.ceiling_usd if cost is None else cost
             if record is None:
                 begun.extend([one] if state.begun else [])
                 return
+            cost = record["cost_usd"]
+            self._costs[one.part] = state.ceiling_usd if cost is None else cost
             if record["source"] != source.version(one):
                 message = f"{plain(one.file, 120)} was changed since its part was written"
                 hint = "restore it, or name another OUTPUT_DIR for a new, paid run"
@@ -241,7 +240,8 @@ class Running:
 
     def _write_manifest(self) -> None:
         self._manifest_at = self._system.monotonic()
-        self._output.write(manifest.NAME, manifest.written(manifest.manifest(self._parts, self._records)))
+        sums = manifest.manifest(self._parts, self._records)
+        self._output.write(manifest.NAME, json.dumps(sums, indent=1).encode() + b"\n")
 
 
 def _refuse(args: argparse.Namespace) -> None:
