@@ -220,6 +220,15 @@ def test_one_limit_holds_for_all_parts(dear: RunningEngine, folder: Path) -> Non
     assert [float(entry.cost_usd or 0) for entry in dear.ledger()] == pytest.approx([0.4] * 3)
 
 
+def test_a_part_without_rows_costs_nothing_of_a_limit(dear: RunningEngine, folder: Path) -> None:
+    """It is empty, and the others are asked."""
+    flat(folder / "src", 2, rows=1)
+    where = "word = 'p1-0'"
+    found = dataset(dear, folder, "--max-cost", "14", "--where", where)
+    assert (found.code, found.json["parts"]["empty"], found.json["parts"]["done"]) == (0, 1, 1), found.json
+    assert dataset(dear, folder, "--max-cost", "14", "--where", where).json == found.json
+
+
 def test_a_dry_run_says_what_all_parts_would_cost(engine: RunningEngine, folder: Path) -> None:
     """And leaves nothing."""
     hive(folder / "src")

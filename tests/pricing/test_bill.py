@@ -102,8 +102,8 @@ def test_the_model_that_was_asked_for_is_paid_for(tmp_path: Path) -> None:
 def test_a_sum_is_called_billed_only_where_every_batch_is() -> None:
     """One without any answer owes nothing, whatever the server says of it."""
     counted = usage(answer(prompt_tokens=1_000_000))
-    seen = Analytics(1, 1_000_000, 0, None, 1_000_000, Decimal("0.019"), Decimal("0.02"))
-    none = Analytics(0, 0, 0, None, 0, None, None)
+    seen = Analytics(1, 1_000_000, 0, None, Decimal("0.019"), Decimal("0.02"))
+    none = Analytics(0, 0, 0, None, None, None)
     billed = [Part(counted, "", seen), Part(Usage(), "", none)]
     found = bill(billed, "24h", PRICES)
     assert (found["cost_usd"], found["cost_source"], found["list_cost_usd"]) == (0.019, "billed", 0.02)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tests.report.written_page import WrittenPage
 
+from doubleword.pricing.bill import usd
 from doubleword.report.answer_table import GOOD, OPEN, WRONG, Bar, Field, Shown
 from doubleword.report.gathering import Gathered, Subject
-from doubleword.report.page import MARK, MOST_ROWS, headline, page, usd
+from doubleword.report.page import MARK, MOST_ROWS, headline, page
 from doubleword.server.objects import Asked, Batch
 from doubleword.system import Disk
 

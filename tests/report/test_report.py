@@ -14,8 +14,7 @@ from tests.door import Result, call_door
 from tests.engine_process import RunningEngine, engine_with_upstream, priced
 from tests.report.written_page import WrittenPage
 
-from doubleword.report import reporting
-from doubleword.report.gathering import Gathering
+from doubleword.report import gathering, reporting
 
 MAKE = ["--model", "test-chat", "--prompt", "Where is {city}?", "--id", "{id}", "--input", "cities.csv"]
 
@@ -123,8 +122,8 @@ def test_while_a_job_runs_the_page_shows_how_far_it_is_and_is_written_anew(
 def test_results_are_not_read_again_at_each_look(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look that comes soon after a long reading shows the batches as they are now and the results as they were."""
     monkeypatch.setattr(reporting, "FREE", 1e9)
-    read = mock.Mock(side_effect=Gathering.read)
-    monkeypatch.setattr(Gathering, "read", lambda *given: read(*given))
+    read = mock.Mock(side_effect=gathering.gather)
+    monkeypatch.setattr(reporting, "gather", read)
     with user.engine.upstream.hold("City 3"):
         user.submitted()
         user.run("report", "cities.job.json", "--watch", "--wait", "0.5")

@@ -33,13 +33,12 @@ from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside
 from doubleword.jobs.updates.asking import Requests, forecast_of, update_forecast, updated
 from doubleword.jobs.updates.update import Made, Update, applied, planned
-from doubleword.jobs.watching import older_than_retry, watch
+from doubleword.jobs.watching import watch_job
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.report import reporting
 from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import names_of
 from doubleword.server.api import Api
-from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
 from doubleword.tables.outputs.workbooks import require_room
@@ -153,21 +152,8 @@ def _delivered(
     """The keys of the delivery, once the job is over; `seen` is told of each look at it."""
     job = str(store.path)
     try:
-        watch(
-            api,
-            [one.batch_id or "" for one in store.job.batches],
-            job_id=store.job.id,
-            is_old=older_than_retry(store.job, system),
-            started=store.job.created_at,
-            wait_s=wait_s,
-            system=system,
-            progress=progress,
-            seen=seen,
-        )
-        api.until = None
+        watch_job(store.job, api, wait_s, system, progress, seen)
         return {"job": job, **delivery.run(api, former)}
-    except ApiError as error:
-        raise error.failure("watching the job") from error
     except Failure as failure:
         failure.keys = {"job": job, **failure.keys}
         if failure.exit_code == Exit.NOT_FINISHED:

@@ -44,9 +44,18 @@ def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
 
 
 def opened(
-    args: argparse.Namespace, check: file_check.Check, path: Path, metadata: dict[str, str], system: System
+    args: argparse.Namespace,
+    check: file_check.Check,
+    path: Path,
+    metadata: dict[str, str],
+    system: System,
+    local: str | None = None,
+    identity: str | None = None,
 ) -> tuple[JobFile, bool]:
-    """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on."""
+    """The job at `path`, taken up again (True) or planned anew; raises Failure 2 or 8 where it must not go on.
+
+    `local` is the folder of the embedded engine, where that is not the job's own; `identity` as `plan` takes it.
+    """
     resumed = system.disk.size(path) is not None
     if resumed:
         store = JobFile.load(path, system.disk)
@@ -56,10 +65,11 @@ def opened(
             check,
             path,
             base_url=None if args.local else chosen_base_url(args),
-            local=local_folder(path) if args.local else None,
+            local=(local or local_folder(path)) if args.local else None,
             window=args.window or WINDOWS[0],
             metadata=metadata,
             system=system,
+            identity=identity,
         )
     if args.max_cost is not None and store.job.local is None and not store.job.submitted:
         unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]

@@ -19,7 +19,7 @@ from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import FLAWS, INVALID, TRUNCATED, judged
 from doubleword.answers.lines import one_text
-from doubleword.batch_files.making import Making, making
+from doubleword.batch_files.making import Made, Making, making
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
@@ -47,7 +47,8 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     progress = Progress(system.monotonic)
     prices = load_prices(None, system.disk)
     with making(args, system.disk) as made:
-        table, asked = _chosen(made, args, prices)
+        table, kept = chosen_of(made, args.rows, args.sample, prices)
+        asked = [(one.request["custom_id"], one.request) for one in kept]
         warnings = made.warnings()
     if args.max_cost is not None and not args.local:
         _require_cost(asked, args.max_cost, prices)
@@ -97,14 +98,22 @@ def _cost(asked: list[Request], rows: list[dict[str, Any]], prices: Prices) -> f
     return float(cost)
 
 
-def _chosen(made: Making, args: argparse.Namespace, prices: Prices) -> tuple[Table, list[Request]]:
-    """The requests to be asked. All rows are made into requests: a trial of a bad table helps nobody."""
+def chosen_of(made: Making, rows: int, seed: int | None, prices: Prices) -> tuple[Table, list[Made]]:
+    """The requests for `rows` of the table, and what the whole of it would send.
+
+    All rows are made into requests: a trial of a bad table helps nobody.
+    """
+
+    def counted(table: Table) -> Iterator[Made]:
+        for one in made.requests():
+            table.add((one.request["custom_id"], one.request))
+            yield one
+
     while True:
         table = Table(prices)
-        requests = ((one.request["custom_id"], one.request) for one in made.requests())
-        asked = chosen(map(table.add, requests), args.rows, args.sample)
+        kept = chosen(counted(table), rows, seed)
         if not made.is_doubtful():
-            return table, asked
+            return table, kept
 
 
 def chosen(requests: Iterable[Chosen], count: int, seed: int | None) -> list[Chosen]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from doubleword.answers.json_text import fields_of
 from doubleword.answers.judgement import FLAWS, INVALID, judged
 from doubleword.answers.lines import one_text
 from doubleword.compare.sample import Sample
+from doubleword.compare.variants import Variant
 from doubleword.failure import plain
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.results.expected import Expected
@@ -24,8 +26,6 @@ from doubleword.results.result import Result
 from doubleword.system import Disk
 from doubleword.tables.relation import Settings
 from doubleword.tables.sources.source import opened_table
-
-NONE = "it was not asked yet"
 
 
 class Answer(NamedTuple):
@@ -46,7 +46,35 @@ class Answer(NamedTuple):
         return self.status == "succeeded" and bool((self.text or "").strip())
 
 
-MISSING = Answer("missing", cause=NONE)
+@dataclass
+class Side:
+    """A variant with the requests of its sample, and what became of them, row by row, once they were asked.
+
+    `fields` are those of its answers, `told` the keys of its job, bill and failures. Where a judge grades, `graded` are
+    the keys of his job, and `grades` his answers, None for none. `expected` is the field that is held against an
+    expectation, None for the whole answer; `marks` are what a person thinks, by custom_id; `right` what came of either.
+    """
+
+    variant: Variant
+    sample: Sample
+    fields: Sequence[str] = ()
+    told: dict[str, Any] = field(default_factory=dict)
+    answers: Sequence[Answer] = ()
+    graded: dict[str, Any] = field(default_factory=dict)
+    grades: list[Answer | None] = field(default_factory=list)
+    expected: str | None = None
+    marks: Mapping[str, bool] | None = None
+    right: Sequence[bool | None] = ()
+
+    @property
+    def name(self) -> str:
+        """What the variant is called."""
+        return self.variant.name
+
+    @property
+    def scores(self) -> list[int | None]:
+        """The grades as numbers."""
+        return [None if one is None else round(float(one.fields["score"] or 0)) for one in self.grades]
 
 
 def lines_in(path: Path, disk: Disk) -> list[bytes]:
@@ -84,7 +112,8 @@ def answers_of(sample: Sample, lines: Iterable[bytes], expected: Expected) -> li
         value = result_lines.parse(raw)
         if value is not None and isinstance(value.get("custom_id"), str):
             found[value["custom_id"]] = _answer(raw, value, endpoint, expected)
-    return [found.get(custom_id, MISSING) for custom_id, _ in sample.requests]
+    missing = Answer("missing", cause="it was not asked yet")
+    return [found.get(custom_id, missing) for custom_id, _ in sample.requests]
 
 
 def _answer(raw: bytes, value: dict[str, Any], endpoint: str, expected: Expected) -> Answer:

@@ -9,27 +9,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from doubleword.answers import lines as result_lines
 from doubleword.cli import Progress, again
 from doubleword.commands.try_prompt import answered
-from doubleword.compare.answers import Answer, answered_in, answers_of, lines_in
+from doubleword.compare.answers import Answer, Side, answered_in, answers_of, lines_in
 from doubleword.compare.jobs import (
-    Together,
     VariantJob,
-    deliver,
-    final_keys,
+    delivered,
     joint_prices,
     planned,
     require_limit,
     require_one_server,
+    submit,
     wait_for,
 )
 from doubleword.compare.sample import Sample
-from doubleword.compare.variants import Variant
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import require_cost
@@ -43,17 +41,6 @@ from doubleword.server.errors import ApiError
 from doubleword.server.key import read_key
 from doubleword.system import Disk, System
 
-Asked = tuple[Variant, Sample]
-# What may have to be asked later, as request lines that a limit is to allow for too.
-Later = Callable[[], bytes]
-
-
-class Answered(NamedTuple):
-    """What became of a variant: the keys of its job, bill and failures, and the answer to each of its requests."""
-
-    told: dict[str, Any]
-    answers: list[Answer]
-
 
 class Asking:
     """Asks variants, and keeps the server that it needs for this open in `held`."""
@@ -64,6 +51,7 @@ class Asking:
         self._args = args
         self._output = output
         self._system = system
+        self._disk = system.disk
         self._progress = progress
         self._held = held
         self._ends = system.monotonic() + args.wait
@@ -72,78 +60,74 @@ class Asking:
         self.samples: list[Sample] = []  # of all that it was to ask
         self._api: Api | None = None
 
-    def ask(self, every: Sequence[Asked], later: Later = bytes) -> list[Answered]:
-        """The answers of each, in their order.
+    def ask(self, every: Sequence[Side], later: bytes = b"") -> None:
+        """See to the answers of each. `later` are lines that may have to be asked once these are there.
 
         Raises Failure: 7 while answers are still to come, 8 where these, those asked before and those of `later` may
         together cost more than the limit.
         """
-        self.samples += [sample for _, sample in every]
-        with self._system.disk.work_folder(None) as folder:
-            more = later_file(folder, later(), self._system.disk)
-            return self._at_once(every, more) if self._args.now else self._by_jobs(every, more)
+        self.samples += [one.sample for one in every]
+        with self._disk.work_folder(None) as folder:
+            more = later_file(folder, later, self._disk)
+            (self._at_once if self._args.now else self._by_jobs)(every, more)
 
     @property
     def prices(self) -> Prices:
         """The price table, put right by what the server said of the jobs."""
-        disk = self._system.disk
-        return joint_prices([one.store for one in self._jobs], disk) if self._jobs else load_prices(None, disk)
+        if not self._jobs:
+            return load_prices(None, self._disk)
+        return joint_prices([one.store for one in self._jobs], self._disk)
 
     # By jobs
 
-    def _by_jobs(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
+    def _by_jobs(self, every: Sequence[Side], more: Sequence[Path]) -> None:
         system, progress, limit = self._system, self._progress, self._args.max_cost
-        for _, sample in every:
-            self._refuse_mixed(sample.realtime, "at once", "add --now")
-        jobs = [planned(variant, sample, self._args, self._output, system) for variant, sample in every]
+        for one in every:
+            self._refuse_mixed(one.sample.realtime, "at once", "add --now")
+        jobs = [planned(one, self._args, self._output, system, progress) for one in every]
         self._jobs += jobs
         require_one_server(self._jobs)
-        keys = [final_keys(one, system, progress) for one in jobs]
+        keys = [delivered(one, None) for one in jobs]
         if None in keys:
             if limit is not None:  # where there is a key, the server's prices have the last word
                 stores = [one.store for one in self._jobs]
                 require_limit(stores, limit, system, last_word=not read_key(), more=more)
             api = self._connected()
-            Together(self._jobs, api, system, progress, limit, more).submit()
+            submit(self._jobs, api, system, progress, limit, more)
             wait_for(jobs, api, self._ends, system, progress)
-            keys = [deliver(one, api, system, progress) for one in jobs]
-        return [self._answered_by(one, found or {}) for one, found in zip(jobs, keys, strict=True)]
-
-    def _answered_by(self, one: VariantJob, keys: dict[str, Any]) -> Answered:
-        disk = self._system.disk
-        lines = lines_in(one.results, disk) + lines_in(one.errors, disk)
-        return Answered({"job": str(one.store.path), **keys}, self._read(one.sample, lines))
+            keys = [delivered(one, api) for one in jobs]
+        for job, told in zip(jobs, keys, strict=True):
+            lines = [line for path in (job.delivery.output, job.delivery.errors) for line in lines_in(path, self._disk)]
+            job.side.answers = self._read(job.side.sample, lines)
+            job.side.told = {"job": str(job.store.path), **(told or {})}
 
     # At once
 
-    def _at_once(self, every: Sequence[Asked], more: Sequence[Path]) -> list[Answered]:
-        disk, limit = self._system.disk, self._args.max_cost
-        for _, sample in every:
-            self._refuse_mixed(job_path(sample.path), "by jobs", "leave --now out")
-        if any(map(self._unanswered, (sample for _, sample in every))):
+    def _at_once(self, every: Sequence[Side], more: Sequence[Path]) -> None:
+        limit = self._args.max_cost
+        for one in every:
+            self._refuse_mixed(job_path(one.sample.path), "by jobs", "leave --now out")
+        left = [self._unanswered(one.sample) for one in every]
+        if any(left):
             if limit is not None and not self._args.local:
                 require_cost([*(one.path for one in self.samples), *more], REALTIME, limit, self._system)
             api = self._connected()
             _require_models(api, every)
-            for _, sample in every:
-                self._ask_each(sample, api)
-        found = []
-        for _, sample in every:
-            lines = lines_in(sample.realtime, disk)
-            answers = self._read(sample, lines)
-            found.append(
-                Answered({**_bill(sample, lines, self.prices), "failures": _failures(sample, answers)}, answers)
-            )
-        return found
+            for one, waiting in zip(every, left, strict=True):
+                self._ask_each(one.sample, waiting, api)
+        for one in every:
+            lines = lines_in(one.sample.realtime, self._disk)
+            one.answers = self._read(one.sample, lines)
+            one.told = {**_bill(one.sample, lines, self.prices), "failures": _failures(one)}
 
     def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
         """The requests that have no answer on disk."""
-        there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._system.disk), sample)}
+        there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._disk), sample)}
         return [request for custom_id, request in sample.requests if custom_id not in there]
 
-    def _ask_each(self, sample: Sample, api: Api) -> None:
+    def _ask_each(self, sample: Sample, waiting: Sequence[dict[str, Any]], api: Api) -> None:
         """Ask what has no answer yet, and append what comes; raises Failure where the next would fail as well."""
-        disk, path, waiting = self._system.disk, sample.realtime, self._unanswered(sample)
+        disk, path = self._disk, sample.realtime
         if not waiting:
             return
         left = {request["custom_id"] for request in waiting}
@@ -165,7 +149,7 @@ class Asking:
         return answers_of(sample, lines, self._schemas.expected(sample.path))
 
     def _refuse_mixed(self, path: Path, how: str, hint: str) -> None:
-        if self._system.disk.size(path) is not None:
+        if self._disk.size(path) is not None:
             message = f"{plain(self._output)} was begun {how}, which may be paid already: {plain(path)}"
             raise Failure(Exit.BAD_INPUT, "other_options", message, f"{hint}, or name another OUTPUT")
 
@@ -205,10 +189,10 @@ def _bill(sample: Sample, lines: Sequence[bytes], prices: Prices) -> dict[str, A
     return bill([Part(usage, sample.model, None)], REALTIME, prices)
 
 
-def _failures(sample: Sample, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+def _failures(side: Side) -> list[dict[str, Any]]:
     """The key `failures` as `fetch_results.py` has it."""
     found: dict[str, list[str]] = {}
-    for (custom_id, _), answer in zip(sample.requests, answers, strict=True):
+    for (custom_id, _), answer in zip(side.sample.requests, side.answers, strict=True):
         if answer.status != "succeeded":
             found.setdefault(answer.cause or "no explanation was given", []).append(custom_id)
     action = "the same command again asks once more what has no answer"
@@ -218,13 +202,13 @@ def _failures(sample: Sample, answers: Sequence[Answer]) -> list[dict[str, Any]]
     ]
 
 
-def _require_models(api: Api, every: Sequence[Asked]) -> None:
+def _require_models(api: Api, every: Sequence[Side]) -> None:
     """Raise Failure (exit 2) for a model that the server does not list, before any of them is asked."""
     try:
         known = {one["id"] for one in api.models()}
     except ApiError as error:
         raise error.failure("listing the models") from error
-    unknown = [sample.model for _, sample in every if sample.model and sample.model not in known]
+    unknown = [model for one in every if (model := one.sample.model) and model not in known]
     if unknown:
         message = f"the server lists no model {plain(unknown[0], 80)}; nothing was asked"
         raise Failure(Exit.BAD_INPUT, "unknown_model", message, "list_models.py shows which there are")

@@ -15,11 +15,10 @@ from typing import Any
 from doubleword.answers.schema import properties_of
 from doubleword.cli import Progress
 from doubleword.compare import judge, measures
-from doubleword.compare.answers import counted, marks_in
-from doubleword.compare.asking import Answered, Asking, later_file
-from doubleword.compare.judge import Graded
-from doubleword.compare.output import FORMATS, Side, refuse_foreign, shown, summary_path, write
-from doubleword.compare.sample import Sample, require_same_rows, sampled
+from doubleword.compare.answers import Side, counted, marks_in
+from doubleword.compare.asking import Asking, later_file
+from doubleword.compare.output import FORMATS, refuse_foreign, shown, summary_path, write
+from doubleword.compare.sample import require_same_rows, sampled
 from doubleword.compare.variants import Variant, variants_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import ASK, require_cost
@@ -80,33 +79,26 @@ class Comparison:
         self._system = system
         self._progress = Progress(system.monotonic)
         self._asking = Asking(args, output, system, self._progress, held)
-        self._samples: list[Sample] = []
-        self._fields: list[list[str]] = []  # of each variant's answers
+        self._sides: list[Side] = []
         self._expected: list[str | None] | None = None
-        self._marks: dict[str, dict[str, bool]] = {}  # by variant and custom_id, what a person thinks of the answer
-        self._measured_by: dict[str, str] = {}  # the field of a variant that the expectation is held against
 
     def run(self) -> dict[str, Any]:
         """All of it."""
         args, disk = self._args, self._disk
         with self._clean(), contextlib.closing(self._progress):
             for variant in self._variants:
-                path = variant.path(self._output, ".jsonl")
-                self._samples.append(sampled(variant.args, path, args.rows, args.sample, disk))
-            self._fields = [list(properties_of(Schemas(disk).all_of([one.path]))) for one in self._samples]
-            require_same_rows([(one.name, sample) for one, sample in self._each()])
+                sample = sampled(variant.args, variant.path(self._output, ".jsonl"), args.rows, args.sample, disk)
+                self._sides.append(Side(variant, sample))
+            for one in self._sides:
+                one.fields = list(properties_of(Schemas(disk).all_of([one.sample.path])))
+            require_same_rows([(one.name, one.sample) for one in self._sides])
             self._require_columns()
             if args.dry_run:
                 return self._forecast()
-            found = self._asking.ask(self._each(), self._later)
-            grades = [Graded({}, []) for _ in found]
+            self._asking.ask(self._sides, self._later())
             if args.judge:
-                given = [(*each, one.answers) for each, one in zip(self._each(), found, strict=True)]
-                grades = judge.graded(given, args, self._output, self._asking, disk)
-            return self._written(self._compared(found, grades), found, grades)
-
-    def _each(self) -> list[tuple[Variant, Sample]]:
-        return list(zip(self._variants, self._samples, strict=True))
+                judge.grade(self._sides, args, self._output, self._asking, disk)
+            return self._written(self._compared())
 
     @contextlib.contextmanager
     def _clean(self) -> Iterator[None]:
@@ -114,25 +106,27 @@ class Comparison:
         try:
             yield
         finally:
-            for sample in {one.path: one for one in (*self._samples, *self._asking.samples)}.values():
+            samples = (*(one.sample for one in self._sides), *self._asking.samples)
+            for sample in {one.path: one for one in samples}.values():
                 if self._disk.size(job_path(sample.path)) is None and self._disk.size(sample.realtime) is None:
                     sample.remove(self._disk)
 
     def _require_columns(self) -> None:
         """What --expected and --judge name has to be there before anything is paid."""
-        names = self._samples[0].names
+        names = self._sides[0].sample.names
         judge.require_judge(self._args, names)
         given: list[str] = self._args.expected or []
         if not given or (measures.column_named(given[0], names) is None and all(map(self._is_marks, given))):
             return
         if len(given) > 1:
             raise bad_arguments("--expected names one column", "several are for files of marks, one for each variant")
-        fields = {one.name: own for one, own in zip(self._variants, self._fields, strict=True)}
         try:
-            at, self._measured_by = measures.expected_field(given[0], names, fields)
+            at, fields = measures.expected_field(given[0], names, {one.name: one.fields for one in self._sides})
         except ValueError as error:
             raise bad_arguments(f"--expected: {plain(error)}", "--expected COLUMN, or FIELD=COLUMN") from None
-        self._expected = [one.row.cells[at] for one in self._samples[0].made]
+        self._expected = [one.row.cells[at] for one in self._sides[0].sample.made]
+        for side in self._sides:
+            side.expected = fields.get(side.name)
 
     def _is_marks(self, word: str) -> bool:
         """Whether `word` is a file of marks, alone or as VARIANT=FILE; then they are read."""
@@ -140,88 +134,76 @@ class Comparison:
         if self._disk.size(Path(place)) is None:
             return False
         file = Path(place).name
-        of = [one for one in self._variants if file.startswith(one.path(self._output, ".").name)]
-        found = [one for one in self._variants if one.name == name] if name else of or list(self._variants)
+        of = [one for one in self._sides if file.startswith(one.variant.path(self._output, ".").name)]
+        found = [one for one in self._sides if one.name == name] if name else of or self._sides
         if len(found) != 1:
             message = f"--expected: it is not known whose answers {plain(file, 80)} marks"
-            raise bad_arguments(message, f'--expected "{self._variants[0].name}={place}"')
-        self._marks[found[0].name] = marks_in(Path(place), self._disk)
+            raise bad_arguments(message, f'--expected "{self._sides[0].name}={place}"')
+        found[0].marks = marks_in(Path(place), self._disk)
         return True
 
     def _later(self) -> bytes:
         """What the judge will be asked once the answers are there, as far as that can be foreseen."""
-        return b"".join(judge.forecast_lines(one, self._args) for one in self._samples if self._args.judge)
+        return b"".join(judge.forecast_lines(one.sample, self._args) for one in self._sides if self._args.judge)
 
     def _forecast(self) -> dict[str, Any]:
         """What a dry run answers: requests and cost of each variant, and of all with the judge."""
         prices, window = load_prices(None, self._disk), self._args.window or WINDOWS[0]
         window = REALTIME if self._args.now else window
         each = []
-        for variant, sample in self._each():
-            found = total_of([sample.path], self._disk, prices).estimate(window)
+        for one in self._sides:
+            found = total_of([one.sample.path], self._disk, prices).estimate(window)
             told = {"requests": found.requests, "cost_usd": found.cost_usd, "ceiling_usd": found.ceiling_usd}
-            each.append({"name": variant.name, **told})
+            each.append({"name": one.name, **told})
         with self._disk.work_folder(None) as folder:
-            paths = [*(one.path for one in self._samples), *later_file(folder, self._later(), self._disk)]
+            paths = [*(one.sample.path for one in self._sides), *later_file(folder, self._later(), self._disk)]
             if self._args.max_cost is not None and not self._args.local:
                 require_cost(paths, window, self._args.max_cost, self._system)
             total = total_of(paths, self._disk, prices)
-        return {"rows": len(self._samples[0].made), "variants": each, **total.forecast(window)}
+        return {"rows": len(self._sides[0].sample.made), "variants": each, **total.forecast(window)}
 
     # Comparing
 
-    def _compared(self, found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
+    def _compared(self) -> dict[str, Any]:
         """All the numbers."""
-        measured, variants, failures = [], [], []
-        for at, (variant, sample) in enumerate(self._each()):
-            told, answers = found[at]
-            scores = [None if one is None else round(float(one.fields["score"] or 0)) for one in grades[at].grades]
-            field = self._measured_by.get(variant.name)
-            one = measures.Measured(variant.name, answers, self._fields[at], field, scores)
-            sample.table.prices = self._asking.prices
+        variants, failures, prices = [], [], self._asking.prices
+        for one in self._sides:
+            table, told = one.sample.table, one.told
+            table.prices = prices
+            cost = {name: one.graded.get(name) for name in ("cost_usd", "cost_source")}
             variants.append(
                 {
-                    "name": variant.name,
+                    "name": one.name,
                     **{name: told[name] for name in ("job", *BILL) if name in told},
-                    **counted(answers),
-                    "projection": sample.table.projection(sample.requests, [dict(a.tokens) for a in answers]),
-                    **self._measured(one, sample),
-                    **({"judge": {**measures.graded(one), **_cost(grades[at].told)}} if scores else {}),
+                    **counted(one.answers),
+                    "projection": table.projection(one.sample.requests, [dict(a.tokens) for a in one.answers]),
+                    **measures.measure(one, self._expected),
+                    **({"judge": {**measures.graded(one), **cost}} if one.grades else {}),
                 }
             )
-            failures += [{"variant": variant.name, **failure} for failure in told.get("failures", ())]
-            measured.append(one)
+            failures += [{"variant": one.name, **failure} for failure in told.get("failures", ())]
+        paid = [told for one in self._sides for told in (one.told, one.graded) if told]
         return {
             "output": str(self._output),
             "summary": str(summary_path(self._output)),
-            "rows": len(self._samples[0].made),
+            "rows": len(self._sides[0].sample.made),
             "variants": variants,
-            "pairs": measures.pairs_of(measured),
-            **_bill([told for told in (*(one.told for one in found), *(one.told for one in grades)) if told], variants),
+            "pairs": measures.pairs_of(self._sides),
+            **_bill(paid, variants),
             "failures": failures,
         }
 
-    def _measured(self, one: measures.Measured, sample: Sample) -> dict[str, Any]:
-        marks = self._marks.get(one.name)
-        if marks is None:
-            return measures.measure(one, self._expected)
-        return measures.marked(one, [marks.get(custom_id) for custom_id, _ in sample.requests])
-
-    def _written(self, content: dict[str, Any], found: Sequence[Answered], grades: Sequence[Graded]) -> dict[str, Any]:
+    def _written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Write table and numbers; raises Failure 6 with the keys where a variant has failures."""
-        sides = [
-            Side(variant.name, self._fields[at], found[at].answers, grades[at].grades)
-            for at, variant in enumerate(self._variants)
-        ]
-        warnings = list(dict.fromkeys(said for one in self._samples for said in one.warnings))
-        for at, variant in enumerate(self._variants):
-            said = [*content["variants"][at].pop("remarks", ()), *found[at].told.get("warnings", ())]
-            good = sum(answer.is_good for answer in found[at].answers)
-            if (count := len(grades[at].grades) - grades[at].grades.count(None)) < good and self._args.judge:
+        warnings = list(dict.fromkeys(said for one in self._sides for said in one.sample.warnings))
+        for one, told in zip(self._sides, content["variants"], strict=True):
+            said = [*told.pop("remarks", ()), *one.told.get("warnings", ())]
+            good = sum(answer.is_good for answer in one.answers)
+            if (count := len(one.grades) - one.grades.count(None)) < good and self._args.judge:
                 said.append(f"the judge graded {count} of {good} answers; his own job says why")
-            warnings += [f"{variant.name}: {one}" for one in said]
+            warnings += [f"{one.name}: {word}" for word in said]
         content["warnings"] = warnings
-        more = write(self._output, self._args, self._samples[0], sides, content, self._disk)
+        more = write(self._output, self._args, self._sides, content, self._disk)
         answer = shown({**content, "warnings": [*warnings, *more][:10]})
         total = sum(one["counts"]["total"] for one in content["variants"])
         good = sum(one["counts"]["succeeded"] for one in content["variants"])
@@ -231,10 +213,6 @@ class Comparison:
             hint = steps[0] if steps else "the same command again asks once more what failed"
             raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, answer)
         return answer
-
-
-def _cost(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: told.get(name) for name in ("cost_usd", "cost_source")}
 
 
 def _bill(paid: Sequence[dict[str, Any]], variants: Sequence[dict[str, Any]]) -> dict[str, Any]:

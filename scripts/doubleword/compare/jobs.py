@@ -8,82 +8,64 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from doubleword.cli import Progress, again
 from doubleword.commands.fetch_results import Delivery, is_final
-from doubleword.compare.sample import Sample
-from doubleword.compare.variants import Variant
+from doubleword.commands.submit import opened
+from doubleword.compare.answers import Side
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.connection import chosen_base_url
 from doubleword.jobs.cost_limit import ASKED, Approval, prices_of, require_cost, spent_ceiling
-from doubleword.jobs.job_file import Intended, JobFile, Written, job_path
-from doubleword.jobs.submission import WINDOWS, bring, checked, plan, require_same
-from doubleword.jobs.watching import older_than_retry, status_of, watch
+from doubleword.jobs.job_file import Intended, JobFile, job_path
+from doubleword.jobs.submission import bring, checked
+from doubleword.jobs.watching import status_of, watch_job
 from doubleword.output_file import refuse_existing
 from doubleword.pricing.prices import Prices
 from doubleword.server.api import Api
-from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System
 
-NO_TABLE = {"join": None, "id": None, "columns": None, "delimiter": None, "bom": False, "raw_cells": False}
-OPTIONS = {**NO_TABLE, "format": "jsonl", "history": None, "response_schema": None, "partial": False}
+# What `fetch_results.py JOB --format jsonl` is given where no other flag is.
+OPTIONS = {
+    **dict.fromkeys(("join", "id", "columns", "delimiter", "history", "response_schema")),
+    **dict.fromkeys(("bom", "raw_cells", "partial", "force"), False),
+    "format": "jsonl",
+}
 
 
-@dataclass(frozen=True)
-class VariantJob:
-    """A variant's job; `resumed` says that an earlier run made it."""
+class VariantJob(NamedTuple):
+    """A variant's job, and what writes its results as `fetch_results.py JOB --format jsonl` would; `resumed` says that
+    an earlier run made it.
+    """
 
-    variant: Variant
-    sample: Sample
+    side: Side
     store: JobFile
     resumed: bool
-    results: Path
-
-    def delivery(self, system: System, progress: Progress, force: bool) -> Delivery:
-        """What writes its results, as `fetch_results.py JOB --format jsonl` would."""
-        args = argparse.Namespace(**OPTIONS, output=str(self.results), force=force)
-        return Delivery(args, self.store, [], system, progress)
-
-    @property
-    def errors(self) -> Path:
-        """The file of what failed, where something did."""
-        return self.results.with_name(f"{self.results.stem}.errors.jsonl")
+    delivery: Delivery
 
 
-def planned(variant: Variant, sample: Sample, args: argparse.Namespace, output: Path, system: System) -> VariantJob:
+def planned(side: Side, args: argparse.Namespace, output: Path, system: System, progress: Progress) -> VariantJob:
     """The job of a variant, taken up again or planned. Nothing is sent.
 
     Raises Failure (exit 2) where a job of this name was made with other options.
     """
-    path = job_path(sample.path)
-    check = checked([sample.path], system)
-    metadata = {"comparison": output.name, "variant": variant.name}
-    results = variant.path(output, ".results.jsonl")
-    resumed = system.disk.size(path) is not None
-    if resumed:
-        store = JobFile.load(path, system.disk)
-        try:
-            require_same(store, check, args.window, metadata)
-        except Failure as failure:
-            failure.hint = "use the arguments of the first run, or name another OUTPUT for a new, paid comparison"
-            raise
-    else:
+    metadata = {"comparison": output.name, "variant": side.name}
+    results = side.variant.path(output, ".results.jsonl")
+    told = argparse.Namespace(**{**vars(args), "max_cost": None})  # which is one for all jobs
+    path, check = job_path(side.sample.path), checked([side.sample.path], system)
+    if system.disk.size(path) is None:
         refuse_existing(results, system.disk, args.force)
-        store = plan(
-            check,
-            path,
-            base_url=None if args.local else chosen_base_url(args),
-            local=f"{output.stem}.local" if args.local else None,
-            window=args.window or WINDOWS[0],
-            metadata=metadata,
-            system=system,
-        )
-    return VariantJob(variant, sample, store, resumed, results)
+    try:
+        store, resumed = opened(told, check, path, metadata, system, local=f"{output.stem}.local")
+    except Failure as failure:
+        if failure.code in ("other_options", "batch_file_changed"):
+            failure.hint = "use the arguments of the first run, or name another OUTPUT for a new, paid comparison"
+        raise
+    delivery = Delivery(argparse.Namespace(**OPTIONS, output=str(results)), store, [], system, progress)
+    return VariantJob(side, store, resumed, delivery)
 
 
 def require_one_server(jobs: Sequence[VariantJob]) -> None:
@@ -95,53 +77,36 @@ def require_one_server(jobs: Sequence[VariantJob]) -> None:
         raise Failure(Exit.BAD_INPUT, "other_server", message, "name another OUTPUT for a comparison on one of them")
 
 
-class Together:
-    """Brings jobs to their server, all or none; `limit` is the most they may cost, in USD and if any, together with the
-    requests in the files `more`.
+def submit(
+    jobs: Sequence[VariantJob], api: Api, system: System, progress: Progress, limit: float | None, more: Sequence[Path]
+) -> None:
+    """Create every batch that is not there yet: the files of all jobs are there before the first is paid.
+
+    `limit` is the most they may cost, in USD and if any, together with the requests in the files `more`. Raises Failure
+    (8), with nothing left on the server, beyond the limit.
     """
+    waiting = [one for one in jobs if _unasked(one.store)]
+    unsure: set[str] = set()
 
-    def __init__(
-        self,
-        jobs: Sequence[VariantJob],
-        api: Api,
-        system: System,
-        progress: Progress,
-        limit: float | None,
-        more: Sequence[Path] = (),
-    ) -> None:
-        self._jobs = jobs
-        self._api = api
-        self._system = system
-        self._progress = progress
-        self._limit = limit
-        self._more = more
-        self._unsure: set[str] = set()
+    def bring_from(at: int) -> None:
+        """The files of one, and before it is paid those of the next; the last one knows the prices of all."""
+        one = waiting[at]
 
-    def submit(self) -> None:
-        """Create every batch that is not there yet; raises Failure (8), with nothing left, beyond the limit."""
-        waiting = [one for one in self._jobs if _unasked(one.store)]
-        if waiting:
-            self._bring(waiting)
-        for one in self._jobs:  # where the reply of a call was lost, it is looked for
-            if not one.store.job.submitted:
-                bring(one.store, self._api, self._system, self._progress, one.resumed, None)
+        def approve(batches: Sequence[Intended]) -> None:
+            if one.store.job.local is None:
+                unsure.update(Approval(one.store, api, system, None, progress.note).learn(batches)[0])
+            if at + 1 < len(waiting):
+                bring_from(at + 1)
+            elif limit is not None:
+                require_limit([one.store for one in jobs], limit, system, unsure=unsure, more=more)
 
-    def _bring(self, waiting: Sequence[VariantJob]) -> None:
-        """The files of the first; then, before it is paid, the others; the last one knows the prices of all."""
-        first, others = waiting[0], waiting[1:]
-        store = first.store
+        bring(one.store, api, system, progress, one.resumed, approve)
 
-        def approve(ones: Sequence[Intended]) -> None:
-            if store.job.local is None:
-                unsure, _ = Approval(store, self._api, self._system, None, self._progress.note).learn(ones)
-                self._unsure |= unsure
-            if others:
-                self._bring(others)
-            elif self._limit is not None:
-                stores = [one.store for one in self._jobs]
-                require_limit(stores, self._limit, self._system, unsure=self._unsure, more=self._more)
-
-        bring(store, self._api, self._system, self._progress, first.resumed, approve)
+    if waiting:
+        bring_from(0)
+    for one in jobs:  # where the reply of a call was lost, it is looked for
+        if not one.store.job.submitted:
+            bring(one.store, api, system, progress, one.resumed, None)
 
 
 def require_limit(
@@ -180,77 +145,39 @@ def _unasked(store: JobFile) -> list[Intended]:
     return [one for one in store.job.batches if one.state not in ASKED]
 
 
-def former_of(one: VariantJob, system: System, progress: Progress) -> tuple[Delivery, Written | None]:
-    """What delivers a variant's results, and what an earlier run wrote of them."""
-    delivery = one.delivery(system, progress, force=False)
-    return delivery, delivery.former()
+def delivered(one: VariantJob, api: Api | None) -> dict[str, Any] | None:
+    """The keys of `fetch_results.py` on a variant's results, also where requests failed.
 
-
-def final_keys(one: VariantJob, system: System, progress: Progress) -> dict[str, Any] | None:
-    """The keys of a delivery to which nothing can be added; None where there is none, and the server is needed."""
-    delivery, former = former_of(one, system, progress)
-    return _keys(lambda: delivery.repeated(former)) if former is not None and is_final(former) else None
-
-
-def deliver(one: VariantJob, api: Api, system: System, progress: Progress) -> dict[str, Any]:
-    """Write a variant's results; the keys of `fetch_results.py`, also where requests failed.
-
-    Raises Failure (7) while answers may still come.
+    Without `api` those of an earlier delivery to which nothing can be added; None where there is none, and the server
+    is needed. Raises Failure (7) while answers may still come.
     """
-    _, former = former_of(one, system, progress)
-    # What a retry made out of date is this comparison's own file, and is replaced.
-    delivery = one.delivery(system, progress, force=former is None)
+    former = one.delivery.former()
     try:
-        return _keys(lambda: delivery.run(api, former))
+        if api is None:
+            return one.delivery.repeated(former) if former is not None and is_final(former) else None
+        one.delivery.replaces = True  # what a retry made out of date is this comparison's own file
+        return one.delivery.run(api, former)
     except Failure as failure:
+        if failure.exit_code == Exit.SOME_FAILED:
+            return failure.keys
         if failure.exit_code == Exit.NOT_FINISHED:
             failure.hint, failure.keys = again(), {}
         raise
 
 
-def _keys(deliver: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The keys of a delivery, also of one that tells of failures."""
-    try:
-        return deliver()
-    except Failure as failure:
-        if failure.exit_code != Exit.SOME_FAILED:
-            raise
-        return failure.keys
-
-
 def wait_for(jobs: Sequence[VariantJob], api: Api, ends: float, system: System, progress: Progress) -> None:
     """Watch until every batch of all jobs is over; raises Failure (7) where one still runs at `ends`."""
-    seen: list[tuple[VariantJob, list[Batch]]] = []
-    for one in jobs:
-        job = one.store.job
-        try:
-            batches = watch(
-                api,
-                [batch.batch_id or "" for batch in job.batches],
-                job_id=job.id,
-                is_old=older_than_retry(job, system),
-                started=job.created_at,
-                wait_s=max(0.0, ends - system.monotonic()),
-                system=system,
-                progress=progress,
-            )
-        except ApiError as error:
-            raise error.failure("watching the jobs") from error
-        finally:
-            api.until = None
-        seen.append((one, batches))
     with contextlib.closing(progress):
-        running = [one.variant.name for one, batches in seen if not all(batch.terminal for batch in batches)]
+        seen = [watch_job(one.store.job, api, max(0.0, ends - system.monotonic()), system, progress) for one in jobs]
+    told = [
+        {"name": one.side.name, "job": str(one.store.path), **_counts(own)} for one, own in zip(jobs, seen, strict=True)
+    ]
+    running = [one["name"] for one, own in zip(told, seen, strict=True) if not all(batch.terminal for batch in own)]
     if running:
-        told = [{"name": one.variant.name, "job": str(one.store.path), **_counts(batches)} for one, batches in seen]
         message = f"{len(running)} of {len(jobs)} jobs still run, such as that of {plain(running[0], 80)}"
         raise Failure(Exit.NOT_FINISHED, "not_finished", message, again(), {"variants": told})
 
 
 def _counts(batches: Sequence[Batch]) -> dict[str, Any]:
-    sums = {
-        "total": sum(one.total for one in batches),
-        "completed": sum(one.completed for one in batches),
-        "failed": sum(one.failed for one in batches),
-    }
+    sums = {name: sum(getattr(one, name) for one in batches) for name in ("total", "completed", "failed")}
     return {"status": status_of(batches), "counts": sums}

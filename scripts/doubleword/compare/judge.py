@@ -10,27 +10,20 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from doubleword.batch_files.making import settings_of
-from doubleword.compare.answers import Answer
+from doubleword.compare.answers import Side
 from doubleword.compare.asking import Asking
 from doubleword.compare.sample import Sample, sampled
 from doubleword.compare.variants import Variant
-from doubleword.failure import Exit, Failure, plain
+from doubleword.failure import plain
 from doubleword.output_file import WholeFile
 from doubleword.request_lines import response_schema, templates
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.request_lines.line import build, to_line
 from doubleword.service import CHAT
 from doubleword.system import Disk
-from doubleword.tables.database import Database
-from doubleword.tables.outputs.columns import OutputColumn, free_name, source_names
-from doubleword.tables.outputs.source_columns import beside_source, columns_of
-from doubleword.tables.outputs.writers import Rows, write_parquet
+from doubleword.tables.outputs.columns import free_name, source_names
 from doubleword.tables.relation import column_at
-from doubleword.tables.sources.source import Table
-from doubleword.tables.staged import Staged
 
 ANSWER = "answer"
 SYSTEM = (
@@ -46,13 +39,6 @@ SCHEMA = {
 }
 MOST_TOKENS = 1000  # room for a model that thinks first
 BYTES_PER_TOKEN = 4  # of an answer that is still to come, in the forecast
-
-
-class Graded(NamedTuple):
-    """What the judge said of a variant: the keys of his job, and his answer for each row, None where he has none."""
-
-    told: dict[str, Any]
-    grades: list[Answer | None]
 
 
 def require_judge(args: argparse.Namespace, names: Sequence[str]) -> None:
@@ -98,35 +84,18 @@ def _judge_of(variant: Variant, table: Path, args: argparse.Namespace) -> Varian
     return Variant(f"{variant.name} judge", f"{variant.slug}.judge", bare)
 
 
-def _write_answers(
-    path: Path, sample: Sample, answers: Sequence[Answer], args: argparse.Namespace, disk: Disk
-) -> list[int]:
-    """Write the judge's table, the source's rows with a good answer and this beside them; which of the sample they are.
+def _write_answers(path: Path, side: Side, disk: Disk) -> list[int]:
+    """Write the judge's table, each row with a good answer and this beside its cells; which of the sample they are.
 
-    All cells are texts, as the variants' own prompts have them. Raises Failure (exit 2) where there is no good answer.
+    All cells are texts, as the variants' own prompts have them.
     """
-    graded = [at for at, answer in enumerate(answers) if answer.is_good]
-    if not graded:
-        return []
-    work = path.with_name(f".{path.name}.work")
-    with disk.work_folder(work) as folder, Database(folder) as target, Staged(target) as staged:
-        table = Table(args.input, settings_of(args), disk, target)
-        for place, at in enumerate(graded):
-            staged.add({"place": place, "number": sample.numbers[at], ANSWER: answers[at].text})
-        staged.finish()
-        names = source_names(table.names, any_case=True)
-        own = columns_of(table, names, (), False, disk, target)
-        columns = [OutputColumn(one.name, one.text, one.text) for one in own]
-        columns.append(OutputColumn(answer_column(table.names), f"staged.{ANSWER}", f"staged.{ANSWER}"))
-        rows = staged.sql({"place": "BIGINT", "number": "BIGINT", ANSWER: "VARCHAR"})
-        sql = beside_source(rows, table, raw=False)
-        with WholeFile(path, disk, force=True) as file:
-            write_parquet(target, Rows(sql, False, _refused), columns, file, 1000)
+    sample, graded = side.sample, [at for at, answer in enumerate(side.answers) if answer.is_good]
+    names = [*source_names(sample.names, any_case=True), answer_column(sample.names)]
+    with WholeFile(path, disk, force=True) as file:
+        for at in graded:
+            cells = [*sample.made[at].row.cells, side.answers[at].text]
+            file.write(json.dumps(dict(zip(names, cells, strict=True))).encode() + b"\n")
     return graded
-
-
-def _refused(said: str) -> Failure:
-    return Failure(Exit.BAD_INPUT, "bad_table", f"the judge's table cannot be written: {said}", "check the source")
 
 
 def forecast_lines(sample: Sample, args: argparse.Namespace) -> bytes:
@@ -134,45 +103,35 @@ def forecast_lines(sample: Sample, args: argparse.Namespace) -> bytes:
 
     Only a forecast: how many bytes a token has, the model decides. Without --max-tokens nothing bounds them.
     """
-    filler = "x" * (BYTES_PER_TOKEN * (_most_tokens(sample.requests[0][1]["body"]) or 1))
+    body = sample.made[0].request["body"]
+    most = max(
+        [body[name] for name in ("max_tokens", "max_completion_tokens", "max_output_tokens") if name in body] or [1]
+    )
     form = response_schema.parameters(Path("grade"), SCHEMA, CHAT)
     lines = []
     for one in sample.made:
         values = " ".join(str(cell) for cell in one.row.cells if cell)
-        request = build("-", CHAT, args.judge_model, f"{args.judge} {values} {filler}", SYSTEM, form)
+        request = build(
+            "-", CHAT, args.judge_model, f"{args.judge} {values} {'x' * BYTES_PER_TOKEN * most}", SYSTEM, form
+        )
         request["body"]["max_tokens"] = MOST_TOKENS
         lines.append(to_line(request) + b"\n")
     return b"".join(lines)
 
 
-def _most_tokens(body: dict[str, Any]) -> int | None:
-    found = [body[name] for name in ("max_tokens", "max_completion_tokens", "max_output_tokens") if name in body]
-    return max(found, default=None)
-
-
-def graded(
-    every: Sequence[tuple[Variant, Sample, Sequence[Answer]]],
-    args: argparse.Namespace,
-    output: Path,
-    asking: Asking,
-    disk: Disk,
-) -> list[Graded]:
-    """The grades of each variant's answers, asked by one more job for each."""
-    rows, judges = [], []
-    for variant, sample, answers in every:
-        table = variant.path(output, ".judge.parquet")
-        rows.append(_write_answers(table, sample, answers, args, disk))
-        if rows[-1]:
-            one = _judge_of(variant, table, args)
-            judges.append((one, sampled(one.args, one.path(output, ".jsonl"), None, None, disk)))
-    found = iter(zip(judges, asking.ask(judges) if judges else [], strict=True))
-    graded = []
-    for (_, sample, _), graded_rows in zip(every, rows, strict=True):
-        grades: list[Answer | None] = [None] * len(sample.made)
-        told: dict[str, Any] = {}
-        if graded_rows:
-            (_, asked), (told, given) = next(found)
-            for number, answer in zip(asked.numbers, given, strict=True):
-                grades[graded_rows[number - 1]] = answer if answer.status == "succeeded" else None
-        graded.append(Graded(told, grades))
-    return graded
+def grade(sides: Sequence[Side], args: argparse.Namespace, output: Path, asking: Asking, disk: Disk) -> None:
+    """Have each variant's answers graded, by one more job for each."""
+    judges: list[tuple[Side, list[int], Side]] = []
+    for side in sides:
+        side.grades = [None] * len(side.answers)
+        table = side.variant.path(output, ".judge.rows.jsonl")
+        rows = _write_answers(table, side, disk)
+        if rows:
+            one = _judge_of(side.variant, table, args)
+            judges.append((side, rows, Side(one, sampled(one.args, one.path(output, ".jsonl"), None, None, disk))))
+    if judges:
+        asking.ask([judge for *_, judge in judges])
+    for side, rows, judge in judges:
+        side.graded = judge.told
+        for number, answer in zip(judge.sample.numbers, judge.answers, strict=True):
+            side.grades[rows[number - 1]] = answer if answer.status == "succeeded" else None

@@ -9,32 +9,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from doubleword.answers.judgement import INVALID
-from doubleword.compare.answers import Answer
+from doubleword.compare.answers import Answer, Side
 from doubleword.compare.statistics import better, classes, kappa, mean, p_value, share
 
 NUMBER = re.compile("-?(0|[1-9][0-9]{0,30})([.][0-9]{1,30})?")  # no 007, which is a code
 LOWEST, HIGHEST = 1, 5  # grades of a judge
 FEW_CLASSES = 20  # up to so many different expectations are classes
-
-
-@dataclass
-class Measured:
-    """A variant's answers, row by row, with its fields and, where one grades them, each row's grade (None for none).
-
-    `expected` is the field that an expectation is held against, None for the whole answer.
-    """
-
-    name: str
-    answers: Sequence[Answer]
-    fields: Sequence[str] = ()
-    expected: str | None = None
-    grades: Sequence[int | None] = ()
-    right: Sequence[bool | None] = ()
 
 
 def said(text: str | None) -> str:
@@ -43,12 +27,15 @@ def said(text: str | None) -> str:
     return f"{Decimal(bare).normalize():f}" if NUMBER.fullmatch(bare) else bare
 
 
-def measure(one: Measured, expected: Sequence[str | None] | None) -> dict[str, Any]:
-    """The keys `accuracy`, `classes`, `confusion` and `remarks`, as far as something is `expected` of the rows.
+def measure(one: Side, expected: Sequence[str | None] | None) -> dict[str, Any]:
+    """The keys `accuracy`, `classes`, `confusion` and `remarks`, as far as something is `expected` of the rows, or a
+    person marked the answers.
 
     Notes in `one` which of them are right. An answer that breaks its schema is wrong; a request that failed is not
     measured.
     """
+    if one.marks is not None:
+        return _marked(one, [one.marks.get(custom_id) for custom_id, _ in one.sample.requests])
     if expected is None:
         return {}
     pairs, right = list[tuple[str, str]](), list[bool | None]()
@@ -70,7 +57,7 @@ def measure(one: Measured, expected: Sequence[str | None] | None) -> dict[str, A
     return found
 
 
-def marked(one: Measured, marks: Sequence[bool | None]) -> dict[str, Any]:
+def _marked(one: Side, marks: Sequence[bool | None]) -> dict[str, Any]:
     """The key `accuracy`, as a person marked the answers; None is a row that was not, or where he is unsure."""
     one.right, count, rows = marks, marks.count(True), len(marks) - marks.count(None)
     return {"accuracy": {**share(count, rows), "right": count, "rows": rows}}
@@ -80,20 +67,20 @@ def _is_among(wanted: str, given: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", given) is not None
 
 
-def graded(one: Measured) -> dict[str, Any]:
+def graded(one: Side) -> dict[str, Any]:
     """The mean grade with its interval, as far as that is within the grades, and how many rows were graded."""
-    grades = [grade for grade in one.grades if grade is not None]
+    grades = [grade for grade in one.scores if grade is not None]
     found = {name: None if end is None else min(max(end, LOWEST), HIGHEST) for name, end in mean(grades).items()}
     return {**found, "rows": len(grades)}
 
 
-def pairs_of(every: Sequence[Measured]) -> list[dict[str, Any]]:
+def pairs_of(every: Sequence[Side]) -> list[dict[str, Any]]:
     """The keys of each pair, in the order of the variants."""
     found = list(itertools.combinations(every, 2))
     return [_pair(one, other, len(found)) for one, other in found]
 
 
-def _pair(one: Measured, other: Measured, pairs: int) -> dict[str, Any]:
+def _pair(one: Side, other: Side, pairs: int) -> dict[str, Any]:
     both = [(a, b) for a, b in zip(one.answers, other.answers, strict=True) if a.status == b.status == "succeeded"]
     fields = [name for name in one.fields if name in other.fields]
     structured = bool(fields) and list(one.fields) == list(other.fields)
@@ -113,7 +100,7 @@ def _pair(one: Measured, other: Measured, pairs: int) -> dict[str, Any]:
     if one.right and other.right:
         found["expected"] = _won(one, other, list(zip(one.right, other.right, strict=True)), pairs)
     if one.grades and other.grades:
-        found["judge"] = _won(one, other, list(zip(one.grades, other.grades, strict=True)), pairs)
+        found["judge"] = _won(one, other, list(zip(one.scores, other.scores, strict=True)), pairs)
     return found
 
 
@@ -127,7 +114,7 @@ def _field(name: str, both: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
     return {"agreement": share(sum(a == b for a, b in told), len(told))["value"], "kappa": kappa(told)}
 
 
-def _won(one: Measured, other: Measured, rows: Sequence[tuple[Any, Any]], pairs: int) -> dict[str, Any]:
+def _won(one: Side, other: Side, rows: Sequence[tuple[Any, Any]], pairs: int) -> dict[str, Any]:
     """On how many rows each was better than the other, how likely chance alone makes it so, and who is better."""
     known = [(a, b) for a, b in rows if a is not None and b is not None]
     a, b = sum(x > y for x, y in known), sum(x < y for x, y in known)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import hashes_of
 from doubleword.cli import OUTPUT_LIMIT
-from doubleword.compare.answers import Answer
-from doubleword.compare.sample import Sample
+from doubleword.compare.answers import Side
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.request_lines import templates
@@ -41,31 +39,19 @@ BULKY = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Side:
-    """What one variant adds to the table: its name, its fields, its answer to each row and, where one grades them, the
-    judge's (None for no grade).
-    """
+def _parts(side: Side) -> list[str]:
+    """What the columns of a variant are called, after its name."""
+    grades = ["judge_score", "judge_reason"] if side.grades else []
+    return ["answer", *side.fields, *grades, "status", "error"]
 
-    name: str
-    fields: Sequence[str]
-    answers: Sequence[Answer]
-    grades: Sequence[Answer | None] = ()
 
-    def parts(self) -> list[str]:
-        """What its columns are called, after its name."""
-        grades = ["judge_score", "judge_reason"] if self.grades else []
-        return ["answer", *self.fields, *grades, "status", "error"]
-
-    def cells(self, at: int) -> Iterator[str | None]:
-        """What stands in them in the row `at`."""
-        answer = self.answers[at]
-        yield answer.text
-        yield from (answer.fields.get(name) for name in self.fields)
-        if self.grades:
-            grade = self.grades[at]
-            yield from (None if grade is None else grade.fields.get(name) for name in ("score", "reason"))
-        yield from (answer.status, answer.cause)
+def _cells(side: Side, at: int) -> list[str | None]:
+    """What stands in them in the row `at`."""
+    answer, graded = side.answers[at], list[str | None]()
+    if side.grades:
+        grade = side.grades[at]
+        graded = [None if grade is None else grade.fields.get(name) for name in ("score", "reason")]
+    return [answer.text, *map(answer.fields.get, side.fields), *graded, answer.status, answer.cause]
 
 
 def summary_path(output: Path) -> Path:
@@ -86,15 +72,12 @@ def refuse_foreign(output: Path, disk: Disk, force: bool) -> None:
         refuse_existing(summary_path(output), disk, force or disk.size(output) is None)
 
 
-def write(
-    output: Path, args: argparse.Namespace, sample: Sample, sides: Sequence[Side], told: dict[str, Any],
-    disk: Disk,
-) -> list[str]:  # fmt: skip
-    """Write the table of the rows of `sample`, and before it what is `told`; what the user should know.
+def write(output: Path, args: argparse.Namespace, sides: Sequence[Side], told: dict[str, Any], disk: Disk) -> list[str]:
+    """Write the table of the sampled rows, and before it what is `told`; what the user should know.
 
     Raises Failure (exit 2) where the source is not what it was when the sample was drawn.
     """
-    kind = FORMATS[output.suffix]
+    kind, sample = FORMATS[output.suffix], sides[0].sample
     work = output.with_name(f".{output.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target, Staged(target) as staged:
         table = Table(args.input, settings_of(args), disk, target)
@@ -102,14 +85,14 @@ def write(
             hint = "restore it; the answers are on disk, and the same command writes the table"
             raise Failure(Exit.BAD_INPUT, "join_mismatch", "the source was changed while it was asked about", hint)
         for place, number in enumerate(sample.numbers):
-            cells = [cell for side in sides for cell in side.cells(place)]
+            cells = [cell for side in sides for cell in _cells(side, place)]
             staged.add({"place": place, "number": number, **{f"cell {at}": cell for at, cell in enumerate(cells)}})
         staged.finish()
         names = source_names(table.names, kind == "parquet")
         keys = {column_at(place, table.names) for place in templates.places(args.id or "")}
         columns = columns_of(table, names, keys, kind == "parquet", disk, target)
         taken = {name.casefold() for name in names}
-        parts = [(side, part) for side in sides for part in side.parts()]
+        parts = [(side, part) for side in sides for part in _parts(side)]
         for at, (side, part) in enumerate(parts):
             cell = f'staged."cell {at}"'
             name = free_name(f"{side.name}.{part}", taken)
@@ -127,13 +110,9 @@ def write(
                 warnings = write_parquet(target, rows, columns, file, 1000)
             file.finish()
             head = {"version": VERSION, "kind": "doubleword comparison", "sha256": file.sha256}
-            _write_numbers(summary_path(output), {**head, **told}, disk)
+            with WholeFile(summary_path(output), disk, force=True) as numbers:
+                numbers.write(json.dumps({**head, **told}, indent=1).encode() + b"\n")
     return warnings
-
-
-def _write_numbers(path: Path, content: dict[str, Any], disk: Disk) -> None:
-    with WholeFile(path, disk, force=True) as file:
-        file.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
 def _refused(said: str) -> Failure:

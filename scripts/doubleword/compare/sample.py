@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.making import Made, Making, making
+from doubleword.batch_files.making import Made, making
 from doubleword.batch_files.record import Record, record_path
 from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.writing import Writer
-from doubleword.commands.try_prompt import Table, chosen
+from doubleword.commands.try_prompt import Table, chosen_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import sha256_of
 from doubleword.pricing.prices import load_prices
@@ -79,7 +79,8 @@ def sampled(args: argparse.Namespace, path: Path, rows: int | None, seed: int | 
     Raises Failure (exit 2) as `create_batch_file.py` does, and where the file holds other requests.
     """
     with making(args, disk) as made:
-        table, kept = _chosen(made, MAX_REQUESTS + 1 if rows is None else rows, seed, disk)
+        most = MAX_REQUESTS + 1 if rows is None else rows
+        table, kept = chosen_of(made, most, seed, load_prices(None, disk))
         lines = [one.line for one in kept]
         if len(lines) > MAX_REQUESTS or sum(map(len, lines)) + len(lines) > MAX_BYTES:
             raise bad_arguments(f"{len(lines):,} rows are more than one batch file holds", "fewer --rows")
@@ -95,20 +96,6 @@ def sampled(args: argparse.Namespace, path: Path, rows: int | None, seed: int | 
             hint = "name another OUTPUT for a new, paid comparison; or use the table and arguments of the first run"
             raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
         return Sample(path, kept, table, made.table.names, made.record(), made.warnings(), there is None)
-
-
-def _chosen(made: Making, rows: int, seed: int | None, disk: Disk) -> tuple[Table, list[Made]]:
-    while True:
-        table = Table(load_prices(None, disk))
-        kept = chosen(_counted(made, table), rows, seed)
-        if not made.is_doubtful():
-            return table, kept
-
-
-def _counted(made: Making, table: Table) -> Iterator[Made]:
-    for one in made.requests():
-        table.add((one.request["custom_id"], one.request))
-        yield one
 
 
 def require_same_rows(samples: Sequence[tuple[str, Sample]]) -> None:

@@ -103,12 +103,12 @@ def run_partition(
         one, progress = Partition(FILE, FILE), Progress(system.monotonic)
         job = PartJob(args, one, path, path.parent, run, chosen_base_url(server), system, progress)
         try:
-            job.submit(api, not is_first, max_cost, lambda: None, contextlib.nullcontext())
+            job.submit(api, not is_first, max_cost, lambda: None)
         except Failure as failure:
             if failure.code != "no_rows":
                 raise
             return answers_of(table, [], args.endpoint)
-        job.finish(api, wait_s)()
+        job.finish(api, wait_s)
         return pq.read_table(job.answers)
 
 

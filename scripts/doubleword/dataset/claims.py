@@ -11,15 +11,15 @@ before each paid call and before its part is written.
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from doubleword.dataset.places import Place
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import MsgspecError, decode, encode
 from doubleword.system import System
 
 BEAT_S = 20.0
@@ -36,11 +36,14 @@ class State:
     exists. `record` is what became of it, in the end.
     """
 
-    holder: str | None = None
-    beat: int = 0
-    begun: bool = False
-    ceiling_usd: float | None = None
-    record: dict[str, Any] | None = None
+    holder: str | None
+    beat: int
+    begun: bool
+    ceiling_usd: float | None
+    record: dict[str, Any] | None
+
+
+UNTOUCHED = State(None, 0, False, None, None)
 
 
 def state_path(part: str) -> str:
@@ -56,9 +59,8 @@ def read_state(place: Place, part: str) -> State | None:
 
 def _state(content: bytes, part: str) -> State:
     try:
-        value = json.loads(content)
-        return State(**{name: value[name] for name in State.__dataclass_fields__})
-    except (ValueError, KeyError, TypeError):
+        return decode(content, type=State)
+    except MsgspecError:
         message = f"the state of {plain(part, 120)} is damaged; nothing was sent for it"
         hint = f"remove {state_path(plain(part, 120))} in the output: what it asked is found on the server"
         raise Failure(Exit.BAD_INPUT, "state_damaged", message, hint) from None
@@ -75,7 +77,7 @@ class Claim:
         self._lost = False
         self._tag = ""
         self._saving = system.lock()
-        self.state = State()
+        self.state = UNTOUCHED
 
     def take(self) -> None:
         """Take the partition; raises Failure (7, `part_busy`) where another one holds it and lives."""
@@ -83,18 +85,12 @@ class Claim:
         watched: State | None = None
         ends = 0.0
         while True:
-            found = self._place.read(path)
-            if found is None:
-                held = State(self._token)
-                if self._place.create(path, _written(held)):
-                    self.state = held
-                    return self._note_tag()
-                continue
-            state = _state(found.content, self._part)
-            now = self._system.monotonic()
+            found, now = self._place.read(path), self._system.monotonic()
+            state = _state(found.content, self._part) if found is not None else UNTOUCHED
             if state.holder is None or _is_dead(state.holder, self._system) or (state == watched and now >= ends):
                 held = replace(state, holder=self._token, beat=0)
-                if self._place.replace(path, _written(held), found.tag):
+                content, tag = encode(held), found.tag if found is not None else None
+                if self._place.create(path, content) if tag is None else self._place.replace(path, content, tag):
                     self.state = held
                     return self._note_tag()
                 continue
@@ -108,19 +104,13 @@ class Claim:
     def save(self, **changes: Any) -> None:
         """Change the state; raises Failure (7) where the claim was lost."""
         with self._saving:
-            self.require()
             state = replace(self.state, **changes)
-            if not self._place.replace(state_path(self._part), _written(state), self._tag):
+            if self._lost or not self._place.replace(state_path(self._part), encode(state), self._tag):
                 self._lost = True
-            self.require()
+                message = f"another run took {plain(self._part, 120)} over, as this one gave no sign for long"
+                raise Failure(Exit.NOT_FINISHED, "part_busy", message, HINT)
             self.state = state
             self._note_tag()
-
-    def require(self) -> None:
-        """Raise Failure (7) where the claim is known to be lost."""
-        if self._lost:
-            message = f"another run took {plain(self._part, 120)} over, as this one gave no sign for long"
-            raise Failure(Exit.NOT_FINISHED, "part_busy", message, HINT)
 
     def confirm(self) -> None:
         """Raise Failure (7) where the claim is not held any more, as the place itself says."""
@@ -169,7 +159,3 @@ def _is_dead(token: str, system: System) -> bool:
             return True
     except BlockingIOError:
         return False
-
-
-def _written(state: State) -> bytes:
-    return json.dumps(asdict(state)).encode()

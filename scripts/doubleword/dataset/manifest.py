@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,37 +16,24 @@ KEYS = ("rows", "succeeded", "failed", "missing")
 DONE, SOME_FAILED, EMPTY, OPEN = "done", "some_failed", "empty", "open"
 
 
-def state_of(record: Mapping[str, Any] | None) -> str:
-    """One word for a part: `done`, `some_failed`, `empty` where it has no rows and so no file, `open` until then."""
-    if record is None:
-        return OPEN
-    if not record["rows"]:
-        return EMPTY
-    return DONE if record["succeeded"] == record["rows"] else SOME_FAILED
-
-
 def manifest(parts: Sequence[Partition], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """`{parts: [{part, rows, succeeded, failed, missing, cost_usd, state}]}` and the sums of the parts that ended.
 
-    What an open part holds is null. `cost_usd` is null where that of a part is not known.
+    What an open part holds is null, and one without rows is empty and has no file. `cost_usd` is null where that of a
+    part is not known.
     """
-    told = []
+    told, ended = [], [records[one.part] for one in parts if one.part in records]
     for one in parts:
-        record = records.get(one.part)
-        values = {name: record[name] if record is not None else None for name in (*KEYS, "cost_usd")}
-        told.append({"part": one.part, **values, "state": state_of(record)})
-    ended = [records[one.part] for one in parts if one.part in records]
+        record = records.get(one.part, dict.fromkeys((*KEYS, "cost_usd")))
+        rows, good = record["rows"], record["succeeded"]
+        state = OPEN if rows is None else EMPTY if not rows else DONE if good == rows else SOME_FAILED
+        told.append({"part": one.part, **{name: record[name] for name in (*KEYS, "cost_usd")}, "state": state})
     costs = [one["cost_usd"] for one in ended]
     return {
         "parts": told,
         **{name: sum(one[name] for one in ended) for name in KEYS},
         "cost_usd": None if None in costs else round(sum(costs), 6),
     }
-
-
-def written(value: Mapping[str, Any]) -> bytes:
-    """The manifest as it is kept."""
-    return json.dumps(value, indent=1).encode() + b"\n"
 
 
 def answer(

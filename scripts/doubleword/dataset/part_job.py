@@ -26,13 +26,14 @@ from doubleword.batch_files.row_map import map_path
 from doubleword.cli import Progress
 from doubleword.commands.fetch_results import Delivery
 from doubleword.commands.run_batch import made_requests
+from doubleword.commands.submit import opened
 from doubleword.dataset.partitions import Partition, stage
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.cost_limit import spent_ceiling
 from doubleword.jobs.exactly_once import take_up
 from doubleword.jobs.job_file import SUFFIX, JobFile, locked
-from doubleword.jobs.submission import WINDOWS, carry_out, checked, plan, require_same
-from doubleword.jobs.watching import older_than_retry, watch
+from doubleword.jobs.submission import carry_out, checked
+from doubleword.jobs.watching import watch_job
 from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import Wanted, names_of
 from doubleword.server.api import Api
@@ -42,12 +43,19 @@ from doubleword.tables.sources.source import opened_table
 
 LONGEST_NAME = 100
 ENGINE = "dataset.local"  # the embedded engine's data, beside the jobs
+# How the rows of a partition are read once they were staged: as the Parquet file that they are.
+STAGED = {
+    **dict.fromkeys(("delimiter", "quote", "header_row", "sheet")),
+    "input_format": "parquet",
+    "encoding": "utf-8",
+}
 
 
 class PartJob:
     """The job of `one` partition, whose rows are in `file`, with all that belongs to it in `folder`.
 
-    `args` are those of `run_dataset.py`, `name` that of the run. `base_url` is None on the embedded engine.
+    `args` are those of `run_dataset.py`, `name` that of the run. `base_url` is None on the embedded engine. `working`
+    is held while tables are read and written.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class PartJob:
         base_url: str | None,
         system: System,
         progress: Progress,
+        working: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._one = one
         self._folder = folder
@@ -67,39 +76,23 @@ class PartJob:
         self._base_url = base_url
         self._system = system
         self._progress = progress
+        self._working = working or contextlib.nullcontext()
         self._disk = system.disk
         stem = stem_of(one.part)
         self.path = folder / f"{stem}{SUFFIX}"
         self.requests = folder / f"{stem}.jsonl"
         self.answers = folder / f"{stem}.answers"
         self._staged = folder / f"{stem}.rows"
-        self._args = self._rows(args, file)
-
-    def _rows(self, args: argparse.Namespace, file: Path) -> argparse.Namespace:
-        """The arguments by which the requests are made of the partition's rows."""
-        if not self._one.is_staged:
-            return argparse.Namespace(**{**vars(args), "input": [str(file)], "force": False, "update": False})
-        settings = replace(settings_of(args), where=None)
-        work = self._folder / f"{self._staged.name}.work"
-        stage(self._one, file, self._staged, settings, self._disk, work)
-        read = dict.fromkeys(("delimiter", "quote", "header_row", "sheet"))
-        told = {
-            "input": [str(self._staged)],
-            "force": False,
-            "update": False,
-            "input_format": "parquet",
-            "encoding": "utf-8",
-            **read,
-        }
-        return argparse.Namespace(**{**vars(args), **told})
+        told = {"input": [str(file)], "force": False, "update": False, "max_cost": None}
+        if one.is_staged:
+            settings, work = replace(settings_of(args), where=None), folder / f"{self._staged.name}.work"
+            with self._working:
+                stage(one, file, self._staged, settings, self._disk, work)
+            told |= {**STAGED, "input": [str(self._staged)]}
+        self._args = argparse.Namespace(**{**vars(args), **told, "base_url": base_url, "local": base_url is None})
 
     def submit(
-        self,
-        api: Api,
-        begun: bool,
-        limit: float | None,
-        confirm: Callable[[], None],
-        working: AbstractContextManager[Any],
+        self, api: Api, begun: bool, limit: float | None, confirm: Callable[[], None]
     ) -> tuple[float | None, list[str]]:
         """See to it that its batches exist; the most that they can cost, with a `limit`, and what the user should know.
 
@@ -107,7 +100,7 @@ class PartJob:
         more. Raises Failure as `run_batch.py`; with the code `no_rows` where there is nothing to ask.
         """
         with locked(self.path, self._disk):
-            with working:
+            with self._working:
                 store, known = self._planned()
             confirm()
             if not known:
@@ -126,22 +119,13 @@ class PartJob:
 
     def _planned(self) -> tuple[JobFile, bool]:
         """The job of the requests that are made now, and whether it was known here before."""
-        known = JobFile.load(self.path, self._disk) if self.is_known else None
-        check = checked(self.made(), self._system)
-        store = known or plan(
-            check,
-            self.path,
-            base_url=self._base_url,
-            local=ENGINE if self._base_url is None else None,
-            window=self._args.window or WINDOWS[0],
-            metadata={},
-            system=self._system,
-            identity=f"{self._name} {self._one.part}",
-        )
-        require_same(store, check, self._args.window, {})
-        self._require_server(store)
+        check, identity = checked(self.made(), self._system), f"{self._name} {self._one.part}"
+        store, known = opened(self._args, check, self.path, {}, self._system, ENGINE, identity)
+        if store.job.base_url != self._base_url:
+            message = f"the job of {self._one.part} was submitted to {store.job.base_url or 'the embedded engine'}"
+            raise Failure(Exit.BAD_INPUT, "other_server", message, "choose that server again, or another OUTPUT_DIR")
         self._delivery(store)  # which refuses what cannot be written
-        return store, known is not None
+        return store, known
 
     @property
     def is_known(self) -> bool:
@@ -153,80 +137,56 @@ class PartJob:
         """Whether all its batches are known here to exist."""
         return self.is_known and JobFile.load(self.path, self._disk).job.submitted
 
-    def finish(self, api: Api, wait_s: float) -> Callable[[], dict[str, Any]]:
-        """Wait until its batches are over; what then writes the answers to `answers`, and tells their keys.
+    def finish(self, api: Api, wait_s: float) -> dict[str, Any]:
+        """Wait until its batches are over, and write the answers to `answers`; the keys of `fetch_results.py`.
 
         Raises Failure (7) where the wait ends before.
         """
         with locked(self.path, self._disk):
             store = JobFile.load(self.path, self._disk)
-            ids = [one.batch_id or "" for one in store.job.batches]
-            is_old = older_than_retry(store.job, self._system)
-            try:
-                batches = watch(
-                    api, ids, job_id=store.job.id, started=store.job.created_at, wait_s=wait_s,
-                    system=self._system, progress=self._progress, is_old=is_old,
-                )  # fmt: skip
-            except ApiError as error:
-                raise error.failure("watching the job") from error
+            batches = watch_job(store.job, api, wait_s, self._system, self._progress)
         if not all(one.terminal for one in batches):
             raise Failure(Exit.NOT_FINISHED, "not_finished", "its batches still run", "run the same command again")
-        api.until = None
-
-        def deliver() -> dict[str, Any]:
-            with locked(self.path, self._disk):
-                try:
-                    return self._delivery(JobFile.load(self.path, self._disk)).run(api)
-                except Failure as failure:
-                    if failure.exit_code != Exit.SOME_FAILED:
-                        raise
-                    return failure.keys
-
-        return deliver
-
-    @property
-    def tries(self) -> list[int]:
-        """How often its requests were asked: attempts, and retries of the server's own."""
-        return tries_of(self.path, self._system) or [1, 0]
+        with self._working, locked(self.path, self._disk):
+            try:
+                return self._delivery(JobFile.load(self.path, self._disk)).run(api)
+            except Failure as failure:
+                if failure.exit_code != Exit.SOME_FAILED:
+                    raise
+                return failure.keys
 
     def clean(self, succeeded: bool) -> None:
         """Remove what is needed no longer: the staged rows, and of a job that wholly succeeded its batch files."""
-        self._disk.remove(self._staged)
+        files = [self._staged]
         if succeeded:
-            files = [self.requests, record_path(self.requests), ids_path(self.requests), map_path(self.requests)]
+            files += [path_of(self.requests) for path_of in (Path, record_path, ids_path, map_path)]
             with contextlib.suppress(Failure):
                 store = JobFile.load(self.path, self._disk)
                 files += [store.input_path(one.input) for one in store.job.batches]
-            for path in files:
-                self._disk.remove(path)
-
-    def _require_server(self, store: JobFile) -> None:
-        if store.job.base_url != self._base_url:
-            theirs = store.job.base_url or "the embedded engine"
-            message = f"the job of {self._one.part} was submitted to {theirs}"
-            raise Failure(Exit.BAD_INPUT, "other_server", message, "choose that server again, or another OUTPUT_DIR")
+        for path in files:
+            self._disk.remove(path)
 
     def _delivery(self, store: JobFile) -> Delivery:
         """What writes the answers; raises Failure (2) for columns that there are not."""
         schemas = Schemas(self._disk).all_of([path for one in store.job.files if (path := store.input_path(one))])
         endpoints, properties = {one.endpoint for one in store.job.files}, list(properties_of(schemas))
-        with opened_table(self._args.input, settings_of(self._args), self._disk, self._work) as table:
+        work = self._folder / f".{self.answers.name}.names"
+        with opened_table(self._args.input, settings_of(self._args), self._disk, work) as table:
             names = table.names
         columns, folders = self._args.columns, {called for called, _ in self._one.hive}
         found = names_of(Wanted("parquet", columns), names, endpoints, properties)
         if columns is None and folders:
             columns = _listed([new for new, _ in found.chosen if new not in folders])
         told = {
-            "output": str(self.answers), "format": "parquet", "join": self._args.input, "columns": columns,
-            "force": True, "raw_cells": False, "partial": False, "history": None, "delimiter": None, "bom": False,
-            "response_schema": None,
-        }  # fmt: skip
-        given = argparse.Namespace(**{**vars(self._args), **told})
+            **dict.fromkeys(("delimiter", "history", "response_schema")),
+            **dict.fromkeys(("bom", "raw_cells", "partial"), False),
+            "join": self._args.input,
+            "id": self._args.id,
+            "columns": columns,
+            "force": True,
+        }
+        given = argparse.Namespace(output=str(self.answers), format="parquet", **told)
         return Delivery(given, store, [], self._system, self._progress)
-
-    @property
-    def _work(self) -> Path:
-        return self._folder / f".{self.answers.name}.names"
 
 
 def stem_of(part: str) -> str:

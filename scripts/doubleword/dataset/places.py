@@ -11,12 +11,10 @@ ETag of the beginning, and raises OSError (EBUSY) where the object was replaced 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.system import Disk, System
@@ -33,27 +31,8 @@ class Object(NamedTuple):
     tag: str
 
 
-class Place(Protocol):
-    """A tree of files, named by paths with / from its root."""
-
-    def read(self, path: str) -> Object | None:
-        """A small file; None where there is none."""
-
-    def create(self, path: str, content: bytes) -> bool:
-        """Write a file unless there is one, which False tells."""
-
-    def replace(self, path: str, content: bytes, tag: str) -> bool:
-        """Write a file in the place of the one that was read with this tag; False where that is another now."""
-
-    def write(self, path: str, content: bytes) -> None:
-        """Write a small file, whatever stood there."""
-
-    def put(self, local: Path, path: str) -> None:
-        """Make a file of this machine the one under this name; it may be gone here afterwards."""
-
-
 class Folder:
-    """A folder of this machine."""
+    """A tree of files, named by paths with / from its root: a folder of this machine."""
 
     def __init__(self, root: Path, system: System) -> None:
         self._root = root
@@ -61,7 +40,7 @@ class Folder:
         self._disk: Disk = system.disk
 
     def read(self, path: str) -> Object | None:
-        """The file."""
+        """A small file; None where there is none."""
         try:
             with self._disk.open(self._root / path) as file:
                 content = file.read()
@@ -70,7 +49,7 @@ class Folder:
         return Object(content, hashlib.sha256(content).hexdigest())
 
     def create(self, path: str, content: bytes) -> bool:
-        """By a link, which exists whole or not."""
+        """Write a file unless there is one, which False tells: by a link, which exists whole or not."""
         temporary, target = self._written(path, content)
         try:
             self._disk.add(temporary, target)
@@ -80,21 +59,32 @@ class Folder:
         return True
 
     def replace(self, path: str, content: bytes, tag: str) -> bool:
-        """Under a lock, so that nobody else replaces it meanwhile."""
-        with self._locked(path):
-            now = self.read(path)
-            if now is None or now.tag != tag:
-                return False
-            self.write(path, content)
-        return True
+        """Write a file in the place of the one that was read with this tag; False where that is another now.
+
+        Under a lock, so that nobody else replaces it meanwhile.
+        """
+        target = self._root / path
+        for left in reversed(range(TRIES)):
+            try:
+                with self._disk.lock(target.with_name(f".{target.name}.lock")):
+                    now = self.read(path)
+                    if now is None or now.tag != tag:
+                        return False
+                    self.write(path, content)
+                    return True
+            except BlockingIOError:
+                if not left:
+                    raise
+                self._system.sleep(PAUSE_S)
+        return False
 
     def write(self, path: str, content: bytes) -> None:
-        """By a rename."""
+        """Write a small file, whatever stood there: by a rename."""
         temporary, target = self._written(path, content)
         self._disk.replace(temporary, target)
 
     def put(self, local: Path, path: str) -> None:
-        """By a rename."""
+        """Make a file of this machine the one under this name, by a rename."""
         target = self._root / path
         self._disk.make_folder(target.parent)
         self._disk.replace(local, target)
@@ -108,25 +98,9 @@ class Folder:
             self._disk.sync(file)
         return temporary, target
 
-    @contextlib.contextmanager
-    def _locked(self, path: str) -> Iterator[None]:
-        target = self._root / path
-        lock = target.with_name(f".{target.name}.lock")
-        for number in range(TRIES):
-            with contextlib.ExitStack() as held:
-                try:
-                    held.enter_context(self._disk.lock(lock))
-                except BlockingIOError:
-                    if number == TRIES - 1:
-                        raise
-                    self._system.sleep(PAUSE_S)
-                    continue
-                yield
-                return
-
 
 class Bucket:
-    """A bucket, or a folder in one."""
+    """The same in a bucket, or in a folder of one."""
 
     def __init__(self, files: Any, root: str) -> None:
         self._files = files
@@ -201,6 +175,9 @@ class Bucket:
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
+
+
+Place = Folder | Bucket
 
 
 def is_url(given: str) -> bool:

@@ -85,7 +85,7 @@ class Running:
         self._name = args.name or (args.output if is_url(args.output) else str(Path(args.output).absolute()))
         self._ends = system.monotonic() + args.wait
         self._records: dict[str, dict[str, Any]] = {}
-        self._budget = Budget(args.max_cost)
+        self._costs: dict[str, float | None] = {}  # what each part costs at most, or did; None is not known
         self._open: list[str] = []  # why parts are open
         self._under_way = 0
         self._submitting, self._working, self._noting = system.lock(), system.lock(), system.lock()
@@ -146,12 +146,11 @@ class Running:
             if state is None:
                 return
             record = state.record
-            if record is not None:
-                cost = record["cost_usd"]
-                self._budget.note(one.part, state.ceiling_usd if cost is None else cost)
             if record is None:
                 begun.extend([one] if state.begun else [])
                 return
+            cost = record["cost_usd"]
+            self._costs[one.part] = state.ceiling_usd if cost is None else cost
             if record["source"] != source.version(one):
                 message = f"{plain(one.file, 120)} was changed since its part was written"
                 hint = "restore it, or name another OUTPUT_DIR for a new, paid run"
@@ -179,21 +178,33 @@ class Running:
     def _count(self, one: Partition) -> None:
         """Count what was asked for a partition already; a limit of nothing lets nothing new be asked."""
         try:
-            self._budget.note(one.part, self._perform(self._step(SUBMIT, one, 0.0))["ceiling_usd"])
+            self._submit_within(one, 0.0)
         except Failure as failure:
             if failure.exit_code != Exit.REFUSED:
                 raise
 
     def _submit(self, one: Partition) -> None:
         with self._submitting:
-            limit = self._budget.left(one.part)
+            limit = self._left(one.part)
             try:
-                self._budget.note(one.part, self._perform(self._step(SUBMIT, one, limit))["ceiling_usd"])
+                self._submit_within(one, limit)
             except Failure as failure:
                 if failure.code == "over_max_cost":
                     failure.message += f"; of --max-cost {self._args.max_cost:g} for all parts USD {limit:g} is left"
                     failure.hint = f"once parts under way have ended there may be room: run it again; or {ASK}"
                 raise
+
+    def _submit_within(self, one: Partition, limit: float) -> None:
+        self._costs[one.part] = self._perform(self._step(SUBMIT, one, limit))["ceiling_usd"]
+
+    def _left(self, part: str) -> float:
+        """What a part may cost; raises Failure (8) where what others cost is not known."""
+        others = {other: cost for other, cost in self._costs.items() if other != part}
+        unknown = next((other for other, cost in others.items() if cost is None), None)
+        if unknown is not None:
+            message = f"--max-cost cannot be promised: what {plain(unknown, 120)} costs is not known"
+            raise Failure(Exit.REFUSED, "cost_unknown", message, "leave --max-cost out")
+        return max(0.0, float(self._args.max_cost) - sum(cost or 0.0 for cost in others.values()))
 
     def _work(self, one: Partition) -> None:
         with self._noting:
@@ -209,7 +220,7 @@ class Running:
             self._under_way -= 1
             self._records[one.part] = record
             if record["cost_usd"] is not None:
-                self._budget.note(one.part, record["cost_usd"])
+                self._costs[one.part] = record["cost_usd"]
             self._progress.show("parts done:", len(self._records), len(self._parts))
             if self._system.monotonic() - self._manifest_at >= MANIFEST_S:
                 self._write_manifest()
@@ -229,28 +240,8 @@ class Running:
 
     def _write_manifest(self) -> None:
         self._manifest_at = self._system.monotonic()
-        self._output.write(manifest.NAME, manifest.written(manifest.manifest(self._parts, self._records)))
-
-
-class Budget:
-    """What all partitions together cost at most, each by what it can cost, or did."""
-
-    def __init__(self, limit: float | None) -> None:
-        self._limit = limit
-        self._costs: dict[str, float | None] = {}
-
-    def note(self, part: str, cost_usd: float | None) -> None:
-        """Take note of what a part costs at most; None is not known."""
-        self._costs[part] = cost_usd
-
-    def left(self, part: str) -> float:
-        """What a part may cost; raises Failure (8) where what others cost is not known."""
-        others = [cost for other, cost in self._costs.items() if other != part]
-        unknown = next((other for other, cost in self._costs.items() if cost is None and other != part), None)
-        if unknown is not None:
-            message = f"--max-cost cannot be promised: what {plain(unknown, 120)} costs is not known"
-            raise Failure(Exit.REFUSED, "cost_unknown", message, "leave --max-cost out")
-        return max(0.0, (self._limit or 0.0) - sum(cost for cost in others if cost is not None))
+        sums = manifest.manifest(self._parts, self._records)
+        self._output.write(manifest.NAME, json.dumps(sums, indent=1).encode() + b"\n")
 
 
 def _refuse(args: argparse.Namespace) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from doubleword.cli import Progress
 from doubleword.dataset.claims import Claim, claimed
 from doubleword.dataset.part_job import PartJob, stem_of, tries_of
 from doubleword.dataset.partitions import Partition, Source
-from doubleword.dataset.places import Place, is_url, place
+from doubleword.dataset.places import is_url, place
 from doubleword.failure import Exit, Failure, plain
 from doubleword.server.api import Api
 from doubleword.system import Disk, System
@@ -60,22 +59,74 @@ def perform(
 
     `working` is held while tables are read and written. Raises Failure: 7 while its batches run, or another run has it.
     """
-    output = place(step.args["output"], system)
+    one, disk, output = step.one, system.disk, place(step.args["output"], system)
     with contextlib.ExitStack() as held:
-        claim = held.enter_context(claimed(output, step.one.part, system))
-        folder = held.enter_context(_work_folder(step.args["output"], system.disk))
-        if claim.state.record is not None and not was_retried(claim.state.record, step.one, folder, system):
-            record = claim.state.record
+        claim = held.enter_context(claimed(output, one.part, system))
+        folder = Path(step.args["output"]) / WORK
+        if is_url(step.args["output"]):  # then jobs are kept for as long as the step lasts
+            folder = held.enter_context(disk.work_folder(None))
+        disk.make_folder(folder)
+        record = claim.state.record
+        if record is not None and not was_retried(record, one, folder, system):
             cost = record["cost_usd"]
             return record if step.what != SUBMIT else {"ceiling_usd": claim.state.ceiling_usd if cost is None else cost}
+        source = Source(step.args["source"], disk)
         with working:
-            source = Source(step.args["source"], system.disk)
-            file = source.fetch(step.one, folder)
-            args = _arguments(step, held.enter_context(system.disk.work_folder(None)), system.disk)
-            progress = _Quiet(system, note, step.one.part)
-            job = PartJob(args, step.one, file, folder, step.name, step.base_url, system, progress)
+            file, version = source.fetch(one, folder), source.version(one)
+        args = _arguments(step, held.enter_context(disk.work_folder(None)), disk)
+        progress = _Quiet(system, note, one.part)
+        job = PartJob(args, one, file, folder, step.name, step.base_url, system, progress, working)
         api = held.enter_context(server())
-        return _Doing(step, claim, output, job, api, working, source.version(step.one)).run()
+        try:
+            warnings = _submitted(step, claim, job, api)
+            if step.what == SUBMIT:
+                return {"ceiling_usd": claim.state.ceiling_usd}
+            keys = job.finish(api, step.wait_s)
+            claim.confirm()
+            output.put(job.answers, one.part)
+        except Failure as failure:
+            if failure.code != "no_rows":
+                raise
+            keys, warnings = {"counts": dict.fromkeys(COUNTS, 0), "cost_usd": 0.0}, [failure.message]
+            if step.what == SUBMIT:
+                return {"ceiling_usd": 0.0}
+        tries = tries_of(job.path, system) or [1, 0]
+        record = _record(one.part, keys, version, tries, warnings)
+        claim.save(record=record)
+        job.clean(record["succeeded"] == record["rows"])
+        return record
+
+
+def _submitted(step: Step, claim: Claim, job: PartJob, api: Api) -> list[str]:
+    """See to it that the batches exist, and that the state says what they can cost; what the user should know."""
+    if step.what == FINISH and job.is_submitted:
+        return []
+    before = claim.state.ceiling_usd
+    try:
+        found, warnings = job.submit(api, claim.state.begun, step.limit, lambda: claim.save(begun=True))
+    except Failure:
+        if not job.is_known:  # nothing was taken
+            claim.save(begun=False)
+        raise
+    claim.save(ceiling_usd=found if before is None else max(before, found or 0.0))
+    return warnings
+
+
+def _record(
+    part: str, keys: Mapping[str, Any], version: str | None, tries: list[int], warnings: list[str]
+) -> dict[str, Any]:
+    """What is kept of a part that is over."""
+    counts, failures = keys["counts"], keys.get("failures", [])
+    return {
+        "part": part,
+        "rows": counts["total"],
+        **{name: counts[name] for name in COUNTS[1:]},
+        "cost_usd": keys["cost_usd"],
+        "source": version,
+        "tries": tries,
+        "failures": [{name: one[name] for name in ("cause", "count", "action")} for one in failures],
+        "warnings": [*warnings, *keys.get("warnings", [])][:5],
+    }
 
 
 def was_retried(record: Mapping[str, Any], one: Partition, folder: Path, system: System) -> bool:
@@ -84,79 +135,6 @@ def was_retried(record: Mapping[str, Any], one: Partition, folder: Path, system:
         return False
     tries = tries_of(folder / f"{stem_of(one.part)}.job.json", system)
     return tries is not None and tries != record["tries"]
-
-
-class _Doing:
-    """The doing of one step."""
-
-    def __init__(
-        self,
-        step: Step,
-        claim: Claim,
-        output: Place,
-        job: PartJob,
-        api: Api,
-        working: AbstractContextManager[Any],
-        version: str | None,
-    ) -> None:
-        self._step = step
-        self._claim = claim
-        self._output = output
-        self._job = job
-        self._api = api
-        self._working = working
-        self._version = version
-
-    def run(self) -> dict[str, Any]:
-        """What `perform` returns."""
-        claim, step, warnings = self._claim, self._step, list[str]()
-        ceiling = claim.state.ceiling_usd
-        if step.what != FINISH or not self._job.is_submitted:
-            try:
-                found, warnings = self._submit()
-            except Failure as failure:
-                if failure.code != "no_rows":
-                    raise
-                return self._finished({"counts": dict.fromkeys(COUNTS, 0), "cost_usd": 0.0}, [failure.message])
-            ceiling = found if ceiling is None else max(ceiling, found or 0.0)
-            claim.save(ceiling_usd=ceiling)
-        if step.what == SUBMIT:
-            return {"ceiling_usd": ceiling}
-        deliver = self._job.finish(self._api, step.wait_s)
-        with self._working:
-            keys = deliver()
-        claim.confirm()
-        self._output.put(self._job.answers, step.one.part)
-        return self._finished(keys, warnings)
-
-    def _submit(self) -> tuple[float | None, list[str]]:
-        claim, job = self._claim, self._job
-        begin = functools.partial(claim.save, begun=True)
-        try:
-            return job.submit(self._api, claim.state.begun, self._step.limit, begin, self._working)
-        except Failure:
-            if not job.is_known:  # nothing was taken
-                claim.save(begun=False)
-            raise
-
-    def _finished(self, keys: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
-        """The record of the part, kept in its state."""
-        counts = keys["counts"]
-        record = {
-            "part": self._step.one.part,
-            "rows": counts["total"],
-            **{name: counts[name] for name in COUNTS[1:]},
-            "cost_usd": keys["cost_usd"],
-            "source": self._version,
-            "tries": self._job.tries,
-            "failures": [
-                {name: one[name] for name in ("cause", "count", "action")} for one in keys.get("failures", [])
-            ],
-            "warnings": [*warnings, *keys.get("warnings", [])][:5],
-        }
-        self._claim.save(record=record)
-        self._job.clean(counts["succeeded"] == counts["total"])
-        return record
 
 
 class _Quiet(Progress):
@@ -173,18 +151,6 @@ class _Quiet(Progress):
     def note(self, text: str) -> None:
         """Tell it with the name of the part."""
         self._note(f"{plain(self._part, 120)}: {text}")
-
-
-@contextlib.contextmanager
-def _work_folder(output: str, disk: Disk) -> Iterator[Path]:
-    """Where jobs are kept: in the output where that is a folder, else for as long as the step lasts."""
-    if is_url(output):
-        with disk.work_folder(None) as folder:
-            yield folder
-        return
-    folder = Path(output) / WORK
-    disk.make_folder(folder)
-    yield folder
 
 
 def _arguments(step: Step, folder: Path, disk: Disk) -> argparse.Namespace:

@@ -18,8 +18,8 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
 from doubleword.pricing import live
-from doubleword.pricing.bill import Asking, Part, Usage, bill, told, usd
-from doubleword.pricing.estimate import Estimate, Estimated, estimate, estimated
+from doubleword.pricing.bill import Part, Usage, bill, counted, told, usd
+from doubleword.pricing.estimate import Estimate, estimate, estimated
 from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -127,7 +127,7 @@ def behind(job: Job, disk: Disk) -> list[str]:
     return list(live.behind(load_prices(None, disk), prices_of(job, disk).prices.values())) if job.tariff else []
 
 
-def expected_of(asked: Sequence[Asked], store: JobFile | None, window: str, disk: Disk) -> Estimated | None:
+def expected_of(asked: Sequence[Asked], store: JobFile | None, window: str, disk: Disk) -> Estimate | None:
     """What batch files were expected to cost; None where they are not known."""
     paths = [one.path for one in asked if one.path is not None]
     if not paths or len(paths) < len(asked):
@@ -141,7 +141,7 @@ def bill_of(
     batches: Sequence[Batch],
     window: str,
     system: System,
-    expected: Estimated | None,
+    expected: Estimate | None,
     usage: Mapping[str, Usage] | None = None,
     wait_s: float = 60.0,
 ) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def bill_of(
     """
     job = store.job if store is not None else None
     answers = {one.id: one.completed if usage is None else usage[one.id].answers for one in batches}
-    counted, late = dict[str, Analytics](), ""
+    seen, late = dict[str, Analytics](), ""
     if job is None or job.local is None:
-        counted, late = Asking(api, job.id if job is not None else "", system, wait_s).counted(batches, answers)
+        seen, late = counted(api, job.id if job is not None else "", batches, answers, system, wait_s)
     models = _asked_models(job, batches, expected.models if expected is not None else ())
     tokens = usage or {}
-    parts = [Part(tokens.get(one.id), models[one.id], counted.get(one.id)) for one in batches]
+    parts = [Part(tokens.get(one.id), models[one.id], seen.get(one.id)) for one in batches]
     keys = bill(parts, window, prices_of(job, system.disk), late)
     if expected is not None:
         keys["estimate_usd"] = expected.cost_usd

@@ -146,6 +146,27 @@ def watch(
         system.sleep(min(left, pace.wait(system.monotonic() - zero, done, total)))
 
 
+def watch_job(
+    job: Job,
+    api: Api,
+    wait_s: float,
+    system: System,
+    progress: Progress,
+    seen: Callable[[list[Batch]], None] | None = None,
+) -> list[Batch]:
+    """`watch` all batches of a job; raises Failure where the server stays away too long."""
+    ids = [one.batch_id or "" for one in job.batches]
+    try:
+        return watch(
+            api, ids, job_id=job.id, started=job.created_at, wait_s=wait_s,
+            system=system, progress=progress, is_old=older_than_retry(job, system), seen=seen,
+        )  # fmt: skip
+    except ApiError as error:
+        raise error.failure("watching the job") from error
+    finally:
+        api.until = None
+
+
 def status_of(batches: Sequence[Batch]) -> str:
     """One word for several batches: their common status, else in_progress while any runs, else the worst."""
     states = {one.status for one in batches}

@@ -11,6 +11,7 @@ that it spells such answers nearly letter by letter; and of the JSON itself in i
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -41,7 +42,6 @@ class Lengths:
 
     def __init__(self, sample: float | None = None) -> None:
         self._sample = sample
-        self._known: dict[str, tuple[float, bool]] = {}
 
     def of(self, url: str, body: Mapping[str, Any], prompt_tokens: float, schema_factor: float = 1.0) -> Length:
         """The length of the answer to one request, without the limit that it sets.
@@ -49,20 +49,20 @@ class Lengths:
         `schema_factor` is how many times the usual tokens a model takes for an answer that a schema determines.
         """
         schema = _schema(url, body)
-        tokens, closed = self._by_schema(schema) if schema is not None else (0.0, False)
+        tokens, closed = _by_schema(json.dumps(schema)) if schema is not None else (0.0, False)
         if closed:
             return Length(schema_factor * tokens, BY_SCHEMA)
         if self._sample is not None:
             return Length(self._sample, BY_SAMPLE)
         return Length(tokens, BY_BOTH) if schema is not None else Length(ANSWER_PER_PROMPT * prompt_tokens, BY_RULE)
 
-    def _by_schema(self, schema: dict[str, Any]) -> tuple[float, bool]:
-        """Tokens of an answer of `schema`, and whether that says all of it."""
-        name = json.dumps(schema)
-        if name not in self._known:
-            tokens, closed = _instance(schema, schema, 0)
-            self._known[name] = tokens + END, closed
-        return self._known[name]
+
+@functools.lru_cache(100)
+def _by_schema(schema: str) -> tuple[float, bool]:
+    """Tokens of an answer of `schema`, given as JSON, and whether that says all of it."""
+    value = json.loads(schema)
+    tokens, closed = _instance(value, value, 0)
+    return tokens + END, closed
 
 
 def _schema(url: str, body: Mapping[str, Any]) -> dict[str, Any] | None:

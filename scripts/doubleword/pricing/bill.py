@@ -101,63 +101,59 @@ class Part:
         return Usage({self.asked: sums}, unknown=int(self.charged() != self.charged(listed=True)))
 
 
-@dataclass(frozen=True)
-class Asking:
-    """Asks the server what it has counted of the batches of a job, whose id may be empty, for `wait_s` at most."""
+def counted(
+    api: Api, job_id: str, batches: Sequence[Batch], answers: Mapping[str, int], system: System, wait_s: float
+) -> tuple[dict[str, Analytics], str]:
+    """The analytics of those batches of a job of which the server counted every one of `answers`; and why not of all.
 
-    api: Api
-    job_id: str
-    system: System
-    wait_s: float = ANALYTICS_S
+    Once all are over it is looked at again, for `wait_s` at most, unless a model has no price there, so that it
+    never comes. The id of the job may be empty.
+    """
+    over = all(one.terminal for one in batches)
+    ends = system.monotonic() + (min(wait_s, ANALYTICS_S) if over else 0.0)
+    found: dict[str, Analytics] = {}
+    until = api.until
+    try:
+        for look in itertools.count(1):
+            api.until = system.monotonic() + ANSWER_S
+            for batch_id, seen in _looked(api, job_id, [one for one in batches if one.id not in found]).items():
+                if seen is None:
+                    return found, "this server tells no costs"
+                if seen.requests >= answers[batch_id]:
+                    found[batch_id] = seen
+            left = [one for one in batches if one.id not in found]
+            pause = min(float(look), ends - system.monotonic())
+            if look == 1 and left and pause > 0 and _unpriced(api, left):
+                return found, "the server has no price for a model"
+            if not left or pause <= 0:
+                break
+            system.sleep(pause)
+    except ApiError as error:
+        return found, f"asking for the bill: {plain(error.sentence, 120)}"
+    finally:
+        api.until = until
+    return found, "the server has not counted all answers yet" if left else ""
 
-    def counted(self, batches: Sequence[Batch], answers: Mapping[str, int]) -> tuple[dict[str, Analytics], str]:
-        """The analytics of those batches of which the server counted every one of `answers`; and why not of all.
 
-        Once all are over it is looked at again, unless a model has no price there, so that it never comes.
-        """
-        over = all(one.terminal for one in batches)
-        ends = self.system.monotonic() + (min(self.wait_s, ANALYTICS_S) if over else 0.0)
-        found: dict[str, Analytics] = {}
-        until = self.api.until
-        try:
-            for look in itertools.count(1):
-                self.api.until = self.system.monotonic() + ANSWER_S
-                for batch_id, seen in self._looked([one for one in batches if one.id not in found]).items():
-                    if seen is None:
-                        return found, "this server tells no costs"
-                    if seen.requests >= answers[batch_id]:
-                        found[batch_id] = seen
-                left = [one for one in batches if one.id not in found]
-                pause = min(float(look), ends - self.system.monotonic())
-                if look == 1 and left and pause > 0 and self._unpriced(left):
-                    return found, "the server has no price for a model"
-                if not left or pause <= 0:
-                    break
-                self.system.sleep(pause)
-        except ApiError as error:
-            return found, f"asking for the bill: {plain(error.sentence, 120)}"
-        finally:
-            self.api.until = until
-        return found, "the server has not counted all answers yet" if left else ""
+def _looked(api: Api, job_id: str, batches: Sequence[Batch]) -> dict[str, Analytics | None]:
+    """The analytics of batches; many of one job come with one list."""
+    found: dict[str, Analytics | None] = {}
+    if len(batches) > 1 and job_id:
+        listed = itertools.islice(api.batches(job_id, analytics=True), max(PAGE, 2 * len(batches)))
+        known = {one.id: one.analytics for one in listed if one.analytics is not None}
+        found = {one.id: known[one.id] for one in batches if one.id in known}
+    for one in batches:
+        if one.id not in found:
+            found[one.id] = api.analytics(one.id)
+            if found[one.id] is None:
+                break
+    return found
 
-    def _looked(self, batches: Sequence[Batch]) -> dict[str, Analytics | None]:
-        """The analytics of batches; many of one job come with one list."""
-        found: dict[str, Analytics | None] = {}
-        if len(batches) > 1 and self.job_id:
-            listed = itertools.islice(self.api.batches(self.job_id, analytics=True), max(PAGE, 2 * len(batches)))
-            known = {one.id: one.analytics for one in listed if one.analytics is not None}
-            found = {one.id: known[one.id] for one in batches if one.id in known}
-        for one in batches:
-            if one.id not in found:
-                found[one.id] = self.api.analytics(one.id)
-                if found[one.id] is None:
-                    break
-        return found
 
-    def _unpriced(self, batches: Sequence[Batch]) -> bool:
-        """Whether a batch has a model without a tariff: its answers are counted never (seen on the server)."""
-        quotes = (self.api.cost_estimate(one.input_file_id, one.window) for one in batches if one.input_file_id)
-        return any(not model.cost_usd for quote in quotes if quote is not None for model in quote.models)
+def _unpriced(api: Api, batches: Sequence[Batch]) -> bool:
+    """Whether a batch has a model without a tariff: its answers are counted never (seen on the server)."""
+    quotes = (api.cost_estimate(one.input_file_id, one.window) for one in batches if one.input_file_id)
+    return any(not model.cost_usd for quote in quotes if quote is not None for model in quote.models)
 
 
 def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> dict[str, Any]:

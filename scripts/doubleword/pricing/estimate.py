@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.failure import Exit, Failure, plain
@@ -37,13 +37,14 @@ LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What running the requests once would cost.
+    """What running the requests once would cost, which ask for `models`.
 
     `cost_usd` is None when a model's price is unknown (`unknown_models` names it). `ceiling_usd` is None for the
     same reason, or because `uncapped_requests` set no limit to their answer. Neither is ever a guess.
     `completion_tokens` is the assumption behind `cost_usd`, `method` says how all were counted.
     """
 
+    models: tuple[str, ...]
     requests: int
     prompt_tokens: int
     completion_tokens: int
@@ -87,19 +88,11 @@ def total_of(paths: Sequence[Path], disk: Disk, prices: Prices, answer_tokens: f
     return total
 
 
-class Estimated(NamedTuple):
-    """What batch files were expected to cost in USD, None where a price is unknown; and the models they ask for."""
-
-    cost_usd: float | None
-    models: tuple[str, ...]
-
-
-def estimated(files: Sequence[Path], window: str, disk: Disk, prices: Prices) -> Estimated | None:
+def estimated(files: Sequence[Path], window: str, disk: Disk, prices: Prices) -> Estimate | None:
     """The estimate for `files`; None where to read them again would be felt beside the download."""
     if sum(disk.size(path) or 0 for path in files) > ESTIMATED_BYTES:
         return None
-    total = total_of(files, disk, prices)
-    return Estimated(total.estimate(window).cost_usd, total.models)
+    return estimate(files, window, disk, prices)
 
 
 @dataclass
@@ -145,11 +138,6 @@ class Total:
         self._unseen_images += prompt.unseen_images
         self.requests += 1
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models that requests ask for."""
-        return tuple(self._models)
-
     def estimate(self, window: str) -> Estimate:
         """The sums as money in `window`."""
         known = {model: price for model in self._models if (price := self._prices.at_most(model, window))}
@@ -162,6 +150,7 @@ class Total:
         free = not any(price.input_usd or price.output_usd for price in known.values())
         bounded = not unknown and (free or not self._uncapped)
         return Estimate(
+            models=tuple(self._models),
             requests=self.requests,
             prompt_tokens=round(sum(sums.prompt for sums in self._models.values())),
             completion_tokens=round(sum(sums.answer for sums in self._models.values())),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
 from doubleword.answers.usual import UsualLine
-from doubleword.json_codec import Struct, encode
+from doubleword.json_codec import encode
 from doubleword.results.result import Good, Result
 from doubleword.service import EMBEDDINGS
 from doubleword.tables.database import Database, text
@@ -29,11 +29,6 @@ FAR = 4  # where the highest hundredth takes so many times the room of all other
 MOST_FIELDS = 24
 LONGEST_CHOICE = 40
 LOOKED_AT = 1000  # answers that tell which fields there are
-TYPES = {
-    "custom_id": "VARCHAR", "kind": "BIGINT", "status": "VARCHAR", "flaws": "VARCHAR", "cause": "VARCHAR",
-    "answer": "VARCHAR", "finish": "VARCHAR", "model": "VARCHAR", "prompt_tokens": "BIGINT",
-    "completion_tokens": "BIGINT", "created": "BIGINT",
-}  # fmt: skip
 
 
 class Bar(NamedTuple):
@@ -83,7 +78,7 @@ class Field:
 
 
 class Shown(NamedTuple):
-    """A request in the page, by the names of `TYPES`, with its `place` among all of its job, from 1."""
+    """A request in the page, with its `place` among all of its job, from 1."""
 
     place: int
     custom_id: str
@@ -99,18 +94,13 @@ class Shown(NamedTuple):
     created: int | None
 
 
-class _Usual(Struct):
-    """A usual answer, as it is staged."""
+NAMES = Shown._fields[1:]
+TYPES = {name: "BIGINT" if "int" in str(Shown.__annotations__[name]) else "VARCHAR" for name in NAMES}
 
-    custom_id: str
-    answer: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    created: int | None
-    kind: int = GOOD
-    status: str = "succeeded"
-    finish: str = "stop"
+
+def _told(*cells: Any) -> dict[str, Any]:
+    """A row as it is staged."""
+    return dict(zip(NAMES, cells, strict=False))
 
 
 class AnswerTable:
@@ -128,8 +118,8 @@ class AnswerTable:
     def pack_usual(self, answer: UsualLine) -> bytes:
         """A usual answer."""
         body, tokens = answer.response.body, answer.response.body.usage
-        found = body.model, tokens.prompt_tokens, tokens.completion_tokens, _seconds(body.created)
-        return encode(_Usual(answer.custom_id, answer.text, *found))
+        found = ("stop", body.model, tokens.prompt_tokens, tokens.completion_tokens, _seconds(body.created))
+        return encode(_told(answer.custom_id, GOOD, "succeeded", None, None, answer.text, *found))
 
     def add(self, found: Result | Good) -> None:
         """Append one result, or good ones that follow each other."""
@@ -245,12 +235,9 @@ def _cells(result: Result) -> dict[str, str | int | None]:
     """What is kept of a result; of an invalid answer too, which is an answer all the same."""
     plainly = result.kind == "succeeded" and not result.flaws
     kind = GOOD if plainly else OPEN if result.kind == "pending" else WRONG
-    cells: dict[str, str | int | None] = {
-        "custom_id": result.custom_id, "kind": kind, "status": result.status, "flaws": ", ".join(result.flaws) or None,
-        "cause": result.cause,
-    }  # fmt: skip
+    told = result.custom_id, kind, result.status, ", ".join(result.flaws) or None, result.cause
     if result.line is None or (result.kind != "succeeded" and result.status != "invalid"):
-        return cells
+        return _told(*told)
     body: dict[str, Any] = result.body or (result_lines.parse(result.line) or {})["response"]["body"]
     if result.endpoint == EMBEDDINGS:
         answer = result_lines.answer_text(body, EMBEDDINGS, result.form)
@@ -259,10 +246,8 @@ def _cells(result: Result) -> dict[str, str | int | None]:
         answer = result_lines.one_text(result.texts or result_lines.answer_texts(body))
     prompt, completion = usage_of.tokens(body)
     created = _seconds(body.get("completed_at") or body.get("created") or body.get("created_at"))
-    return {
-        **cells, "answer": answer, "finish": result_lines.finish_reason(body), "model": str(body.get("model") or ""),
-        "prompt_tokens": prompt, "completion_tokens": completion, "created": created,
-    }  # fmt: skip
+    model = str(body.get("model") or "")
+    return _told(*told, answer, result_lines.finish_reason(body), model, prompt, completion, created)
 
 
 def _seconds(value: Any) -> int | None:

@@ -1,26 +1,30 @@
 """What is known of one job at one look: progress, counts, causes with their steps, costs, distributions, and requests.
 
 Promises: every request of the job is counted once, by the same reading and judging as a fetch; nothing is written but
-what is needed meanwhile; a job that runs is shown as far as it is.
+what is needed meanwhile; a job that runs is shown as far as it is; a row's cells stand only beside a request that was
+made of that very row (`batch_files.matching`): where that cannot be told, or a file is gone, it is said and the rest
+stands as it is.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.record import Record, read_record
+from doubleword.batch_files.matching import Matching, reading_settings
+from doubleword.batch_files.reading import numbered_lines, request_of
+from doubleword.batch_files.record import Record, hashes_of, read_record
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Failure
-from doubleword.jobs.cost_limit import bill_of, prices_of
+from doubleword.jobs.cost_limit import bill_of, expected_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
-from doubleword.jobs.watching import Answering, status_of
-from doubleword.pricing.estimate import estimated
-from doubleword.report.answer_table import AnswerTable, Field, Numbers, Shown
-from doubleword.report.sources import Part, cells, prompts
+from doubleword.jobs.watching import status_of
+from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
 from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import Collector
@@ -29,8 +33,11 @@ from doubleword.server.api import Api
 from doubleword.server.objects import Asked, Batch
 from doubleword.system import Disk, System
 from doubleword.tables.database import Database
+from doubleword.tables.plain_copy import STDIN
+from doubleword.tables.sources.source import Table
 
 LATEST_S = 60 * 86_400  # an answer that came later than this after the batch was made has no believable time
+Part = tuple[str, str]  # who speaks, and what
 
 
 @dataclass(frozen=True)
@@ -132,68 +139,55 @@ class Gathered:
         return store.job.requests if store is not None else sum(one.requests or 0 for one in self.asked)
 
 
-class Gathering:
-    """Gathers what is known of subjects. `work` is a path that what is needed meanwhile is named after."""
+def gather(found: Gathered, api: Api, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
+    """Read all results there are, and choose at most so many requests; raises Failure where the server or disk fails.
 
-    def __init__(self, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
-        self._system = system
-        self._work = work
-        self._seed = seed
-        self._most = most
-        self._progress = progress
-        self._received = 0
+    `work` is a path that what is needed meanwhile is named after.
+    """
+    disk, schemas, received = system.disk, Schemas(system.disk), 0
 
-    def look(self, about: Subject, api: Api, seen: Sequence[Batch] | None = None) -> Gathered:
-        """Its batches alone, as they were just `seen` or are now; raises Failure where the server gives none."""
-        answering = Answering(about.store, about.ids, api, self._system, self._progress.note)
-        return Gathered(about, self._system.now(), answering.look(seen))
+    def count(size: int) -> None:
+        nonlocal received
+        received += size
+        progress.show(f"results received: {received / 1e6:,.1f} MB")
 
-    def read(self, found: Gathered, api: Api) -> None:
-        """Read all results there are; raises Failure where the server or the disk fails."""
-        disk = self._system.disk
-        spool, work = (self._work.with_name(f".{self._work.name}.{kind}") for kind in ("rows", "work"))
-        schemas = Schemas(disk)
-        with disk.work_folder(work) as folder, Database(folder) as target:
-            table = AnswerTable(target)
-            collector = Collector(api, self._system, spool, self._count, partial=True, schemas=schemas, pack=table)
-            with collector:
-                for result in collector.collect_runs(found.asked):
-                    table.add(result)
-            table.finish()
-            self._ask(found, table)
-            files = [one.path for one in found.asked]
-            found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
-        found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
-        advice = _advice(found.subject, collector)
-        found.keys = {
-            **summary(collector.tally, found.asked, found.total, advice),
-            **_bill(found, collector, api, self._system),
-        }
-        flawed = collector.tally.flawed.items()
-        found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
-        told = tuple(found.steps.values())  # which the page shows beside the counts of flaws
-        store = found.subject.store
-        if store is not None and store.job.row_map is not None and store.job.row_map.reused:
-            said = "rows have the answers of earlier jobs, which are not shown here"
-            found.notes.append(f"{store.job.row_map.reused:,} {said}")
-        found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(told)]
+    spool, meanwhile = (work.with_name(f".{work.name}.{kind}") for kind in ("rows", "work"))
+    with disk.work_folder(meanwhile) as folder, Database(folder) as target:
+        table = AnswerTable(target)
+        collector = Collector(api, system, spool, count, partial=True, schemas=schemas, pack=table)
+        with collector:
+            for result in collector.collect_runs(found.asked):
+                table.add(result)
+        table.finish()
+        _ask(found, table)
+        found.rows = table.choose(seed, most)
+        files = [one.path for one in found.asked]
+        found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
+    found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
+    advice = _advice(found.subject, collector)
+    told = summary(collector.tally, found.asked, found.total, advice)
+    found.keys = {**told, **_bill(found, collector, api, system)}
+    flawed = collector.tally.flawed.items()
+    found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
+    steps = tuple(found.steps.values())  # which the page shows beside the counts of flaws
+    job = found.subject.store.job if found.subject.store is not None else None
+    if job is not None and job.row_map is not None and job.row_map.reused:
+        said = "rows have the answers of earlier jobs, which are not shown here"
+        found.notes.append(f"{job.row_map.reused:,} {said}")
+    found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(steps)]
 
-    def _ask(self, found: Gathered, table: AnswerTable) -> None:
-        """What the table of all results tells."""
-        found.wrong, found.flaws = table.wrong(), table.flaws()
-        found.models, found.fields = table.models(), list(table.fields())
-        came = f"created - {found.began or 0}"
-        every = {
-            "answers, in tokens": table.numbers("completion_tokens"),
-            "prompts, in tokens": table.numbers("prompt_tokens"),
-            "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
-        }
-        found.numbers = {name: one for name, one in every.items() if one is not None}
-        found.rows = table.choose(self._seed, self._most)
 
-    def _count(self, size: int) -> None:
-        self._received += size
-        self._progress.show(f"results received: {self._received / 1e6:,.1f} MB")
+def _ask(found: Gathered, table: AnswerTable) -> None:
+    """What the table of all results tells."""
+    found.wrong, found.flaws = table.wrong(), table.flaws()
+    found.models, found.fields = table.models(), list(table.fields())
+    came = f"created - {found.began or 0}"
+    every = {
+        "answers, in tokens": table.numbers("completion_tokens"),
+        "prompts, in tokens": table.numbers("prompt_tokens"),
+        "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
+    }
+    found.numbers = {name: one for name, one in every.items() if one is not None}
 
 
 def _advice(about: Subject, collector: Collector) -> Advice:
@@ -208,8 +202,70 @@ def _bill(found: Gathered, collector: Collector, api: Api, system: System) -> di
     windows = {batch.window for batch in found.batches}
     store = found.subject.store
     window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
-    paths = [one.path for one in found.asked if one.path is not None]
-    prices = prices_of(store.job if store is not None else None, system.disk)
-    known = paths and len(paths) == len(found.asked)
-    expected = estimated(paths, window, system.disk, prices) if known else None
+    expected = expected_of(found.asked, store, window, system.disk)
     return bill_of(api, store, found.batches, window, system, expected, collector.usage)
+
+
+# What was asked in the chosen requests, and of which rows
+
+
+def prompts(places: Sequence[int], asked: Sequence[Asked], disk: Disk) -> dict[int, list[Part]]:
+    """The parts of the prompts of the requests at `places` in the job, from 1, as far as batch files are there."""
+    ends = list(itertools.accumulate(one.requests or 0 for one in asked))
+    wanted: list[set[int]] = [set() for _ in asked]
+    for place in places:
+        if (file := bisect.bisect_left(ends, place)) < len(asked):
+            wanted[file].add(place)
+    found: dict[int, list[Part]] = {}
+    for one, end, own in zip(asked, ends, wanted, strict=True):
+        if one.path is None or not own:
+            continue
+        first, last = end - (one.requests or 0) + 1, max(own)
+        for place, (_, line) in zip(range(first, last + 1), numbered_lines(one.path, disk), strict=False):
+            if place in own:
+                found[place] = [(role, said[:LONGEST]) for role, said in parts_of(request_of(line)["body"])]
+    return found
+
+
+def parts_of(body: Mapping[str, Any]) -> list[Part]:
+    """The texts of a request with the roles that speak them; what is no text is named, not shown."""
+    asked = next((body[name] for name in ("messages", "input", "prompt") if name in body), "")
+    parts = [("system", str(body[name])) for name in ("instructions", "system") if body.get(name)]
+    messages = [one for one in asked if isinstance(one, dict)] if isinstance(asked, list) else []
+    parts += [(str(one.get("role") or "user"), _text(one.get("content"))) for one in messages]
+    return parts if messages else [*parts, ("user", _text(asked))]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "\n".join(map(_text, content))
+    if isinstance(content, dict):
+        return content["text"] if isinstance(content.get("text"), str) else f"[{content.get('type', 'part')}]"
+    return "" if content is None else str(content)
+
+
+def cells(
+    record: Record | None, files: Sequence[Path | None], disk: Disk, target: Database
+) -> tuple[tuple[str, ...], dict[int, list[str | None]], str]:
+    """The names of the source's columns and the cells of the requests in the table `chosen`, by their places; and why
+    there are none.
+    """
+    if record is None:
+        return (), {}, "it is not known of which table the requests were made"
+    if STDIN in record.inputs:
+        return (), {}, "the table came by standard input"
+    try:
+        settings = reading_settings(record, record.inputs, disk)
+        table = Table(record.inputs, settings, disk, target)
+        hashes = hashes_of(table.files, disk)
+        match = Matching(table, hashes, settings, record, None, files, None, disk, target).match(record.inputs)
+        number, joined = match.number_of("custom_id"), ""
+        if match.numbers is not None:
+            number, joined = "number", f" JOIN {match.numbers} AS numbers USING (custom_id)"
+        asked = f"SELECT place, {number} AS number FROM answers JOIN chosen USING (place){joined}"
+        values = "".join(f", {clipped(one)}" for one in (f'source."{at}"' for at in range(len(table.names))))
+        source = f"{table.relation(raw=False)} AS source"
+        found = target.run(f"SELECT asked.place{values} FROM {source} JOIN ({asked}) AS asked USING (number)")
+    except Failure as failure:
+        return (), {}, failure.message
+    return table.names, {place: list(own) for place, *own in found}, ""

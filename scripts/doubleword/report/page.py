@@ -22,9 +22,9 @@ from doubleword.answers.json_text import read, written
 from doubleword.cli import iso
 from doubleword.failure import plain
 from doubleword.json_codec import format_json
+from doubleword.pricing.bill import usd
 from doubleword.report.answer_table import WRONG, Shown
-from doubleword.report.gathering import Gathered
-from doubleword.report.sources import Part
+from doubleword.report.gathering import Gathered, Part
 from doubleword.server.key import without_key
 from doubleword.system import Disk
 
@@ -128,13 +128,6 @@ def segments(one: Gathered) -> list[tuple[str, str, int]]:
         ("open", "still open", counts.get("pending", 0)),
     ]
     return [one for one in every if one[2]]
-
-
-def usd(amount: float) -> str:
-    """An amount for a person: cents, or of less than ten cents two digits that are not zero."""
-    if amount and abs(amount) < 0.1:
-        return f"{float(f'{amount:.1e}'):.10f}".rstrip("0")
-    return f"{amount:,.2f}"
 
 
 def when(seconds: float | None) -> str:

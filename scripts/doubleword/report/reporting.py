@@ -18,9 +18,9 @@ from doubleword.cli import Progress, again
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
-from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Pace
+from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Answering, Pace
 from doubleword.output_file import WholeFile, refuse_existing
-from doubleword.report.gathering import Gathered, Gathering, Subject, subject
+from doubleword.report.gathering import Gathered, Subject, gather, subject
 from doubleword.report.page import MARK, MOST_ROWS, page
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
@@ -53,7 +53,8 @@ class Report:
         self._subjects = subjects
         self._system = system
         self._seed = seed
-        self._gathering = Gathering(system, path, seed, most, progress)
+        self._most = most
+        self._progress = progress
         self._found: dict[int, Gathered] = {}
         self._free_until: dict[int, float] = {}
 
@@ -62,12 +63,14 @@ class Report:
 
         Raises Failure where the server or the disk fails.
         """
-        found, former = self._gathering.look(self._subjects[number], api, seen), self._found.get(number)
+        about, former = self._subjects[number], self._found.get(number)
+        answering = Answering(about.store, about.ids, api, self._system, self._progress.note)
+        found = Gathered(about, self._system.now(), answering.look(seen))
         began = self._system.monotonic()
         if former is not None and former.keys and not found.over and began < self._free_until.get(number, 0.0):
             self._found[number] = replace(former, asked=found.asked)
             return
-        self._gathering.read(found, api)
+        gather(found, api, self._system, self.path, self._seed, self._most, self._progress)
         self._found[number] = found
         ended = self._system.monotonic()
         self._free_until[number] = ended + FREE * max(len(self.running), 1) * (ended - began)

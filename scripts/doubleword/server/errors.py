@@ -24,6 +24,7 @@ LASTING = ("Unverified accounts can submit", "Insufficient capacity")
 UNKNOWN_PATH = "Could not parse onwards model"
 REGIONS = "a key belongs to one region: api.doubleword.ai or api.us.doubleword.ai (--base-url)"
 NO_EXPLANATION = "no explanation was given"
+RAISE_CAP = "raise or remove the key's spending cap, or wait until it resets; then run the same command again"
 
 
 class Advice(NamedTuple):
@@ -32,6 +33,14 @@ class Advice(NamedTuple):
     exit_code: Exit
     code: str
     hint: str
+
+
+USUAL = {
+    402: Advice(Exit.REFUSED, "payment_required", "top up the account, then run the same command again"),
+    404: Advice(Exit.NOT_FOUND, "not_found", "check the id and the server (--base-url); list_batches.py shows batches"),
+    410: Advice(Exit.NOT_FOUND, "gone", "it was deleted and does not come back; list_batches.py shows batches"),
+    413: Advice(Exit.BAD_INPUT, "too_large", "split the requests into smaller files; create_batch_file.py does that"),
+}
 
 
 class ApiError(Exception):
@@ -115,23 +124,10 @@ class ApiError(Exception):
             return Advice(Exit.BAD_INPUT, "bad_server", "check --base-url or DOUBLEWORD_BASE_URL")
         if self.status in (401, 403):
             return self._advice_on_the_key()
-        if self.status == 402:
-            hint = "top up the account, then run the same command again"
-            if self.code == "spend_cap_exceeded" or "spending cap" in self.sentence:
-                hint = (
-                    "raise or remove the key's spending cap, or wait until it resets; then run the same command again"
-                )
-            return Advice(Exit.REFUSED, "payment_required", hint)
-        if self.status == 404:
-            hint = "check the id and the server (--base-url); list_batches.py shows batches"
-            return Advice(Exit.NOT_FOUND, "not_found", hint)
-        if self.status == 410:
-            return Advice(
-                Exit.NOT_FOUND, "gone", "it was deleted and does not come back; list_batches.py shows batches"
-            )
-        if self.status == 413:
-            hint = "split the requests into smaller files; create_batch_file.py does that"
-            return Advice(Exit.BAD_INPUT, "too_large", hint)
+        if self.status == 402 and (self.code == "spend_cap_exceeded" or "spending cap" in self.sentence):
+            return Advice(Exit.REFUSED, "payment_required", RAISE_CAP)
+        if self.status in USUAL:
+            return USUAL[self.status]
         if self.status == 429 and self.sentence.startswith(LASTING[0]):
             return Advice(Exit.REFUSED, "account_limit", "verify the account, or send fewer requests in this window")
         if self.status == 429 and self.sentence.startswith(LASTING[1]):

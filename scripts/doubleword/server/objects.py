@@ -33,7 +33,6 @@ class RemoteFile:
     id: str
     filename: str
     bytes: int
-    purpose: str
     created_at: int | None
 
 
@@ -65,17 +64,15 @@ class Analytics:
     prompt_tokens: int
     completion_tokens: int
     reasoning_tokens: int | None
-    total_tokens: int
     cost_usd: Decimal | None
     list_cost_usd: Decimal | None
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """One model's part of a `CostEstimate`, in requests, tokens and USD."""
+    """One model's part of a `CostEstimate`, in tokens and USD."""
 
     model: str
-    requests: int
     input_tokens: int
     output_tokens: int
     cost_usd: Decimal | None
@@ -90,10 +87,6 @@ class CostEstimate:
     `models` means nothing.
     """
 
-    file_id: str
-    requests: int
-    input_tokens: int
-    output_tokens: int
     cost_usd: Decimal | None
     models: tuple[ModelCost, ...]
 
@@ -146,7 +139,6 @@ def remote_file(value: dict[str, Any]) -> RemoteFile:
         id=identifier,
         filename=str(value.get("filename") or ""),
         bytes=_whole(value.get("bytes")) or 0,
-        purpose=str(value.get("purpose") or ""),
         created_at=_whole(value.get("created_at")),
     )
 
@@ -191,7 +183,6 @@ def analytics(value: dict[str, Any]) -> Analytics:
         prompt_tokens=_whole(value.get("total_prompt_tokens")) or 0,
         completion_tokens=_whole(value.get("total_completion_tokens")) or 0,
         reasoning_tokens=_whole(value.get("total_reasoning_tokens")),
-        total_tokens=_whole(value.get("total_tokens")) or 0,
         cost_usd=_amount(value.get("total_cost")),
         list_cost_usd=_amount(value.get("total_list_cost")),
     )
@@ -199,20 +190,14 @@ def analytics(value: dict[str, Any]) -> Analytics:
 
 def cost_estimate(value: dict[str, Any]) -> CostEstimate:
     """The cost estimate of a file; raises ApiError for anything else."""
-    requests = _whole(value.get("total_requests"))
-    if requests is None:
+    if _whole(value.get("total_requests")) is None:
         raise ApiError(200, "the answer is not a cost estimate", garbled=True)
     models = value.get("models")
     return CostEstimate(
-        file_id=str(value.get("file_id") or ""),
-        requests=requests,
-        input_tokens=_whole(value.get("total_estimated_input_tokens")) or 0,
-        output_tokens=_whole(value.get("total_estimated_output_tokens")) or 0,
         cost_usd=_amount(value.get("total_estimated_cost")),
         models=tuple(
             ModelCost(
                 model=plain(one.get("model") or "", 120),
-                requests=_whole(one.get("request_count")) or 0,
                 input_tokens=_whole(one.get("estimated_input_tokens")) or 0,
                 output_tokens=_whole(one.get("estimated_output_tokens")) or 0,
                 cost_usd=_amount(one.get("estimated_cost")),

@@ -7,6 +7,7 @@ have done it all the same, and the caller looks before it calls again.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,7 @@ class Sender:
                 url,
                 data=body,
                 headers={**sent_headers, **headers},
-                auth=_Bearer(self._key if origin(url) == origin(self.base_url) else ""),
+                auth=functools.partial(_signed, self._key if origin(url) == origin(self.base_url) else ""),
                 timeout=self._timeouts(),
                 stream=True,
                 allow_redirects=False,
@@ -216,13 +217,8 @@ class Sender:
             return self._open
 
 
-class _Bearer:
-    """Puts the key on one request. Being the request's `auth`, it also keeps requests from looking for another."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
+def _signed(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """The request with the key, if any. Being its `auth`, this also keeps requests from looking for another."""
+    if key:
+        request.headers["Authorization"] = f"Bearer {key}"
+    return request
