@@ -19,7 +19,7 @@ import numpy
 import pyarrow.parquet
 import pytest
 import python_calamine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from doubleword.failure import Failure
@@ -340,6 +340,7 @@ def shown(cell: str, raw_cells: bool) -> str:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CELLS.filter(bool), min_size=1, max_size=30), st.booleans(), st.sampled_from(",;\t|§"))
+@example(["-\u2028"], False, ",")
 def test_a_cell_is_read_as_it_was_written(answers: list[str], raw_cells: bool, delimiter: str) -> None:
     """By Python's reader, whatever stands in it; what a spreadsheet would run is changed, and counted."""
     results = [result(chat(answer)) for answer in answers]

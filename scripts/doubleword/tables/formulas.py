@@ -21,7 +21,7 @@ _AMOUNT = r"[+-]+\s?([€$£¥]\s?)?[0-9 .,'" "\u2019" r"/()\-]*(e[+-]?[0-9]+)?\
 
 def without_formula(text: str) -> str:
     """`text`, with a `'` before what a spreadsheet would run."""
-    is_run = re.match(_STARTS, text) or (re.match(_SIGNED, text) and not re.fullmatch(_AMOUNT, text))
+    is_run = re.match(_STARTS, text) or (re.match(_SIGNED, text) and not re.fullmatch(_AMOUNT, text, re.ASCII))
     return f"'{text}" if is_run else text
 
 

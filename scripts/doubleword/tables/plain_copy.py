@@ -6,6 +6,7 @@ database; bytes that are not in the encoding stay as they are, so that whoever r
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -82,32 +83,20 @@ def unpacked(path: Path, disk: Disk, target: Database) -> Path:
         return real if packing is None else _copied(packing(file), path, target)
 
 
-def _gzip(file: BinaryIO) -> Iterator[bytes]:
-    import gzip
-    import zlib
+def _reader(module: str) -> Callable[[BinaryIO], Iterator[bytes]]:
+    """What unpacks by a module of the standard library."""
 
-    try:
-        with gzip.open(file) as reader:
-            yield from iter(lambda: reader.read(BLOCK), b"")
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
+    def blocks(file: BinaryIO) -> Iterator[bytes]:
+        import zlib
 
+        packer = importlib.import_module(module)
+        try:
+            with packer.open(file) as reader:
+                yield from iter(lambda: reader.read(BLOCK), b"")
+        except getattr(packer, "LZMAError", zlib.error) as error:
+            raise ValueError(str(error)) from None
 
-def _bzip2(file: BinaryIO) -> Iterator[bytes]:
-    import bz2
-
-    with bz2.open(file) as reader:
-        yield from iter(lambda: reader.read(BLOCK), b"")
-
-
-def _xz(file: BinaryIO) -> Iterator[bytes]:
-    import lzma
-
-    try:
-        with lzma.open(file) as reader:
-            yield from iter(lambda: reader.read(BLOCK), b"")
-    except lzma.LZMAError as error:
-        raise ValueError(str(error)) from None
+    return blocks
 
 
 def _zstandard(file: BinaryIO) -> Iterator[bytes]:
@@ -130,9 +119,9 @@ def _zstandard(file: BinaryIO) -> Iterator[bytes]:
 
 # Each by what its files begin with: RFC 1952 2.3.1, the bzip2 manual, the .xz file format 2.1.1.1, RFC 8878 3.1.1.
 PACKINGS: Mapping[bytes, Callable[[BinaryIO], Iterator[bytes]]] = {
-    b"\x1f\x8b": _gzip,
-    b"BZh": _bzip2,
-    b"\xfd7zXZ\0": _xz,
+    b"\x1f\x8b": _reader("gzip"),
+    b"BZh": _reader("bz2"),
+    b"\xfd7zXZ\0": _reader("lzma"),
     b"\x28\xb5\x2f\xfd": _zstandard,
 }
 
@@ -142,19 +131,12 @@ def _copied(blocks: Iterator[bytes], path: Path, target: Database) -> Path:
     try:
         with copy.open("wb") as file:
             file.writelines(blocks)
-    except (EOFError, ValueError) as error:
-        raise _broken(path, error) from None
-    except OSError as error:
-        if error.errno is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
+    except (EOFError, ValueError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
             raise
-        raise _broken(path, error) from None
+        message = f"{plain(path)} cannot be unpacked: {plain(error, 120)}"
+        raise Failure(Exit.BAD_INPUT, "bad_table", message, "pack it anew") from None
     return copy
-
-
-def _broken(path: Path, error: Exception) -> Failure:
-    return Failure(
-        Exit.BAD_INPUT, "bad_table", f"{plain(path)} cannot be unpacked: {plain(error, 120)}", "pack it anew"
-    )
 
 
 def in_utf8(path: Path, encoding: str, target: Database) -> tuple[Path, str]:
