@@ -6,8 +6,11 @@ database; bytes that are not in the encoding stay as they are, so that whoever r
 
 from __future__ import annotations
 
+import functools
+import importlib
 import io
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -82,31 +85,13 @@ def unpacked(path: Path, disk: Disk, target: Database) -> Path:
         return real if packing is None else _copied(packing(file), path, target)
 
 
-def _gzip(file: BinaryIO) -> Iterator[bytes]:
-    import gzip
-    import zlib
-
+def _by_library(name: str, file: BinaryIO) -> Iterator[bytes]:
+    """As the module of the standard library unpacks it that is called so, piece after piece where there are several."""
+    library = importlib.import_module(name)
     try:
-        with gzip.open(file) as reader:
+        with library.open(file) as reader:
             yield from iter(lambda: reader.read(BLOCK), b"")
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-
-
-def _bzip2(file: BinaryIO) -> Iterator[bytes]:
-    import bz2
-
-    with bz2.open(file) as reader:
-        yield from iter(lambda: reader.read(BLOCK), b"")
-
-
-def _xz(file: BinaryIO) -> Iterator[bytes]:
-    import lzma
-
-    try:
-        with lzma.open(file) as reader:
-            yield from iter(lambda: reader.read(BLOCK), b"")
-    except lzma.LZMAError as error:
+    except (zlib.error, getattr(library, "LZMAError", zlib.error)) as error:
         raise ValueError(str(error)) from None
 
 
@@ -130,9 +115,9 @@ def _zstandard(file: BinaryIO) -> Iterator[bytes]:
 
 # Each by what its files begin with: RFC 1952 2.3.1, the bzip2 manual, the .xz file format 2.1.1.1, RFC 8878 3.1.1.
 PACKINGS: Mapping[bytes, Callable[[BinaryIO], Iterator[bytes]]] = {
-    b"\x1f\x8b": _gzip,
-    b"BZh": _bzip2,
-    b"\xfd7zXZ\0": _xz,
+    b"\x1f\x8b": functools.partial(_by_library, "gzip"),
+    b"BZh": functools.partial(_by_library, "bz2"),
+    b"\xfd7zXZ\0": functools.partial(_by_library, "lzma"),
     b"\x28\xb5\x2f\xfd": _zstandard,
 }
 

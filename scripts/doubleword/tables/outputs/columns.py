@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.tables.relation import column_at
 from doubleword.tables.staged import as_unicode
 
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\([0-9, ]+\)")
@@ -100,24 +101,16 @@ def selected(pairs: Iterable[tuple[str, str]], columns: Sequence[OutputColumn]) 
 
 def _pair(word: str, names: Sequence[str]) -> tuple[str, str]:
     """The new and the old name in one word of `--columns`; a name with an equals sign is taken whole first."""
-    whole = _known(word, names)
-    if whole is not None:
-        return whole, whole
+    whole = column_at(word, names)
+    if whole >= 0:
+        return names[whole], names[whole]
     new, equals, old = word.partition("=")
-    found = _known(old, names) if equals else None
-    if found is None:
+    found = column_at(old, names) if equals else -1
+    if found < 0:
         raise _refused(f"there is no column {plain(old if equals else word, 60)}", names)
     if not _writable(new):
         raise _refused(f"the new name of {plain(old, 60)} is missing", names)
-    return _writable(new).strip(), found
-
-
-def _known(word: str, names: Sequence[str]) -> str | None:
-    """The column that is called `word`, or is the only one called so but for blanks around it."""
-    if word in names:
-        return word
-    alike = [name for name in names if name.strip() == word.strip()]
-    return alike[0] if len(alike) == 1 else None
+    return _writable(new).strip(), names[found]
 
 
 def _refused(said: str, names: Sequence[str]) -> Failure:
