@@ -24,13 +24,18 @@ class Problem:
 
 def sentences(error: Any) -> Iterable[Problem]:
     """What one error of `jsonschema` says, shorter, and without the text of a prompt."""
-    path, wanted, got, keyword = _path(error.absolute_path), error.validator_value, error.instance, error.validator
+    path, wanted, got, keyword = (
+        path_of("", *error.absolute_path),
+        error.validator_value,
+        error.instance,
+        error.validator,
+    )
     if keyword == "required":
-        return [Problem(_join(path, name), "is missing") for name in wanted if name not in got]
+        return [Problem(path_of(path, name), "is missing") for name in wanted if name not in got]
     if keyword == "additionalProperties":
         known = list(error.schema["properties"])
         return [
-            Problem(_join(path, name), f"is unknown here; expected only {', '.join(known)}")
+            Problem(path_of(path, name), f"is unknown here; expected only {', '.join(known)}")
             for name in got
             if name not in known
         ]
@@ -54,16 +59,11 @@ def sentences(error: Any) -> Iterable[Problem]:
     return [Problem(path, said)]
 
 
-def _path(parts: Iterable[str | int]) -> str:
-    path = ""
+def path_of(place: str, *parts: str | int) -> str:
+    """The place of `parts` within `place`, as `body.messages[1].role`."""
     for part in parts:
-        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, part)
-    return path
-
-
-def _join(path: str, name: str) -> str:
-    name = plain(name, 40)
-    return f"{path}.{name}" if path else name
+        place += f"[{part}]" if isinstance(part, int) else f".{plain(part, 40)}"
+    return place.removeprefix(".")
 
 
 def _a(name: str) -> str:
