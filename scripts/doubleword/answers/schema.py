@@ -67,10 +67,6 @@ class Schema:
             found = found or taken
         return found or Taken(text, (), NO_JSON)
 
-    def breaks(self, text: str) -> str | None:
-        """Why `text` is not what was asked for, in a few words; None where it is."""
-        return self.take(text).cause
-
     def _judged(self, value: Any) -> str | None:
         try:
             return self._breaks(value)

@@ -18,7 +18,7 @@ from typing import Any
 
 from doubleword.answers.schema import Schema, pointed
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.problems import path_of
+from doubleword.request_lines.checker import path_of
 from doubleword.service import RESPONSES
 from doubleword.strict_json import read as strict_json
 from doubleword.system import Disk
