@@ -12,11 +12,11 @@ _ABSENT = "typing_extensions" not in sys.modules
 if _ABSENT:
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]
 try:
-    from msgspec import MsgspecError, Raw, Struct
+    from msgspec import Meta, MsgspecError, Raw, Struct
     from msgspec.json import Decoder, Encoder, decode, encode
     from msgspec.json import format as format_json
 finally:
     if _ABSENT:
         del sys.modules["typing_extensions"]
 
-__all__ = ["Decoder", "Encoder", "MsgspecError", "Raw", "Struct", "decode", "encode", "format_json"]
+__all__ = ["Decoder", "Encoder", "Meta", "MsgspecError", "Raw", "Struct", "decode", "encode", "format_json"]

@@ -27,7 +27,7 @@ from doubleword.answers.schema import Schema
         ('{"a": "\ud83d"}', {"a": "\ud83d"}),
         ('{"a": ' + "7" * 5000 + "}", {"a": "7" * 5000}),
         ('{"a": [' + "7" * 5000 + "]}", {"a": "[" + "7" * 5000 + "]"}),
-        ('{"a": ["\\ud83d"]}', {"a": '["\\ud83d"]'}),
+        ('{"a": ["\\ud83d"]}', {"a": '["?"]'}),
         ("{}", {}),
         ("[1]", {}),
         ("{", {}),
@@ -93,4 +93,4 @@ def test_a_hostile_answer_costs_no_more_than_its_length(part: str) -> None:
     """Thousands of fences and thoughts, nested or not, and none of them the answer."""
     text = part * (1_000_000 // len(part)) + "x"
     assert len(list(candidates(text))) < 5
-    assert Schema().breaks(text) == "the answer is not JSON, as it was to be"
+    assert Schema().take(text).cause == "the answer is not JSON, as it was to be"

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from tests.sample_requests import FORMAT, VALID, chat, line, nested
 
-from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.checker import Checker, Problem
 from doubleword.request_lines.line import build, cautions, to_line
-from doubleword.request_lines.problems import Problem
 from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RESPONSES
 
 SECRET = "the prompt nobody may see in a message, however it is wrong"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from doubleword.answers.json_text import FENCE, candidates, read, sound
+from doubleword.answers.json_text import FENCE, candidates, read, refuse, sound
 from doubleword.failure import plain
 
 KINDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -66,10 +67,6 @@ class Schema:
             found = found or taken
         return found or Taken(text, (), NO_JSON)
 
-    def breaks(self, text: str) -> str | None:
-        """Why `text` is not what was asked for, in a few words; None where it is."""
-        return self.take(text).cause
-
     def _judged(self, value: Any) -> str | None:
         try:
             return self._breaks(value)
@@ -96,33 +93,29 @@ def _no_object(value: Any) -> str | None:
 
 def _refuse_foreign(document: Any) -> None:
     """Raise ValueError for a reference out of the document: nothing is fetched to judge an answer."""
-    for node in _nodes(document):
+    for node in nodes(document):
         for name in ("$ref", "$dynamicRef", "$recursiveRef"):
             target = node.get(name)
             if isinstance(target, str) and not target.startswith("#"):
                 raise ValueError(f"it refers to {plain(target, 60)}, and nothing is fetched")
 
 
-def _refuse(what: str) -> NoReturn:
-    raise ValueError(f"{plain(what, 60)} is not taken")
-
-
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a JSON value."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
             yield one
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+        if isinstance(one, (dict, list)):
+            waiting.extend(one.values() if isinstance(one, dict) else one)
 
 
 def _judge(document: Any) -> Callable[[Any], str | None]:
     import jsonschema_rs
 
-    validator: Any = jsonschema_rs.validator_for(document, retriever=_refuse, validate_formats=True)
-    own = [node["properties"] for node in _nodes(document) if isinstance(node.get("properties"), dict)]
+    validator: Any = jsonschema_rs.validator_for(document, retriever=refuse, validate_formats=True)
+    own = [node["properties"] for node in nodes(document) if isinstance(node.get("properties"), dict)]
     names = set(itertools.chain.from_iterable(own))
 
     def judge(value: Any) -> str | None:
@@ -145,7 +138,7 @@ def _flaw(error: Any, names: set[str]) -> str:
 
 def _unknown_formats(document: Any) -> tuple[str, ...]:
     """The formats in a schema that nothing here can check, by the draft that it names; of numbers there are none."""
-    named = dict.fromkeys(node["format"] for node in _nodes(document) if isinstance(node.get("format"), str))
+    named = dict.fromkeys(node["format"] for node in nodes(document) if isinstance(node.get("format"), str))
     draft = document.get("$schema") if isinstance(document, dict) else None
     return tuple(plain(name, 40) for name in named if not _is_format(name, draft))
 
@@ -165,16 +158,20 @@ def _is_format(name: str, draft: Any) -> bool:
 # Columns
 
 
+def pointed(document: Any, reference: Any) -> Any:
+    """What a `$ref` within `document` refers to, by a JSON pointer (RFC 6901); None for nothing there."""
+    found = document if isinstance(reference, str) and re.match("#(/|$)", reference) else None
+    for part in str(reference).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
 def _resolved(document: Any, node: Any) -> dict[str, Any]:
     """`node`, or what it refers to inside `document`; empty for what is no object."""
     for _ in range(16):
-        target = node.get("$ref") if isinstance(node, dict) else None
-        if not isinstance(target, str) or not target.startswith("#/"):
-            break
-        node = document
-        for part in target[2:].split("/"):
-            name = part.replace("~1", "/").replace("~0", "~")
-            node = node.get(name) if isinstance(node, dict) else None
+        if isinstance(node, dict) and isinstance(node.get("$ref"), str):
+            node = pointed(document, node["$ref"])
     return node if isinstance(node, dict) else {}
 
 

@@ -7,12 +7,15 @@ flaw, with its tokens. A line that the typed reader refuses, or that is anything
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from doubleword.json_codec import Decoder, MsgspecError, Struct
+from doubleword.json_codec import Decoder, Meta, MsgspecError, Struct
 from doubleword.service import CHAT
 
 MOST_TOKENS = 1 << 53
+
+
+_Count = Annotated[int, Meta(ge=0, lt=MOST_TOKENS)]
 
 
 class _Message(Struct, gc=False):
@@ -24,27 +27,24 @@ class _Message(Struct, gc=False):
 
 class _Choice(Struct, gc=False):
     message: _Message
-    finish_reason: str
+    finish_reason: Literal["stop"]
 
 
-class _OfPrompt(Struct, gc=False):
-    cached_tokens: int | None = None
+class _Details(Struct, gc=False):
+    cached_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
     cache_write_tokens: int | None = None
 
 
-class _OfCompletion(Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
 class _Tokens(Struct, gc=False):
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: _OfPrompt | None = None
-    completion_tokens_details: _OfCompletion | None = None
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
 
 
 class _Body(Struct, gc=False):
-    choices: list[_Choice]
+    choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)]
     model: str
     usage: _Tokens
     created: Any = None
@@ -52,7 +52,7 @@ class _Body(Struct, gc=False):
 
 
 class _Response(Struct, gc=False):
-    status_code: int
+    status_code: Annotated[int, Meta(lt=400)]
     body: _Body
 
 
@@ -83,22 +83,10 @@ def _of_chat(raw: bytes) -> UsualLine | None:
         line = _decode(raw)
     except (MsgspecError, ValueError, RecursionError):
         return None
-    response = line.response
-    body = response.body
-    if len(body.choices) != 1 or line.error or body.error or response.status_code >= 400:
+    body = line.response.body
+    message, details = body.choices[0].message, body.usage.prompt_tokens_details
+    if line.error or body.error or message.refusal or message.tool_calls or message.function_call:
         return None
-    choice, tokens = body.choices[0], body.usage
-    message = choice.message
-    text = message.content
-    if choice.finish_reason != "stop" or not text or text.isspace():
-        return None
-    if message.refusal or message.tool_calls or message.function_call:
-        return None
-    if not (0 <= tokens.prompt_tokens < MOST_TOKENS and 0 <= tokens.completion_tokens < MOST_TOKENS):
-        return None
-    given, made = tokens.prompt_tokens_details, tokens.completion_tokens_details
-    if given is not None and (given.cache_write_tokens or not 0 <= (given.cached_tokens or 0) < MOST_TOKENS):
-        return None
-    if made is not None and not 0 <= (made.reasoning_tokens or 0) < MOST_TOKENS:
+    if not message.content or message.content.isspace() or (details is not None and details.cache_write_tokens):
         return None
     return line

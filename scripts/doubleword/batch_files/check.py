@@ -17,9 +17,8 @@ from typing import Any, cast
 from doubleword.batch_files.reading import blocks
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure, plain
-from doubleword.request_lines.checker import Checker
+from doubleword.request_lines.checker import Checker, Problem
 from doubleword.request_lines.line import BLANK
-from doubleword.request_lines.problems import Problem
 from doubleword.service import MAX_BYTES, MAX_LINE_BYTES, MAX_REQUESTS
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened

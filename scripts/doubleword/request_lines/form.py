@@ -62,16 +62,17 @@ class RequestForm:
             return self._own(row)
         custom_id = templates.custom_id(self.id, row, self.repair)
         system = None if self.system is None else templates.fill(self.system, row, self.defaults)
+        prompt, before, urls = None, list(self.before), []
         if self.kind == CONVERSATIONS:
             messages = examples.messages_of(row)
             if messages[0].get("role") in ("system", "developer"):
-                # The row's own stands first also where examples follow.
-                return self._built(custom_id, None, None, [*messages[:1], *self.before, *messages[1:]])
-            return self._built(custom_id, None, system, [*self.before, *messages])
-        assert self.prompt is not None
-        prompt = templates.fill(self.prompt, row, self.defaults)
-        urls = [self._image(template, row, disk) for template in self.images]
-        return self._built(custom_id, prompt, system, self.before, urls)
+                system, before = None, [messages.pop(0), *before]  # the row's own stands first, also before examples
+            before += messages
+        else:
+            assert self.prompt is not None
+            prompt = templates.fill(self.prompt, row, self.defaults)
+            urls = [self._image(template, row, disk) for template in self.images]
+        return build(custom_id, self.endpoint, self.model, prompt, system, self.parameters, before, urls)
 
     def quick(self, names: tuple[str, ...]) -> Callable[[Sequence[Any]], dict[str, Any] | None] | None:
         """What makes requests of bare rows, a number and cells under `names`, as `request` does, but faster.
@@ -107,16 +108,6 @@ class RequestForm:
             return None
         original = self._own(row, repair=False)["custom_id"] if self.kind == REQUESTS else templates.fill(self.id, row)
         return original if original != custom_id else None
-
-    def _built(
-        self,
-        custom_id: str,
-        prompt: str | None,
-        system: str | None,
-        before: Sequence[Mapping[str, Any]],
-        urls: Sequence[str] = (),
-    ) -> dict[str, Any]:
-        return build(custom_id, self.endpoint, self.model, prompt, system, self.parameters, before, urls)
 
     def _own(self, row: Row, repair: bool = True) -> dict[str, Any]:
         """The request that a row is; an id that is missing, empty or no text is for the check to refuse."""

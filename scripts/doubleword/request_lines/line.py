@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from doubleword.failure import plain
 from doubleword.service import CHAT, COMPLETIONS, RESPONSES
@@ -90,17 +90,10 @@ def to_line(request: Mapping[str, Any]) -> bytes:
 
 
 @functools.cache
-def _encoder() -> Callable[[Any], bytes]:
+def _encoder(order: Literal["sorted"] | None = None) -> Callable[[Any], bytes]:
     from doubleword import json_codec
 
-    return json_codec.Encoder().encode
-
-
-@functools.cache
-def _sorted_encoder() -> Callable[[Any], bytes]:
-    from doubleword import json_codec
-
-    return json_codec.Encoder(order="sorted").encode
+    return json_codec.Encoder(order=order).encode
 
 
 def _holds_no_number(value: Any) -> bool:
@@ -118,7 +111,7 @@ def canonical(url: str, body: Mapping[str, Any]) -> bytes:
     What the server drops from a body (dwctl files.rs, pg.rs) is left out, so that its copy counts as the same; it sorts
     the keys of what it keeps.
     """
-    encode = _sorted_encoder()
+    encode = _encoder("sorted")
     kept = {name: value for name, value in body.items() if name not in DROPPED}
     found = encode([url, kept])
     return encode([url, _plain_numbers(kept)]) if _WHOLE_FLOAT.search(found) else found
@@ -143,12 +136,14 @@ def _plain_numbers(value: Any) -> Any:
 
 def cautions(body: Mapping[str, Any]) -> list[str]:
     """What the server does to a valid body without saying so: keys it drops, schema properties it re-orders."""
+    from doubleword.answers.schema import nodes
+
     found = [f"the server drops {name} from a batch request" for name in DROPPED if name in body]
     for place in (("response_format", "json_schema", "schema"), ("text", "format", "schema")):
         schema: Any = body
         for name in place:
             schema = schema.get(name) if isinstance(schema, Mapping) else None
-        for names in _property_orders(schema):
+        for names in (list(node["properties"]) for node in nodes(schema) if isinstance(node.get("properties"), dict)):
             if names != sorted(names):
                 given, sent = plain(", ".join(names), 80), plain(", ".join(sorted(names)), 80)
                 found.append(
@@ -157,15 +152,3 @@ def cautions(body: Mapping[str, Any]) -> list[str]:
                 )
                 break
     return found
-
-
-def _property_orders(schema: Any) -> Iterator[list[str]]:
-    """The property names of each object in a JSON Schema, in their written order."""
-    if isinstance(schema, Mapping):
-        if isinstance(schema.get("properties"), Mapping):
-            yield list(schema["properties"])
-        for part in schema.values():
-            yield from _property_orders(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from _property_orders(part)

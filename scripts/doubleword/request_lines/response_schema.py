@@ -11,12 +11,14 @@ served as well by such a schema.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from doubleword.answers.schema import Schema
+from doubleword.answers.schema import Schema, pointed
 from doubleword.failure import Exit, Failure, plain
+from doubleword.request_lines.checker import path_of
 from doubleword.service import RESPONSES
 from doubleword.strict_json import read as strict_json
 from doubleword.system import Disk
@@ -24,9 +26,9 @@ from doubleword.tables import plain_copy
 
 MAX_SCHEMA_BYTES = 1 << 20
 MAX_LEVELS = 10
-MAX_PROPERTIES = 5_000
-MAX_ENUM_VALUES = 1_000
-MAX_CHARACTERS = 120_000
+# Of a whole schema.
+PROPERTIES, VALUES, CHARACTERS = "properties", "enum values", "characters in names and enum values"
+LIMITS = {PROPERTIES: 5_000, VALUES: 1_000, CHARACTERS: 120_000}
 MAX_NAME = 64
 SHOWN_FLAWS = 8  # all of them in one answer, as far as it holds them
 
@@ -105,7 +107,7 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
         yield "$", "is nested too deep", "make the answer flatter"
         return
     except SchemaError as error:
-        place = _join("$", *error.absolute_path)
+        place = path_of("$", *error.absolute_path)
         yield place, f"is not valid JSON Schema: {plain(error.message, 160)}", "mend the schema at this place"
         return
     if schema.get("type") != "object":
@@ -116,9 +118,11 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
         yield "$", 'must have "type": "object", as every answer is an object', advice
     if "anyOf" in schema:
         yield "$.anyOf", "is not supported at the top", "put it into a property"
-    count = _Count()
+    count = Counter[str]()
     yield from _below(schema, schema, "$", 0, count)
-    yield from count.flaws()
+    for what, limit in LIMITS.items():
+        if count[what] > limit:
+            yield "$", f"has {count[what]:,} {what}, and may have {limit:,}", "ask for less in one answer"
 
 
 def _judges(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -128,23 +132,9 @@ def _judges(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "$", f"cannot judge answers: {unusable}", "write what it names in a simpler way"
 
 
-class _Count:
-    """Sizes of a whole schema, which have limits."""
-
-    def __init__(self) -> None:
-        self.properties = self.values = self.characters = 0
-
-    def flaws(self) -> Iterator[tuple[str, str, str]]:
-        for count, limit, what in (
-            (self.properties, MAX_PROPERTIES, "properties"),
-            (self.values, MAX_ENUM_VALUES, "enum values"),
-            (self.characters, MAX_CHARACTERS, "characters in names and enum values"),
-        ):
-            if count > limit:
-                yield "$", f"has {count:,} {what}, and may have {limit:,}", "ask for less in one answer"
-
-
-def _below(root: dict[str, Any], node: Any, place: str, levels: int, count: _Count) -> Iterator[tuple[str, str, str]]:
+def _below(
+    root: dict[str, Any], node: Any, place: str, levels: int, count: Counter[str]
+) -> Iterator[tuple[str, str, str]]:
     """The flaws of the schema `node` of `root`, which stands within `levels` objects."""
     if not isinstance(node, dict):
         yield place, "allows anything, or nothing", 'write a schema with a "type"'
@@ -154,7 +144,7 @@ def _below(root: dict[str, Any], node: Any, place: str, levels: int, count: _Cou
             yield f"{place}.{name}", "is not supported by structured outputs", advice
     if not node.keys() & {"type", "anyOf", "$ref", "enum", "const"}:
         yield place, "says no type", 'write "type", one of string, number, integer, boolean, object, array, null'
-    if "$ref" in node and not _is_local(root, node["$ref"]):
+    if "$ref" in node and pointed(root, node["$ref"]) is None:
         said = f"is {plain(node['$ref'], 60)}, which leads nowhere in this file"
         yield f"{place}.$ref", said, "write the schema in place, or under $defs, and #/$defs/NAME here"
     kinds = node.get("type", [])
@@ -168,26 +158,26 @@ def _below(root: dict[str, Any], node: Any, place: str, levels: int, count: _Cou
     if "array" in kinds and "items" not in node:
         yield place, "is an array without items", 'write "items": {"type": …}'
     values = [*node.get("enum", []), *([node["const"]] if "const" in node else [])]
-    count.values += len(values)
-    count.characters += sum(len(value) for value in values if isinstance(value, str))
+    count[VALUES] += len(values)
+    count[CHARACTERS] += sum(len(value) for value in values if isinstance(value, str))
     for name in ("$defs", "definitions"):  # they stand wherever they are referred to, not here
         for key, one in node.get(name, {}).items():
-            yield from _below(root, one, _join(place, name, key), 0, count)
+            yield from _below(root, one, path_of(place, name, key), 0, count)
     for key, one in node.get("properties", {}).items():
-        yield from _below(root, one, _join(place, "properties", key), levels, count)
+        yield from _below(root, one, path_of(place, "properties", key), levels, count)
     for index, one in enumerate(node.get("anyOf", [])):
-        yield from _below(root, one, _join(place, "anyOf", index), levels, count)
+        yield from _below(root, one, path_of(place, "anyOf", index), levels, count)
     if "items" in node:
-        yield from _below(root, node["items"], _join(place, "items"), levels, count)
+        yield from _below(root, node["items"], path_of(place, "items"), levels, count)
 
 
-def _object(node: dict[str, Any], place: str, count: _Count) -> Iterator[tuple[str, str, str]]:
+def _object(node: dict[str, Any], place: str, count: Counter[str]) -> Iterator[tuple[str, str, str]]:
     if "properties" not in node:
         yield place, "is an object without properties", _FIXED
         return
     names, required = list(node["properties"]), node.get("required", [])
-    count.properties += len(names)
-    count.characters += sum(map(len, names))
+    count[PROPERTIES] += len(names)
+    count[CHARACTERS] += sum(map(len, names))
     if node.get("additionalProperties") is not False:
         yield place, "lets additional properties in", 'write "additionalProperties": false'
     for name in names:
@@ -197,25 +187,6 @@ def _object(node: dict[str, Any], place: str, count: _Count) -> Iterator[tuple[s
     for name in required:
         if name not in names:
             yield f"{place}.required", f"names {plain(name, 60)}, which is no property", "put it under properties"
-
-
-def _is_local(root: dict[str, Any], reference: str) -> bool:
-    """Whether a $ref leads to a schema of this file, by a JSON pointer (RFC 6901)."""
-    if not reference.startswith("#"):
-        return False
-    found: Any = root
-    for part in reference[1:].split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, dict) or name not in found:
-            return False
-        found = found[name]
-    return reference == "#" or reference.startswith("#/")
-
-
-def _join(place: str, *parts: str | int) -> str:
-    for part in parts:
-        place += f"[{part}]" if isinstance(part, int) else f".{plain(part, 40)}"
-    return place
 
 
 def _bad(path: Path, said: str, advice: str) -> Failure:

@@ -152,24 +152,23 @@ def _inner(value: object, path: str) -> object:
     return value
 
 
+_PIECE = re.compile(r"\{\{|\}\}|\{(?P<column>[^}]*)\}|[{}]|[^{}]+")
+
+
 @functools.lru_cache(maxsize=64)
 def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     """The template as pairs of literal text and the column after it."""
     parts: list[tuple[str, str | None]] = []
-    literal, at = "", 0
-    while at < len(template):
-        character = template[at]
-        if character not in "{}":
-            end = min((found for mark in "{}" if (found := template.find(mark, at)) >= 0), default=len(template))
-            literal, at = literal + template[at:end], end
-        elif template[at + 1 : at + 2] == character:
-            literal, at = literal + character, at + 2
+    literal = ""
+    for piece in _PIECE.finditer(template):
+        if piece["column"] is not None:
+            parts.append((literal, piece["column"]))
+            literal = ""
+        elif piece[0] in ("{", "}"):
+            at = piece.start()
+            message = f"the template has a lone {piece[0]} at character {at + 1}: {plain(template[at:], 60)}"
+            hint = "write {{ and }} for braces that are part of the text, {column} for a column"
+            raise Failure(Exit.BAD_INPUT, "bad_template", message, hint)
         else:
-            end = template.find("}", at)
-            if character == "}" or end < 0:
-                message = f"the template has a lone {character} at character {at + 1}: {plain(template[at:], 60)}"
-                hint = "write {{ and }} for braces that are part of the text, {column} for a column"
-                raise Failure(Exit.BAD_INPUT, "bad_template", message, hint)
-            parts.append((literal, template[at + 1 : end]))
-            literal, at = "", end + 1
+            literal += piece[0][0] if piece[0] in ("{{", "}}") else piece[0]
     return (*parts, (literal, None))

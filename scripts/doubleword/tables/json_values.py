@@ -15,6 +15,7 @@ BLOCK = 1 << 20
 LONGEST = 64 << 20
 CUT = 16  # how far from the end of what was read a flaw may only be that the rest is missing: that of -Infinity
 BETWEEN = re.compile(r"[\s,]*")
+LINE = re.compile(r"([^\r\n]*)[\r\n]\s*(\S)")  # up to what the next one begins with
 WORD = re.compile(r"[^\s,\[\]{}]*")
 MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
@@ -38,56 +39,18 @@ class Values:
         self._held = file.read(BLOCK)  # what was read; from `_at` on it has not been given yet
         self._at = 0
         self._given = 0
+        self._in_lines = False  # whether the last value that could be read stood on one line
         self.in_array = self._next() == "["
 
     def __iter__(self) -> Iterator[Found]:
-        return self._of_lines() if not self.in_array and self._stands_in_lines() else self._one_by_one()
-
-    def _one_by_one(self) -> Iterator[Found]:
-        """Values one after the other, and those of arrays."""
         inside = False
         while mark := self._next():
-            if mark == ("]" if inside else "["):
+            if self.in_array and mark == ("]" if inside else "["):
                 self._at, inside = self._at + 1, not inside
             else:
                 yield self._value()
         if inside:
             raise ValueError(f"ends within its array, after row {self._given:,}")
-
-    def _of_lines(self) -> Iterator[Found]:
-        self._file.seek(0)
-        while line := self._file.readline(LONGEST):
-            if len(line) >= LONGEST:
-                raise ValueError(f"has a line longer than {LONGEST:,} characters")
-            own = line.strip().rstrip(",")
-            if own:
-                yield self._read(own)
-
-    def _read(self, own: str) -> Found:
-        try:
-            return Found(own, self._decoder.decode(own))
-        except (ValueError, RecursionError) as error:
-            return Found(None, problem=said_of(error))
-
-    def _stands_in_lines(self) -> bool:
-        """Whether the first line is a value of its own, be it a wrong one."""
-        while "\n" not in self._held[self._at :] and self._more():
-            pass
-        first = self._held[self._at :].partition("\n")[0].rstrip(" \t\r,")
-        try:
-            return self._decoder.raw_decode(first)[1] == len(first)
-        except json.JSONDecodeError as error:
-            if error.pos < len(first):
-                return True
-        except RecursionError:
-            return True
-        try:
-            self._decoder.raw_decode(self._held, self._at)
-        except json.JSONDecodeError as error:  # a line that is only cut off ends before the next one begins
-            return not self._held[self._at + len(first) : error.pos].strip(", \t\r\n")
-        except RecursionError:
-            pass
-        return False
 
     def _value(self) -> Found:
         """The value that begins here."""
@@ -98,6 +61,7 @@ class Values:
                 if end == len(self._held) and self._more():
                     continue  # a number may go on
                 own, self._at = self._held[self._at : end], end
+                self._in_lines = "\n" not in own and "\r" not in own
                 return Found(own, value)
             except json.JSONDecodeError as error:
                 may_be_cut = error.pos > len(self._held) - CUT or error.msg.startswith("Unterminated")
@@ -110,8 +74,14 @@ class Values:
             return Found(None, problem=problem)
 
     def _end_of_wrong(self, problem: str) -> int:
-        """Where a value ends that cannot be read, by its brackets."""
-        if self._held[self._at] not in "{[":
+        """Where a value ends that cannot be read: with its line, where values stand in lines, else by its brackets."""
+        bracket = self._held[self._at] in "{["
+        if not self.in_array:
+            while not (line := LINE.match(self._held, self._at)) and self._more():
+                pass
+            if line is None or self._in_lines or not bracket or line[2] in "{[":
+                return line.end(1) if line else len(self._held)
+        elif not bracket:
             word = WORD.match(self._held, self._at)
             return max(self._at + 1, word.end() if word else 0)
         while True:

@@ -6,9 +6,11 @@ database; bytes that are not in the encoding stay as they are, so that whoever r
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -83,20 +85,14 @@ def unpacked(path: Path, disk: Disk, target: Database) -> Path:
         return real if packing is None else _copied(packing(file), path, target)
 
 
-def _reader(module: str) -> Callable[[BinaryIO], Iterator[bytes]]:
-    """What unpacks by a module of the standard library."""
-
-    def blocks(file: BinaryIO) -> Iterator[bytes]:
-        import zlib
-
-        packer = importlib.import_module(module)
-        try:
-            with packer.open(file) as reader:
-                yield from iter(lambda: reader.read(BLOCK), b"")
-        except getattr(packer, "LZMAError", zlib.error) as error:
-            raise ValueError(str(error)) from None
-
-    return blocks
+def _by_library(name: str, file: BinaryIO) -> Iterator[bytes]:
+    """As the module of the standard library unpacks it that is called so, piece after piece where there are several."""
+    library = importlib.import_module(name)
+    try:
+        with library.open(file) as reader:
+            yield from iter(lambda: reader.read(BLOCK), b"")
+    except (zlib.error, getattr(library, "LZMAError", zlib.error)) as error:
+        raise ValueError(str(error)) from None
 
 
 def _zstandard(file: BinaryIO) -> Iterator[bytes]:
@@ -119,9 +115,9 @@ def _zstandard(file: BinaryIO) -> Iterator[bytes]:
 
 # Each by what its files begin with: RFC 1952 2.3.1, the bzip2 manual, the .xz file format 2.1.1.1, RFC 8878 3.1.1.
 PACKINGS: Mapping[bytes, Callable[[BinaryIO], Iterator[bytes]]] = {
-    b"\x1f\x8b": _reader("gzip"),
-    b"BZh": _reader("bz2"),
-    b"\xfd7zXZ\0": _reader("lzma"),
+    b"\x1f\x8b": functools.partial(_by_library, "gzip"),
+    b"BZh": functools.partial(_by_library, "bz2"),
+    b"\xfd7zXZ\0": functools.partial(_by_library, "lzma"),
     b"\x28\xb5\x2f\xfd": _zstandard,
 }
 
@@ -131,12 +127,19 @@ def _copied(blocks: Iterator[bytes], path: Path, target: Database) -> Path:
     try:
         with copy.open("wb") as file:
             file.writelines(blocks)
-    except (EOFError, ValueError, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
+    except (EOFError, ValueError) as error:
+        raise _broken(path, error) from None
+    except OSError as error:
+        if error.errno is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
             raise
-        message = f"{plain(path)} cannot be unpacked: {plain(error, 120)}"
-        raise Failure(Exit.BAD_INPUT, "bad_table", message, "pack it anew") from None
+        raise _broken(path, error) from None
     return copy
+
+
+def _broken(path: Path, error: Exception) -> Failure:
+    return Failure(
+        Exit.BAD_INPUT, "bad_table", f"{plain(path)} cannot be unpacked: {plain(error, 120)}", "pack it anew"
+    )
 
 
 def in_utf8(path: Path, encoding: str, target: Database) -> tuple[Path, str]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from doubleword.tables import database
 from doubleword.tables.database import Database
@@ -33,26 +32,17 @@ class Staged:
         self.rows = self.bytes = 0
         self._encode = json_codec.encode
         self._longest = 0
-        self._file: BinaryIO | None = None
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
+        self._file = self.path.open("wb", BLOCK)
 
     def __enter__(self) -> Staged:
-        self._file = self.path.open("wb")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.finish()
-        elif self._file is not None:
-            self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self.finish()
 
     def finish(self) -> None:
         """Write what is left; from then on the rows can be read."""
-        assert self._file is not None
-        if not self._file.closed:
-            self._flush()
-            self._file.close()
+        self._file.close()
 
     def add(self, values: Mapping[str, str | int | None]) -> None:
         """Append a row of named values; names that are left out are null."""
@@ -67,13 +57,11 @@ class Staged:
 
     def add_lines(self, lines: Sequence[bytes]) -> None:
         """Append rows as `line` made them."""
-        self._pending += lines
         sizes = list(map(len, lines))
-        self._pending_bytes += sum(sizes)
+        self.bytes += sum(sizes)
         self._longest = max(self._longest, *sizes, 0)
         self.rows += len(lines)
-        if self._pending_bytes > BLOCK:
-            self._flush()
+        self._file.write(b"\n".join([*lines, b""]))
 
     def sql(self, types: Mapping[str, str]) -> str:
         """What reads the rows in their order, with columns of these names and DuckDB types."""
@@ -81,13 +69,6 @@ class Staged:
         longest = f", maximum_object_size={2 * self._longest}" if self._longest > LONGEST // 2 else ""
         place = database.text(str(self.path))
         return f"read_json({place}, format='newline_delimited', columns={{{columns}}}{longest})"
-
-    def _flush(self) -> None:
-        assert self._file is not None
-        self._file.write(b"\n".join([*self._pending, b""]))
-        self.bytes += self._pending_bytes
-        self._pending.clear()
-        self._pending_bytes = 0
 
 
 def as_unicode(text: str) -> str:

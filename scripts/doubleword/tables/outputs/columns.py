@@ -101,16 +101,16 @@ def selected(pairs: Iterable[tuple[str, str]], columns: Sequence[OutputColumn]) 
 
 def _pair(word: str, names: Sequence[str]) -> tuple[str, str]:
     """The new and the old name in one word of `--columns`; a name with an equals sign is taken whole first."""
-    at = column_at(word, names)
-    if at >= 0:
-        return names[at], names[at]
+    whole = column_at(word, names)
+    if whole >= 0:
+        return names[whole], names[whole]
     new, equals, old = word.partition("=")
-    at = column_at(old, names) if equals else -1
-    if at < 0:
+    found = column_at(old, names) if equals else -1
+    if found < 0:
         raise _refused(f"there is no column {plain(old if equals else word, 60)}", names)
     if not _writable(new):
         raise _refused(f"the new name of {plain(old, 60)} is missing", names)
-    return _writable(new).strip(), names[at]
+    return _writable(new).strip(), names[found]
 
 
 def _refused(said: str, names: Sequence[str]) -> Failure:
