@@ -105,11 +105,8 @@ def raw_fields_of(text: str) -> dict[str, str]:
         return {name: bytes(raw).decode() for name, raw in _decode_fields(text).items()}
     except (ValueError, RecursionError):
         pass
-    try:  # half of a surrogate pair, or a very long integer
-        value, end = _scan(text, len(text) - len(text.lstrip()))
-        whole = isinstance(value, dict) and not text[end:].strip()
-        fields = value.items() if whole else ()
-        return {name: json.dumps(one) if isinstance(one, str) else written(one) for name, one in fields}
+    try:
+        return dict(_raw_fields(text))
     except (ValueError, RecursionError):
         return {}
 
@@ -126,7 +123,28 @@ def cell_of(raw: str) -> str | None:
     return None if raw == "null" else raw
 
 
-_scan = json.JSONDecoder(parse_constant=refuse, parse_float=Number.of, parse_int=Number.of).raw_decode
+_scan = json.JSONDecoder(parse_constant=refuse, parse_float=Number.of, parse_int=_integer).raw_decode
+
+
+def _raw_fields(text: str) -> Iterator[tuple[str, str]]:
+    """As `_decode_fields`, of an object with half of a surrogate pair or a very long integer."""
+    if not isinstance(read(text), dict):
+        return
+    at = _solid(text, _solid(text, 0) + 1)
+    while text[at] != "}":
+        name, at = _scan(text, at)
+        start = _solid(text, _solid(text, at) + 1)
+        _, end = _scan(text, start)
+        yield name, text[start:end]
+        at = _solid(text, end)
+        at = at if text[at] == "}" else _solid(text, at + 1)
+
+
+def _solid(text: str, at: int) -> int:
+    """Where the white space at `at` ends."""
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
 
 
 # Wrappings
