@@ -161,7 +161,9 @@ class _Fence(NamedTuple):
 
 _THOUGHT = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis)"
 _OPENED = re.compile(rf"<{_THOUGHT}>|\[{_THOUGHT}\]|◁{_THOUGHT}▷", re.IGNORECASE)
-_CLOSED = re.compile(rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷", re.IGNORECASE)
+# Where gpt-oss begins its answer, after all channels of thought (OpenAI's harmony format).
+_FINAL = r"(?:<\|channel\|>)?final ?(?:<\|constrain\|> ?\w{1,20})?<\|message\|>"
+_CLOSED = re.compile(rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷|{_FINAL}", re.IGNORECASE)
 # No more than a few ways to match what may be very long: an answer may be hostile.
 _FENCED = re.compile(r"(?<![`~])(?:`{3,}|~{3,})[ \t]{0,4}[\w+.-]{0,20}[ \t\r\n]*(?=[\[{\"0-9tfn-])")
 _FENCE_END = re.compile(r"[ \t\r\n]*(?:`{3,}|~{3,}|\Z)")
