@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
+
+SIMULATION = Path(__file__).parent / "simulation"
 
 
 def pytest_configure() -> None:
     """Scripts under test hear Ctrl-C even where a shell started the run in the background, deaf to it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The simulation, which takes longest, comes first, so that no core waits for it in the end."""
+    items.sort(key=lambda item: not item.path.is_relative_to(SIMULATION))
 
 
 @pytest.fixture
