@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +191,6 @@ class Delivery:
         """Write all files; the keys of `fetch_results.py`."""
         disk, window = self._system.disk, _window(asked, self._store)
         with contextlib.ExitStack() as files:
-            told = (asked, self._store, window, disk)
-            expected = files.enter_context(ThreadPoolExecutor(1)).submit(expected_of, *told)
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
             with contextlib.ExitStack() as meanwhile:
                 table = self._table(asked, schemas, meanwhile) if self._args.format in TABLES else None
@@ -213,7 +210,8 @@ class Delivery:
             for one in written:
                 one.finish()
             batches = [batch for one in asked for batch in one.batches]
-            bill = bill_of(api, self._store, batches, window, self._system, expected.result(), collector.usage)
+            expected = expected_of(asked, self._store, window, disk)
+            bill = bill_of(api, self._store, batches, window, self._system, expected, collector.usage)
             answer = self._answer(collector, tally, asked, errors is not None, schemas, bill)
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, asked, answer, collector.tally.answers)
