@@ -30,6 +30,7 @@ WORKERS = [
     Point("fetch", 12, False), Point("fetch", 20, True),
 ]  # fmt: skip
 WRITES = [Point("write", 10, False), Point("write", 18, True)]
+QUICK = {"PYTHONPATH": str(Path(__file__).parent / "short_waits")}
 PRICE = priced({"test-chat": {"24h": [1e3, 1e3], "realtime": [1e3, 1e3]}})
 
 
@@ -87,7 +88,7 @@ def test_workers_killed_anywhere_on_a_bucket(tmp_path: Path, monkeypatch: pytest
     killer = Killer([*WORKERS, *WRITES])
     source = flat(tmp_path / "src", PARTS, ROWS)
     with engine_before(killer, tmp_path / "engine") as engine, s3_server(killer) as s3:
-        env = {**s3, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+        env = {**s3, **QUICK, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
         with ray_cluster(env, monkeypatch) as address:
             s3fs.S3FileSystem.clear_instance_cache()
             store = s3fs.S3FileSystem(use_listings_cache=False)
@@ -105,7 +106,7 @@ def test_workers_killed_anywhere_on_a_folder(tmp_path: Path, monkeypatch: pytest
     killer = Killer(list(WORKERS))
     source = flat(tmp_path / "src", PARTS, ROWS)
     with engine_before(killer, tmp_path / "engine") as engine:
-        env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+        env = {**QUICK, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
         with ray_cluster(env, monkeypatch) as address:
             done = run(str(source), str(tmp_path / "out"), address, env, tmp_path)
         assert (done.code, done.json["counts"]["succeeded"]) == (0, PARTS * ROWS), (done, killer.killed)
@@ -121,7 +122,7 @@ def test_a_driver_killed_and_started_again(own: bool, tmp_path: Path, monkeypatc
 
     source = flat(tmp_path / "src", PARTS, ROWS)
     with engine_before(Killer([]), tmp_path / "engine") as engine, s3_server() as s3:
-        env = {**s3, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+        env = {**s3, **QUICK, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
         with ray_cluster(env, monkeypatch) as address:
             address = "local" if own else address
             s3fs.S3FileSystem.clear_instance_cache()

@@ -205,6 +205,13 @@ def dear(tmp_path: Path) -> Iterator[RunningEngine]:
         yield running
 
 
+def test_what_all_parts_would_say_is_said_once(dear: RunningEngine, folder: Path) -> None:
+    """Here that the model is in no price table: by the first part that comes to it, with its name."""
+    flat(folder / "src", 3)
+    said = dataset(dear, folder).stderr
+    assert said.count("is not in the price table") == said.count(f".parquet: {MODEL}") == 1, said
+
+
 def test_one_limit_holds_for_all_parts(dear: RunningEngine, folder: Path) -> None:
     """A part can cost USD 12.10 and costs 0.40: of two at once only one fits; what it really cost leaves room again."""
     flat(folder / "src", 3, rows=1)

@@ -57,6 +57,21 @@ def test_values_are_read_the_same_in_small_pieces(tmp_path: Path, monkeypatch: p
         assert ask(tmp_path, {"t.json": content}, *flags, prompt="{a} {b} {c}").prompts == prompts
 
 
+@pytest.mark.parametrize("block", [1, 7, json_values.BLOCK])
+@pytest.mark.parametrize(
+    "line", ['{"text":"x"} junk', '{"text":"x"}}', '{"text":"x"}, null', '[{"text":"x"}] ; {"a":1}']
+)
+def test_a_line_with_more_than_its_value_is_one_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, line: str
+) -> None:
+    """Not a good row and a bad one: the rows after it keep the numbers of their lines."""
+    monkeypatch.setattr(json_values, "BLOCK", block)
+    for content in (f'{{"text":"a"}}\n{line}\n{{"text":"b"}}\n', f'{{"text":"a"}}\r\n{line}\r\n{{"text":"b"}}'):
+        found = ask(tmp_path, {"t.jsonl": content}, "--skip-invalid")
+        assert (found.prompts, found.ids) == (["a", "b"], ["row-0000001", "row-0000003"])
+    assert ask(tmp_path, {"t.jsonl": f'{{"text":"a"}}\n{line}'}, "--skip-invalid").prompts == ["a"]
+
+
 # What is in them
 
 

@@ -87,6 +87,7 @@ class Running:
         self._records: dict[str, dict[str, Any]] = {}
         self._costs: dict[str, float | None] = {}  # what each part costs at most, or did; None is not known
         self._open: list[str] = []  # why parts are open
+        self._noted: set[str] = set()  # what parts noted, each sentence without its part
         self._under_way = 0
         self._submitting, self._working, self._noting = system.lock(), system.lock(), system.lock()
         self._manifest_at = system.monotonic()
@@ -101,9 +102,9 @@ class Running:
         left.sort(key=lambda one: one not in begun)
         if left and self._args.local:
             folder = Path(self._args.output) / WORK / ENGINE
-            self._engine = self._held.enter_context(engine(folder, self._system, self._progress.note))
+            self._engine = self._held.enter_context(engine(folder, self._system, self._note))
         if left and self._args.ray:
-            self._perform = self._held.enter_context(cluster(self._args.ray, self._progress.note))
+            self._perform = self._held.enter_context(cluster(self._args.ray, self._note))
         try:
             for one in begun if self._args.max_cost is not None else ():
                 self._tried(one, self._count)
@@ -231,12 +232,21 @@ class Running:
 
     def _here(self, step: Step) -> dict[str, Any]:
         """A step in this process."""
-        return perform(step, self._system, self._server, self._working, self._progress.note)
+        return perform(step, self._system, self._server, self._working, self._note)
 
     def _server(self) -> AbstractContextManager[Api]:
         if self._engine is not None:
             return contextlib.nullcontext(Api(self._engine.base_url, self._engine.key, self._system))
-        return connect(self._args, self._system, self._progress.note)
+        return connect(self._args, self._system, self._note)
+
+    def _note(self, text: str) -> None:
+        """Note what a part says, unless another one said the same."""
+        sentence = text.partition(": ")[2]
+        with self._noting:
+            if sentence in self._noted:
+                return
+            self._noted.add(sentence or text)
+        self._progress.note(text)
 
     def _write_manifest(self) -> None:
         self._manifest_at = self._system.monotonic()

@@ -11,11 +11,15 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TextIO
 
+from doubleword.failure import plain
+
 BLOCK = 1 << 20
 LONGEST = 64 << 20
 CUT = 16  # how far from the end of what was read a flaw may only be that the rest is missing: that of -Infinity
 BETWEEN = re.compile(r"[\s,]*")
 LINE = re.compile(r"([^\r\n]*)[\r\n]\s*(\S)")  # up to what the next one begins with
+# What a line has after its value, which is another value or nothing; it matches once that line is there whole.
+REST = re.compile(r"(?:[^\S\r\n]|,)*(?:[\r\n{\[]|([^\s,{\[][^\r\n]*)[\r\n])")
 WORD = re.compile(r"[^\s,\[\]{}]*")
 MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
@@ -58,10 +62,15 @@ class Values:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._held, self._at)
-                if end == len(self._held) and self._more():
-                    continue  # a number may go on
-                own, self._at = self._held[self._at : end], end
+                rest, length = REST.match(self._held, end), end - self._at
+                if rest is None and (end == len(self._held) or not self.in_array) and self._more():
+                    continue  # a number may go on, and so may a line
+                own, end = self._held[self._at : self._at + length], self._at + length
                 self._in_lines = "\n" not in own and "\r" not in own
+                more = "" if self.in_array else rest[1] if rest else self._held[end:].strip(", \t\r\n")
+                self._at = self._held.index(more, end) + len(more) if more else end
+                if more:
+                    return Found(None, problem=f"is not JSON: more than a value stands there: {plain(more, 20)}")
                 return Found(own, value)
             except json.JSONDecodeError as error:
                 may_be_cut = error.pos > len(self._held) - CUT or error.msg.startswith("Unterminated")
