@@ -28,7 +28,7 @@ from doubleword.dataset.on_ray import cluster
 from doubleword.dataset.part_job import ENGINE, PartJob
 from doubleword.dataset.partitions import Partition, Source, sliced
 from doubleword.dataset.places import is_url, place
-from doubleword.dataset.steps import ALL, FINISH, SUBMIT, WORK, Step, files_of, perform, was_retried
+from doubleword.dataset.steps import ALL, FINISH, SUBMIT, WORK, Step, files_of, perform, said_once, was_retried
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect
 from doubleword.jobs.cost_limit import ASK
@@ -87,7 +87,7 @@ class Running:
         self._records: dict[str, dict[str, Any]] = {}
         self._costs: dict[str, float | None] = {}  # what each part costs at most, or did; None is not known
         self._open: list[str] = []  # why parts are open
-        self._noted: set[str] = set()  # what parts noted, each sentence without its part
+        self._note = said_once(progress.note)
         self._under_way = 0
         self._submitting, self._working, self._noting = system.lock(), system.lock(), system.lock()
         self._manifest_at = system.monotonic()
@@ -238,15 +238,6 @@ class Running:
         if self._engine is not None:
             return contextlib.nullcontext(Api(self._engine.base_url, self._engine.key, self._system))
         return connect(self._args, self._system, self._note)
-
-    def _note(self, text: str) -> None:
-        """Note what a part says, unless another one said the same."""
-        sentence = text.partition(": ")[2]
-        with self._noting:
-            if sentence in self._noted:
-                return
-            self._noted.add(sentence or text)
-        self._progress.note(text)
 
     def _write_manifest(self) -> None:
         self._manifest_at = self._system.monotonic()

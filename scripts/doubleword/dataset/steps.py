@@ -153,6 +153,19 @@ class _Quiet(Progress):
         self._note(f"{plain(self._part, 120)}: {text}")
 
 
+def said_once(note: Callable[[str], None]) -> Callable[[str], None]:
+    """`note` for what partitions tell: what one of them has told already, no other tells again."""
+    told = set[str]()
+
+    def once(text: str) -> None:
+        sentence = text.partition(": ")[2] or text
+        if sentence not in told:
+            told.add(sentence)
+            note(text)
+
+    return once
+
+
 def _arguments(step: Step, folder: Path, disk: Disk) -> argparse.Namespace:
     """The arguments of the script, naming files of this machine."""
     told = dict(step.args)
