@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+# The many scripts that tests start share their bytecode, also where whoever runs the tests keeps none.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 SIMULATION = Path(__file__).parent / "simulation"
 
 

@@ -14,6 +14,11 @@ from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 OURS = "DOUBLEWORD_"
+# The embedded engine answers in milliseconds; scripts that watch it wait less before they look again.
+SHORT_WAITS = {
+    "PYTHONPATH": str(Path(__file__).parent / "short_waits"),
+    "SHORT_WAITS": "doubleword.jobs.watching.FIRST_WAIT_S=0.02",
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,6 @@ def call_door(
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without the skill's settings, above all without a key, plus `extra`."""
+    """This process's environment without the skill's settings, above all without a key; short waits; `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return {**kept, **(extra or {})}
+    return {**kept, **SHORT_WAITS, **(extra or {})}

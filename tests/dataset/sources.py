@@ -8,8 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tests.door import SHORT_WAITS
 
 ASK = ["--model", "test-chat", "--max-tokens", "8", "--prompt", "{word}?"]
+# The server is one process of this machine: no gateway and no read replica has to be waited for so long.
+QUICK = {
+    "PYTHONPATH": SHORT_WAITS["PYTHONPATH"],
+    "SHORT_WAITS": " ".join(
+        [
+            "doubleword.jobs.exactly_once.LAG_S=0.5", "doubleword.jobs.exactly_once.LOOK_AGAIN_S=0.25",
+            "doubleword.jobs.exactly_once.SETTLE_S=3", "doubleword.dataset.claims.BEAT_S=5",
+            "doubleword.dataset.claims.LEASE_S=30", "doubleword.dataset.claims.LOOK_S=1", SHORT_WAITS["SHORT_WAITS"],
+        ]
+    ),
+}  # fmt: skip
 
 
 def hive(folder: Path, parts: int = 2, rows: int = 3) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.dataset.killing import Killer, Point, s3_server
-from tests.dataset.sources import ASK, flat, parts_of, rows
+from tests.dataset.sources import ASK, QUICK, flat, parts_of, rows
 from tests.door import SCRIPTS, Result, environment, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream, priced, wait_until
 from tests.faults.rooms import finished
@@ -30,7 +30,6 @@ WORKERS = [
     Point("fetch", 12, False), Point("fetch", 20, True),
 ]  # fmt: skip
 WRITES = [Point("write", 10, False), Point("write", 18, True)]
-QUICK = {"PYTHONPATH": str(Path(__file__).parent / "short_waits")}
 PRICE = priced({"test-chat": {"24h": [1e3, 1e3], "realtime": [1e3, 1e3]}})
 
 

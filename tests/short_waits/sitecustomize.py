@@ -1,19 +1,18 @@
-"""On PYTHONPATH, lets the processes of a cluster wait shorter: their server is one process of this machine, without the
-gateways and read replicas for which the skill waits.
-"""
+"""On PYTHONPATH, shortens waits where no fixture reaches: SHORT_WAITS has them, as `module.NAME=seconds`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-WAITS = {
-    "doubleword.jobs.exactly_once": {"LAG_S": 0.5, "LOOK_AGAIN_S": 0.25, "SETTLE_S": 3.0},
-    "doubleword.jobs.watching": {"FIRST_WAIT_S": 0.05},
-}
+WAITS: dict[str, dict[str, float]] = {}
+for wait in os.environ.get("SHORT_WAITS", "").split():
+    constant, _, seconds = wait.partition("=")
+    WAITS.setdefault(constant.rpartition(".")[0], {})[constant.rpartition(".")[2]] = float(seconds)
 
 
 class Shortened:
