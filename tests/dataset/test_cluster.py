@@ -58,15 +58,15 @@ def run(source: str, output: str, address: str, env: dict[str, str], folder: Pat
     return run_door("run_dataset", source, output, *ASK, *words, cwd=folder, env=env, timeout=900)
 
 
-def require_paid_once(engine: RunningEngine) -> None:
+def require_paid_once(engine: RunningEngine, parts: int = PARTS) -> None:
     """One batch for each partition, each row asked once, and the engine's ledger the sum that was meant."""
     finished(engine)
     with engine.store.reading() as connection:
         (batches,) = connection.execute("SELECT count(*) FROM batches").fetchone()
-    assert (batches, engine.upstream.count()) == (PARTS, PARTS * ROWS)
+    assert (batches, engine.upstream.count()) == (parts, parts * ROWS)
     # A question of one word and an answer of three, at 0.001 USD a token.
     paid = engine.ledger()
-    assert len(paid) == PARTS * ROWS
+    assert len(paid) == parts * ROWS
     assert sum(float(entry.cost_usd or 0) for entry in paid) == pytest.approx(
         sum(entry.prompt_tokens + entry.completion_tokens for entry in paid) / 1000
     )
@@ -112,6 +112,20 @@ def test_workers_killed_anywhere_on_a_folder(tmp_path: Path, monkeypatch: pytest
         assert set(killer.killed) == set(killer.points)
         require_every_row(tmp_path / "out", source)
         require_paid_once(engine)
+
+
+def test_workers_that_wait_as_long_as_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three partitions with none of the waits shortened."""
+    killer = Killer([Point("upload", 1, False), Point("create", 2, True)])
+    source = flat(tmp_path / "src", 3, ROWS)
+    with engine_before(killer, tmp_path / "engine") as engine:
+        env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url, "SHORT_WAITS": ""}
+        with ray_cluster(env, monkeypatch) as address:
+            done = run(str(source), str(tmp_path / "out"), address, env, tmp_path)
+        assert (done.code, done.json["counts"]["succeeded"]) == (0, 3 * ROWS), (done, killer.killed)
+        assert set(killer.killed) == set(killer.points)
+        require_every_row(tmp_path / "out", source)
+        require_paid_once(engine, 3)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["its own cluster", "a cluster that stays"])

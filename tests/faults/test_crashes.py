@@ -109,7 +109,7 @@ def test_a_job_that_reuses_killed_on_the_way_asks_what_is_left_once(
     """
     killed: list[str] = []
     ask = ["--input", "t.csv", "--model", "test-chat", "--prompt", "What of {text}?"]
-    for number in range(1, MOST_EVENTS, 3):
+    for number in range(1, MOST_EVENTS, 5):
         own = fresh(desk, number)
         (own.folder / "t.csv").write_text(f"text\n{number} one\n{number} two\n")
         assert own.run("run_batch", "first.csv", *ask).code == 0
