@@ -3,7 +3,8 @@
 python3 -m benchmarks                   every row of the table (about 10 minutes, 3 GB of temporary files)
 python3 -m benchmarks --only create     the rows whose name holds a word
 python3 -m benchmarks --growth          from 1,000 rows to 1,000,000; --rows 10000000 for one more step
-python3 -m benchmarks --dataset         run_dataset.py over 2 parts of 50,000 rows, 20, and with --rows 10000000 200
+python3 -m benchmarks --dataset         run_dataset.py over 2 parts of 50,000 rows, 20, and with --rows 10000000 200;
+                                        with --ray on a cluster of this machine
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import inputs
 from benchmarks import references as programs
-from benchmarks.measure import Comparison, Run, compare, run
+from benchmarks.measure import Comparison, Run, compare, peak_mb_of, run
 
 HOUSE = Path(__file__).resolve().parent.parent
 PACE = 125e6  # bytes a second: a line of one gigabit
@@ -345,10 +346,12 @@ def growth(bench: Bench, most: int) -> None:
         rows *= 10
 
 
-def dataset_growth(bench: Bench, most: int) -> None:
-    """Print seconds and memory of run_dataset.py over parts of 50,000 rows, from two of them on, by steps of ten."""
-    print("| rows | parts | s | µs a row | CPU s | peak MB |")
-    print("|---|---|---|---|---|---|")
+def dataset_growth(bench: Bench, most: int, ray: bool) -> None:
+    """Print seconds and memory of run_dataset.py over parts of 50,000 rows, from two of them on, by steps of ten; with
+    `ray` on a cluster of its own on this machine, and then the most that one of its workers held.
+    """
+    print("| rows | parts | s | µs a row | CPU s | peak MB |" + (" a worker's |" if ray else ""))
+    print("|---|---|---|---|---|---|" + ("---|" if ray else ""))
     table = inputs.table(bench.folder / "rows.csv", PER_FILE)
     results = inputs.results(bench.folder / "rows.results.jsonl", 0, PER_FILE, 13)
     source = bench.folder / "source"
@@ -361,10 +364,12 @@ def dataset_growth(bench: Bench, most: int) -> None:
                 os.link(results, bench.folder / f"part-{number:04d}.results.jsonl")
         with bench.line(0) as url:
             prompt = "Classify the review of {name} as positive or negative: {review}"
-            words = ("--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt)
-            made = bench.script("run_dataset", source, "parts", *words, base_url=url)
+            words = ["--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt]
+            words += ["--ray", "local"] if ray else []
+            with peak_mb_of("ray::") as workers:
+                made = bench.script("run_dataset", source, "parts", *words, base_url=url)
         cells = f"{made.wall_s:.1f} | {1e6 * made.wall_s / rows:.1f} | {made.cpu_s:.1f} | {made.rss_mb:.0f}"
-        print(f"| {rows:,} | {rows // PER_FILE} | {cells} |", flush=True)
+        print(f"| {rows:,} | {rows // PER_FILE} | {cells} |" + (f" {max(workers):.0f} |" if ray else ""), flush=True)
         shutil.rmtree(bench.folder / "parts")
         rows *= 10
 
@@ -376,6 +381,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5, help="pairs of runs for each row (default 5)")
     parser.add_argument("--growth", action="store_true", help="how time and memory grow, instead of the table")
     parser.add_argument("--dataset", action="store_true", help="how a dataset of many parts grows, instead")
+    parser.add_argument("--ray", action="store_true", help="--dataset on a Ray cluster of this machine")
     parser.add_argument("--rows", type=int, default=1_000_000, help="the most rows of --growth and --dataset")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -383,7 +389,7 @@ def main() -> None:
         if args.growth:
             growth(bench, args.rows)
         elif args.dataset:
-            dataset_growth(bench, args.rows)
+            dataset_growth(bench, args.rows, args.ray)
         else:
             table_of(bench, args.only)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,29 @@ def run(command: Sequence[str], folder: Path, environment: dict[str, str], says_
     if says_s:
         wall = float(text.split()[-1])
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+@contextlib.contextmanager
+def peak_mb_of(name: str) -> Iterator[list[float]]:
+    """The most memory that processes called `name…` held while the block ran, in MB, as a list that grows meanwhile."""
+    over = threading.Event()
+    held = [0.0]
+
+    def look() -> None:
+        while not over.wait(0.2):
+            for place in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError, IndexError):  # which has ended meanwhile
+                    if (place / "cmdline").read_bytes().startswith(name.encode()):
+                        status = (place / "status").read_text()
+                        held.append(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield held
+    finally:
+        over.set()
+        looking.join()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ from tests.engine_process import KEY, RunningEngine, engine_with_upstream, price
 from tests.faults.rooms import finished
 
 pytestmark = pytest.mark.cluster
+# Ray reads this when it is imported. Scripts that are started here see to it themselves, above all under `uv run`.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 pytest.importorskip("ray")
+del os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"]
 pytest.importorskip("s3fs")
 PARTS, ROWS = 40, 3
 WORKERS = [

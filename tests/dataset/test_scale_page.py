@@ -35,6 +35,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningE
         monkeypatch.setenv("DOUBLEWORD_BASE_URL", running.base_url)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SCRIPTS), QUICK["PYTHONPATH"]]))
         monkeypatch.setenv("SHORT_WAITS", QUICK["SHORT_WAITS"])
+        monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
         monkeypatch.chdir(tmp_path)
         for number, lang in enumerate(("de", "fr")):

@@ -15,7 +15,7 @@ from tests.simulation.survey import survey_of
 
 from doubleword.output_file import WholeFile
 
-SEEDS = 1000  # each of the rare faults comes twenty times and more in them
+SEEDS = 800  # each of the rare faults comes a dozen times and more in them
 STATES = {
     "server: a call took effect after its client had given up",
     "server: cancelled",

@@ -4,7 +4,8 @@ Promises: the key travels in nothing: a worker reads it from its own environment
 values; standard output stays the script's own.
 
 Facts about Ray: a task whose worker died is run again up to `max_retries` times, `py_modules` brings a package to each
-worker (https://docs.ray.io/en/latest/ray-core/fault_tolerance/tasks.html, `handling-dependencies.html`).
+worker; under `uv run` it sends the working folder to the workers and starts each by that command once more, unless told
+not to (https://docs.ray.io/en/latest/ray-core/fault_tolerance/tasks.html, `handling-dependencies.html`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def cluster(address: str, note: Callable[[str], None]) -> Iterator[Callable[[Ste
     Raises Failure: 2 where Ray is not installed, 5 where there is no such cluster; what it yields raises as `perform`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # a user's folder is not ours to send
     try:
         import ray
     except ModuleNotFoundError as missing:
