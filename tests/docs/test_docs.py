@@ -421,6 +421,13 @@ def test_every_table_of_exit_codes_is_whole() -> None:
     assert whole == 3
 
 
+def test_the_skill_names_every_script_that_charges() -> None:
+    """They are those that take a limit of the cost."""
+    named = re.search(r"^- Charged, (.*?)\. Before", SKILL, re.MULTILINE | re.DOTALL)
+    takes_limit = {path.name for path in SCRIPTS.glob("*.py") if "add_max_cost" in path.read_text(encoding="utf-8")}
+    assert named and set(re.findall(r"`(\w+\.py)`", named[1])) == takes_limit
+
+
 def test_every_variable_of_the_environment_is_declared() -> None:
     """In references/commands.md what the scripts read; in the head of SKILL.md what is ours of it."""
     source = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPTS.rglob("*.py"))
