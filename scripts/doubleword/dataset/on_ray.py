@@ -26,6 +26,7 @@ from doubleword.system import System
 
 RETRIES = 20
 CONNECT_S = 10.0
+SLOW_S, START_S = 30.0, 300.0  # a cluster that grows by need has to find a machine first
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -33,7 +34,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def cluster(address: str, note: Callable[[str], None]) -> Iterator[Callable[[Step], dict[str, Any]]]:
     """What does a step on the cluster at `address`, `auto` for the one of this machine, `local` for one of our own.
 
-    Raises Failure: 2 where Ray is not installed, 5 where there is no such cluster; what it yields raises as `perform`.
+    Raises Failure: 2 where Ray is not installed, 5 where there is no such cluster, or none of its workers begins; what
+    it yields raises as `perform`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # a user's folder is not ours to send
@@ -59,6 +61,7 @@ def cluster(address: str, note: Callable[[str], None]) -> Iterator[Callable[[Ste
             raise _no_cluster(address, error) from None
         task = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(_task)
         try:
+            require_worker(ray, address, note)
             yield functools.partial(_done, ray, task, note)
         finally:
             ray.shutdown()
@@ -72,6 +75,27 @@ def _require_listening(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
         except (OSError, OverflowError) as error:
             raise _no_cluster(address, error) from None
+
+
+def require_worker(ray: Any, address: str, note: Callable[[str], None]) -> None:
+    """Raise Failure (5) where no worker begins, or one cannot: partitions would wait for ever, without a word."""
+    begun = ray.remote(num_cpus=0)(_begun).remote()
+    if not ray.wait([begun], timeout=SLOW_S)[0]:
+        note("no worker of the cluster has begun yet")
+        if not ray.wait([begun], timeout=START_S - SLOW_S)[0]:
+            message = f"no worker of the Ray cluster at {plain(address, 120)} began within {START_S:g} s"
+            raise Failure(Exit.UNREACHABLE, "no_worker", message, "ray status")
+    try:
+        ray.get(begun)
+    except ray.exceptions.RayError as error:
+        message = f"no worker of the Ray cluster at {plain(address, 120)} can work: {plain(error, 300)}"
+        hint = "install in each worker's Python what the first lines of run_dataset.py name, and s3fs for S3"
+        raise Failure(Exit.UNREACHABLE, "no_worker", message, hint) from None
+
+
+def _begun() -> bool:
+    """What the first task does: it comes to be only where the modules of this skill can be read."""
+    return True
 
 
 def _no_cluster(address: str, error: Exception) -> Failure:
