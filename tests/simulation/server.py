@@ -324,14 +324,18 @@ class Server:
         return self._json(200, self._batch(batch, now))
 
     def retry_by_others(self) -> None:
-        """Somebody presses the button of the web page: every batch that is over and failed somewhere runs again."""
+        """Somebody presses the button of the web page: every batch that is over and failed somewhere runs again, but
+        for one of which a later batch asks the same rows, which would be theirs to pay twice.
+        """
         self.catch_up()
-        for batch in self.batches.values() if self.mood.retry else ():
+        asked: set[str] = set()
+        for batch in reversed(self.batches.values()) if self.mood.retry else ():
             view = self.view(batch, self.world.time)
-            if view.status in TERMINAL and view.count("failed"):
+            if view.status in TERMINAL and view.count("failed") and asked.isdisjoint(row.asks for row in batch.rows):
                 self.world.note("~ others retry %s", batch.id)
                 self._retry(batch, self.world.time)
                 self.retried_by_others += 1
+            asked |= {row.asks for row in batch.rows}
 
     def retries(self, batch: Batch) -> int:
         """How often the batch was retried."""

@@ -261,12 +261,13 @@ def test_a_batch_that_ends_while_it_is_cancelled_is_no_error(on_openai: Staged) 
     assert (cancelled.code, cancelled.answer["batches"][0]["status"]) == (Exit.DONE, "completed")
 
 
-def test_an_input_file_that_cannot_be_read_for_a_while_is_not_gone(on_source: Staged) -> None:
+@pytest.mark.parametrize("fault", ["DNS failure", "HTML page"])
+def test_an_input_file_that_cannot_be_read_for_a_while_is_not_gone(on_source: Staged, fault: str) -> None:
     """The local file was edited, so the server's copy gives the order: until it can be read nothing is delivered."""
     batch = on_source.over(f1_0="failed")
     (path,) = on_source.contents
     on_source.disk.put(path, b"edited")
-    on_source.stage(f"{batch.file.id}/content", "DNS failure", times=200)
+    on_source.stage(f"{batch.file.id}/content", fault, times=200)
     assert on_source.run("fetch").code == Exit.UNREACHABLE
     on_source._plan.clear()
     assert on_source.run("fetch").code == Exit.SOME_FAILED
