@@ -180,6 +180,23 @@ def test_an_updated_job_is_adopted_and_its_lost_map_made_anew(engine: RunningEng
     assert len(engine.ledger()) == 4
 
 
+def test_a_lost_batch_file_is_not_made_anew_of_other_rows(engine: RunningEngine, folder: Path) -> None:
+    """Their requests may be the same ones while other rows ask them: the row map would be that of another table."""
+    write_table(folder, {1: "a", 2: "b", 3: "a"})
+    assert run(engine, folder, "--dedupe").code == 0
+    write_table(folder, {1: "a", 2: "b", 3: "b"})
+    kept = (folder / "out.requests.jsonl").read_bytes()
+    for name in ("out.requests.jsonl", "out.requests.rows.tsv"):
+        (folder / name).unlink()
+    refused = [run(engine, folder, "--dedupe", *more) for more in ([], ["--update"])]
+    assert [one.json["error"]["code"] for one in refused] == ["other_requests", "batch_file_changed"]
+    assert not (folder / "out.requests.jsonl").exists() and not (folder / "out.requests.rows.tsv").exists()
+    (folder / "out.requests.jsonl").write_bytes(kept)
+    done = run(engine, folder, "--dedupe", "--update")
+    assert (done.code, done.json["update"]["asked"]) == (0, 0), done
+    assert is_right(folder, {1: "a", 2: "b", 3: "b"}) and engine.upstream.count() == 2
+
+
 def test_json_lines_are_updated_too(engine: RunningEngine, folder: Path) -> None:
     """Under the ids that rows have now, whatever the requests were called."""
     write_table(folder, {1: "Heat", 2: "Up"})

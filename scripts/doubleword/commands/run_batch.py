@@ -254,9 +254,11 @@ def _to_be_made(made: list[Path], scratch: Path, place: Path, known: JobFile | N
     if [sha256_of(path, disk) for path in made] != were:
         return None
     new, was = (sha256_of(map_path(one), disk) for one in (scratch, place))
+    asked = known.job.row_map.sha256 if known is not None and known.job.row_map is not None else None
     if not were:  # every row has the answer of an earlier job
-        asked = known.job.row_map.sha256 if known is not None and known.job.row_map is not None else None
         return (new != was) if new == asked else None
+    if asked not in (None, new):
+        return None
     record = common_record(earlier, disk)
     recorded = record.row_map.sha256 if record is not None and record.row_map is not None else None
     if earlier and recorded == new == was:
