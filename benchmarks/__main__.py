@@ -366,7 +366,7 @@ def dataset_growth(bench: Bench, most: int, ray: bool) -> None:
             prompt = "Classify the review of {name} as positive or negative: {review}"
             words = ["--model", "Qwen/Qwen3-30B", "--max-tokens", "16", "--prompt", prompt]
             words += ["--ray", "local"] if ray else []
-            with peak_mb_of("ray::") as workers:
+            with peak_mb_of("ray::") if ray else contextlib.nullcontext([0.0]) as workers:
                 made = bench.script("run_dataset", source, "parts", *words, base_url=url)
         cells = f"{made.wall_s:.1f} | {1e6 * made.wall_s / rows:.1f} | {made.cpu_s:.1f} | {made.rss_mb:.0f}"
         print(f"| {rows:,} | {rows // PER_FILE} | {cells} |" + (f" {max(workers):.0f} |" if ray else ""), flush=True)

@@ -12,7 +12,7 @@ from tests.door import SHORT_WAITS
 
 ASK = ["--model", "test-chat", "--max-tokens", "8", "--prompt", "{word}?"]
 # The server is one process of this machine: no gateway and no read replica has to be waited for so long.
-QUICK = {
+CLUSTER_WAITS = {
     "PYTHONPATH": SHORT_WAITS["PYTHONPATH"],
     "SHORT_WAITS": " ".join(
         [

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.dataset.killing import Killer, Point, s3_server
-from tests.dataset.sources import ASK, QUICK, flat, parts_of, rows
+from tests.dataset.sources import ASK, CLUSTER_WAITS, flat, parts_of, rows
 from tests.door import SCRIPTS, Result, environment, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream, priced, wait_until
 from tests.faults.rooms import finished
@@ -23,8 +23,10 @@ from tests.faults.rooms import finished
 pytestmark = pytest.mark.cluster
 # Ray reads this when it is imported. Scripts that are started here see to it themselves, above all under `uv run`.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-pytest.importorskip("ray")
-del os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"]
+try:
+    pytest.importorskip("ray")
+finally:
+    del os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"]
 pytest.importorskip("s3fs")
 PARTS, ROWS = 40, 3
 WORKERS = [
@@ -90,7 +92,7 @@ def test_workers_killed_anywhere_on_a_bucket(tmp_path: Path, monkeypatch: pytest
     killer = Killer([*WORKERS, *WRITES])
     source = flat(tmp_path / "src", PARTS, ROWS)
     with engine_before(killer, tmp_path / "engine") as engine, s3_server(killer) as s3:
-        env = {**s3, **QUICK, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+        env = {**s3, **CLUSTER_WAITS, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
         with ray_cluster(env, monkeypatch) as address:
             s3fs.S3FileSystem.clear_instance_cache()
             store = s3fs.S3FileSystem(use_listings_cache=False)
@@ -108,7 +110,7 @@ def test_workers_killed_anywhere_on_a_folder(tmp_path: Path, monkeypatch: pytest
     killer = Killer(list(WORKERS))
     source = flat(tmp_path / "src", PARTS, ROWS)
     with engine_before(killer, tmp_path / "engine") as engine:
-        env = {**QUICK, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+        env = {**CLUSTER_WAITS, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
         with ray_cluster(env, monkeypatch) as address:
             done = run(str(source), str(tmp_path / "out"), address, env, tmp_path)
         assert (done.code, done.json["counts"]["succeeded"]) == (0, PARTS * ROWS), (done, killer.killed)
@@ -138,7 +140,7 @@ def test_a_driver_killed_and_started_again(own: bool, tmp_path: Path, monkeypatc
 
     source = flat(tmp_path / "src", PARTS, ROWS)
     with engine_before(Killer([]), tmp_path / "engine") as engine, s3_server() as s3:
-        env = {**s3, **QUICK, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+        env = {**s3, **CLUSTER_WAITS, "DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
         with ray_cluster(env, monkeypatch) as address:
             address = "local" if own else address
             s3fs.S3FileSystem.clear_instance_cache()

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.dataset.sources import QUICK
+from tests.dataset.sources import CLUSTER_WAITS
 from tests.door import SCRIPTS, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 
@@ -33,8 +33,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningE
         running.upstream.models = [MODEL]
         monkeypatch.setenv("DOUBLEWORD_API_KEY", KEY)
         monkeypatch.setenv("DOUBLEWORD_BASE_URL", running.base_url)
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SCRIPTS), QUICK["PYTHONPATH"]]))
-        monkeypatch.setenv("SHORT_WAITS", QUICK["SHORT_WAITS"])
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SCRIPTS), CLUSTER_WAITS["PYTHONPATH"]]))
+        monkeypatch.setenv("SHORT_WAITS", CLUSTER_WAITS["SHORT_WAITS"])
         monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
         monkeypatch.chdir(tmp_path)

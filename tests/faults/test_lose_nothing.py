@@ -343,6 +343,17 @@ def test_without_any_input_file_the_rows_are_still_delivered(desk: Desk, served:
     assert list(desk.rows("x.jsonl")) == IDS[:answered]
 
 
+def test_a_copy_of_the_input_file_that_stays_short_is_no_dead_end(desk: Desk, served: Canned) -> None:
+    """What comes short twice alike says not what was asked: the rows are delivered as they came, and it is told."""
+    ask = {"method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": []}}
+    served.files["input"] = [json.dumps({"custom_id": one, **ask}).encode() for one in IDS[:3]]
+    served.files["output"] = LINES[::-1]
+    result = desk.run("fetch_results", BATCH_ID, "--output", "x.jsonl")
+    assert (result.code, result.json["counts"]["succeeded"]) == (0, 4), result
+    assert "input file is gone" in result.json["warnings"][0]
+    assert list(desk.rows("x.jsonl")) == IDS[::-1]
+
+
 ODD = {
     "U+2028": "a\u2028b",
     "U+2029": "a\u2029b",

@@ -155,12 +155,10 @@ class _Quiet(Progress):
 
 def said_once(note: Callable[[str], None]) -> Callable[[str], None]:
     """`note` for what partitions tell: what one of them has told already, no other tells again."""
-    told = set[str]()
+    first: dict[str, str] = {}  # of each sentence, the text that told it; set in one step, as threads share it
 
     def once(text: str) -> None:
-        sentence = text.partition(": ")[2] or text
-        if sentence not in told:
-            told.add(sentence)
+        if first.setdefault(text.partition(": ")[2] or text, text) is text:
             note(text)
 
     return once
