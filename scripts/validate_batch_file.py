@@ -30,11 +30,10 @@ def parser() -> argparse.ArgumentParser:
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Check the files; returns the number of requests, or raises Failure (2) with the errors beside it."""
-    from dataclasses import asdict
-
     from doubleword.batch_files import check as file_check
     from doubleword.batch_files.reading import named_files
     from doubleword.failure import Exit, Failure, plain
+    from doubleword.json_codec import to_builtins
     from doubleword.system import System
 
     system = System()
@@ -46,7 +45,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
         "valid": not found.error_count,
         "requests": found.requests,
         "error_count": found.error_count,
-        "errors": [asdict(error) for error in found.errors],
+        "errors": to_builtins(found.errors),
     }
     if found.error_count:
         first = found.errors[0]

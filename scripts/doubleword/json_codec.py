@@ -1,4 +1,4 @@
-"""msgspec, which reads and writes JSON, loaded as fast as it can be.
+"""msgspec, which reads and writes JSON and makes values with named fields, loaded as fast as it can be.
 
 It looks for `typing_extensions` and does without where there is none; loading that takes longer than everything else
 that a short command loads.
@@ -12,11 +12,26 @@ _ABSENT = "typing_extensions" not in sys.modules
 if _ABSENT:
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]
 try:
-    from msgspec import Meta, MsgspecError, Raw, Struct
+    from msgspec import Meta, MsgspecError, Raw, Struct, convert, field, to_builtins
     from msgspec.json import Decoder, Encoder, decode, encode
     from msgspec.json import format as format_json
+    from msgspec.structs import replace
 finally:
     if _ABSENT:
         del sys.modules["typing_extensions"]
 
-__all__ = ["Decoder", "Encoder", "Meta", "MsgspecError", "Raw", "Struct", "decode", "encode", "format_json"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "Meta",
+    "MsgspecError",
+    "Raw",
+    "Struct",
+    "convert",
+    "decode",
+    "encode",
+    "field",
+    "format_json",
+    "replace",
+    "to_builtins",
+]

@@ -105,31 +105,3 @@ def _refuse_surrogates(text: str) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise _Refused("holds half of a surrogate pair (\\ud800 to \\udfff), which is not text") from None
-
-
-def a_list(value: Any) -> list[Any]:
-    """A list; raises TypeError for anything else."""
-    if not isinstance(value, list):
-        raise TypeError("a list is missing")
-    return value
-
-
-def a_text(value: Any) -> str:
-    """A text; raises TypeError for anything else."""
-    if not isinstance(value, str):
-        raise TypeError("a text is missing")
-    return value
-
-
-def a_number(value: Any) -> float:
-    """A number; raises TypeError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("a number is missing")
-    return float(value)
-
-
-def a_count(value: Any) -> int:
-    """A whole number from 0 up; raises TypeError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TypeError("a count is missing")
-    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from doubleword.batch_files import writing
 from doubleword.batch_files.record import hashes_of, read_record, record_path
 from doubleword.batch_files.writing import Writer, numbered
 from doubleword.failure import Failure
+from doubleword.json_codec import replace
 from doubleword.request_lines.form import KINDS, RequestForm
 from doubleword.tables.relation import Settings
 

@@ -590,7 +590,7 @@ def test_what_a_killed_run_left_is_gone_after_the_next(engine: RunningEngine, tm
     assert names(tmp_path) == sorted([*before, output])
 
 
-HEAVY = {"duckdb", "xlsxwriter", "python_calamine", "pyarrow", "numpy", "zstandard"}
+HEAVY = {"dataclasses", "duckdb", "xlsxwriter", "python_calamine", "pyarrow", "numpy", "zstandard"}
 LOADED = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -618,7 +618,7 @@ def test_only_tables_load_what_makes_tables(engine: RunningEngine, tmp_path: Pat
                              capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
         assert json.loads(ran.stdout)["ok"] is True, ran
         loaded.append(HEAVY & set(ran.stderr.split()))
-    assert loaded == [set()] * 5 + [{"duckdb"}]
+    assert loaded == [set()] * 5 + [{"dataclasses", "duckdb"}]
 
 
 def test_a_disk_that_fills_up_is_told_and_leaves_nothing(engine: RunningEngine, tmp_path: Path) -> None:

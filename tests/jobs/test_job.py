@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile, Retry, Written, job_path, locked, resolve
+from doubleword.json_codec import replace
 from doubleword.system import Disk
 
 FILE = InputFile("a.jsonl", 10, "00" * 32, 3, "/v1/chat/completions")

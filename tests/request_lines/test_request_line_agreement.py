@@ -107,9 +107,16 @@ def test_two_checkers_are_compared() -> None:
     assert FAST._is_valid is not REFERENCE._is_valid
 
 
+GOOD = json.dumps(VALID[0]).encode()
+
+
 def agree(line: bytes) -> None:
     accepted, problems = FAST.accepts(line), REFERENCE.explain(line)
     assert (REFERENCE.accepts(line) is None) == bool(problems)
+    for judge in (FAST, REFERENCE):
+        together = judge.accepts_each([GOOD, line, GOOD])
+        assert together[1] == accepted, f"among others: {together[1]!r}, line: {line[:500]!r}"
+        assert None not in together[::2], "the lines beside it"
     assert (accepted is None) == bool(problems), f"fast: {accepted!r}, reference: {problems!r}, line: {line[:500]!r}"
     if accepted is not None:
         assert accepted == json.loads(line), f"read differently: {line[:500]!r}"

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,6 +35,7 @@ from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_b
 from doubleword.commands import create_batch_file as creation
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import VERSION, InputFile, Intended, Job, Written
+from doubleword.json_codec import to_builtins
 from doubleword.pricing import prices as pricing
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.change import Change
@@ -232,7 +233,7 @@ class Life:
         batch = Intended("1" * 32, 0, part, state="created", file_id="file-earlier", batch_id="batch-earlier")
         job = Job(OTHER_JOB, 1.0, BASE_URL, None, "24h", {}, [part], [batch])
         job.results = [Written(str(results), None, hashes[1], None, {}, shape={"format": "jsonl"})]
-        kept = json.dumps({"version": VERSION, "kind": "doubleword job", **asdict(job)}).encode()
+        kept = json.dumps({"version": VERSION, "kind": "doubleword job", **to_builtins(job)}).encode()
         for path, data in ((EARLIER, kept), (requests, asked), (results, answers)):
             for one in (self.disk, disk):
                 one.put(path, data)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from doubleword.answers.choices import Choice, choices, likely, meaning
@@ -21,6 +20,7 @@ from doubleword.answers.schema import Schema, Taken
 from doubleword.answers.usage import tokens
 from doubleword.answers.vectors import FLOAT32, Form, flaw_of, read_vectors
 from doubleword.failure import plain
+from doubleword.json_codec import Struct, field
 from doubleword.service import EMBEDDINGS
 
 TRUNCATED, REFUSED, EMPTY, UNFINISHED, INVALID = FLAWS = ("truncated", "refused", "empty", "unfinished", "invalid")
@@ -138,8 +138,7 @@ SHOWN = 200
 SENTENCE = 20  # characters: shorter ones may be labels, which repeat
 
 
-@dataclass
-class Remarks:
+class Remarks(Struct):
     """What warnings say of answers beside their flaws: how many there are of a kind, and the custom_id of the first.
 
     `texts` counts equal answers among the `compared` ones; `cut_at` is the most tokens of an answer that was cut off.

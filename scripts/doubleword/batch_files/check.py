@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from doubleword.batch_files.reading import blocks
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.request_lines.checker import Checker, Problem
 from doubleword.request_lines.line import BLANK
 from doubleword.service import MAX_BYTES, MAX_LINE_BYTES, MAX_REQUESTS
@@ -26,8 +26,7 @@ from doubleword.tables.plain_copy import opened
 SHOWN_ERRORS = 20
 
 
-@dataclass(frozen=True)
-class BatchFile:
+class BatchFile(Struct, frozen=True):
     """A batch file as it was checked; `models` in the order of their first use."""
 
     path: Path
@@ -38,8 +37,7 @@ class BatchFile:
     models: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class LineError:
+class LineError(Struct, frozen=True):
     """Why a line is refused. `line` counts physical lines from 1; `path` is empty for the line as a whole."""
 
     file: str
@@ -49,8 +47,7 @@ class LineError:
     message: str
 
 
-@dataclass
-class Check:
+class Check(Struct):
     """What was found in all files of a job; `errors` holds the first 20, `error_count` counts them all."""
 
     files: list[BatchFile]
@@ -115,8 +112,8 @@ class _FileCheck:
 
     def _check(self, lines: list[bytes]) -> None:
         """Check the next lines of the file, together as long as nothing is wrong with them."""
-        requests = list(map(self._checker.accepts, lines))  # white space around JSON is no part of it
-        if None not in requests and self._ids.is_first:
+        requests = self._checker.accepts_each(lines)  # white space around JSON is no part of it
+        if all(requests) and self._ids.is_first:
             found = cast("list[dict[str, Any]]", requests)
             if {one["url"] for one in found} <= {self._endpoint}:
                 self._ids.note([one["custom_id"] for one in found])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +18,7 @@ from doubleword.batch_files.row_map import Earlier, Equals, Reusing
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Encoder
+from doubleword.json_codec import Encoder, Struct, field
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import REQUESTS, RequestForm
 from doubleword.request_lines.form_arguments import bad_arguments, form_of
@@ -124,8 +123,7 @@ class Made(NamedTuple):
     original_id: str | None
 
 
-@dataclass
-class Making:
+class Making(Struct, dict=True):
     """The making of one set of requests."""
 
     args: argparse.Namespace

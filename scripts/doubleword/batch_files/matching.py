@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.batch_files.record import Record
 from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, replace
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import RequestForm
@@ -38,12 +38,15 @@ def reading_settings(record: Record | None, given: Sequence[str], disk: Disk) ->
     """How a source to be joined is read: as on record where it is of the same kind, but for an encoding that it has
     no more.
     """
+    usual = Settings()
     if record is None:
-        return Settings()
+        return usual
     if not _same_kinds(given, record.inputs):
-        return replace(Settings(), where=record.settings.where)
-    if record.settings.encoding != Settings.encoding and all(_tells_encoding(Path(one), disk) for one in given):
-        return replace(record.settings, encoding=Settings.encoding)
+        return replace(usual, where=record.settings.where)
+    if record.settings.encoding != usual.encoding and all(
+        _tells_encoding(Path(one), usual.encoding, disk) for one in given
+    ):
+        return replace(record.settings, encoding=usual.encoding)
     return record.settings
 
 
@@ -51,13 +54,13 @@ def _same_kinds(some: Sequence[str], others: Sequence[str]) -> bool:
     return {suffix(Path(one)) for one in some} == {suffix(Path(one)) for one in others}
 
 
-def _tells_encoding(path: Path, disk: Disk) -> bool:
+def _tells_encoding(path: Path, usual: str, disk: Disk) -> bool:
     """Whether a file has a byte order mark, or is in UTF-8, which text in another encoding hardly ever is."""
     if disk.size(path) is None:
         return False
     decode = codecs.getincrementaldecoder("utf-8")().decode
     with opened(path, disk) as file:
-        if encoding_of(Settings.encoding, file.read(MARK_BYTES)) != Settings.encoding:
+        if encoding_of(usual, file.read(MARK_BYTES)) != usual:
             return True
         file.seek(0)
         try:
@@ -71,8 +74,7 @@ def _tells_encoding(path: Path, disk: Disk) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(Struct, frozen=True):
     """Which row each request was made of: SQL of `custom_id` and `number`, or None where ids say the number; `rows` is
     the last that was asked then. `by_keys` says that keys alone were compared; `warnings` what is left out.
     """

@@ -10,12 +10,12 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.row_map import ROW_MAP, RowMap
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, convert, replace, to_builtins
 from doubleword.output_file import sha256_of
 from doubleword.request_lines.form import RequestForm
 from doubleword.system import Disk
@@ -28,8 +28,7 @@ FIRST_VERSION = 1
 LONGEST = 64 << 20  # examples and a schema may be long, and stand in it
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """Where the requests of a batch file came from. `inputs` are paths as the user gave them, `-` for standard input;
     `hashes` are SHA-256 of the files that they stood for, in order, empty where that cannot be told again.
 
@@ -98,7 +97,7 @@ def written(record: Record, files: Sequence[Path], folder: Path) -> bytes:
     inputs = tuple(one if one == STDIN else _seen_from(folder, one) for one in record.inputs)
     form = replace(record.form, folder=_seen_from(folder, record.form.folder))
     content = {
-        **asdict(replace(record, inputs=inputs, form=form)),
+        **to_builtins(replace(record, inputs=inputs, form=form)),
         "version": WITHOUT_MAP if record.row_map is None else VERSION,
         "files": [place.name for place in files],
     }
@@ -125,16 +124,9 @@ def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
         if version == FIRST_VERSION:
             return {"files": list(content["files"]), "record": None}
         if version in (WITHOUT_MAP, VERSION):
-            record = Record(
-                inputs=tuple(map(str, content["inputs"])),
-                hashes=tuple(map(str, content["hashes"])),
-                settings=Settings(**content["settings"]),
-                form=RequestForm(**content["form"]),
-                rows=int(content["rows"]),
-                limit=None if content["limit"] is None else int(content["limit"]),
-                row_map=RowMap(**content["row_map"]) if version == VERSION else None,
-                files=tuple(map(str, content["files"])),
-            )
+            if (content.get("row_map") is None) == (version == VERSION):
+                raise ValueError("a row map is of one version alone")
+            record = convert(content, Record)
             return {"files": list(content["files"]), "record": record}
     except (ValueError, KeyError, TypeError, AttributeError):
         version = None

@@ -14,12 +14,12 @@ import functools
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.reading import blocks, request_of
 from doubleword.batch_files.repaired_ids import SideFile
+from doubleword.json_codec import Struct
 from doubleword.request_lines.line import canonical, digest_of
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
@@ -33,8 +33,7 @@ LONGEST_ANSWER = 1 << 30
 PARTS = 16  # of the hashes, of which one is looked at in one go
 
 
-@dataclass(frozen=True)
-class RowMap:
+class RowMap(Struct, frozen=True, forbid_unknown_fields=True):
     """A row map on record: where it is, its SHA-256, how many rows it has, and how many requests answer them.
 
     `reused` of the rows have answers of earlier jobs; those stand in the file called `answers` beside it, which is

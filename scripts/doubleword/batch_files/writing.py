@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -14,13 +13,13 @@ from doubleword.batch_files.record import Record, record_path
 from doubleword.batch_files.repaired_ids import RepairedIds, SideFile
 from doubleword.batch_files.row_map import ANSWERS_HEADER, RowMapFile, answers_path, map_path
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, replace
 from doubleword.output_file import refuse_existing
 from doubleword.service import MAX_BYTES, MAX_REQUESTS
 from doubleword.system import Disk
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Struct, frozen=True):
     """A batch file that was just written."""
 
     path: Path

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
+from doubleword.json_codec import replace
 from doubleword.output_file import sha256_of
 from doubleword.pricing.estimate import Total, total_of
 from doubleword.results.advice import is_lasting

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded
 from doubleword.jobs.updates.asking import Requests, forecast_of, update_forecast, updated
 from doubleword.jobs.updates.update import Made, Update, applied, planned
 from doubleword.jobs.watching import watch_job
+from doubleword.json_codec import replace
 from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.report import reporting
 from doubleword.results.expected import Schemas

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from doubleword.answers.lines import one_text
 from doubleword.compare.sample import Sample
 from doubleword.compare.variants import Variant
 from doubleword.failure import plain
+from doubleword.json_codec import Struct, field
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result
@@ -46,8 +46,7 @@ class Answer(NamedTuple):
         return self.status == "succeeded" and bool((self.text or "").strip())
 
 
-@dataclass
-class Side:
+class Side(Struct):
     """A variant with the requests of its sample, and what became of them, row by row, once they were asked.
 
     `fields` are those of its answers, `told` the keys of its job, bill and failures. Where a judge grades, `graded` are

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from doubleword.jobs.cost_limit import ASKED, Approval, prices_of, require_cost,
 from doubleword.jobs.job_file import Intended, JobFile, job_path
 from doubleword.jobs.submission import bring, checked
 from doubleword.jobs.watching import status_of, watch_job
+from doubleword.json_codec import replace
 from doubleword.output_file import refuse_existing
 from doubleword.pricing.prices import Prices
 from doubleword.server.api import Api

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.writing import Writer
 from doubleword.commands.try_prompt import Table, chosen_of
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.output_file import sha256_of
 from doubleword.pricing.prices import load_prices
 from doubleword.request_lines.form_arguments import bad_arguments
@@ -26,8 +26,7 @@ from doubleword.service import MAX_BYTES, MAX_REQUESTS
 from doubleword.system import Disk
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """The requests of one variant: their batch file, what they were made of, and what the whole table would send.
 
     `names` are the columns of the source. `is_new` says that this run wrote the file.

@@ -12,11 +12,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.request_lines import response_schema
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.service import EMBEDDINGS, MAX_LINE_BYTES
@@ -33,8 +33,7 @@ TWINS = {"prompt": "prompt_file", "prompt_file": "prompt", "system": "system_fil
 LONGEST_NAME = 60
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """One way to ask: its name, the same as part of a file's name, and what `create_batch_file.py` would be given."""
 
     name: str

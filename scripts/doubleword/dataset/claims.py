@@ -13,13 +13,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from doubleword.dataset.places import Place
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import MsgspecError, decode, encode
+from doubleword.json_codec import MsgspecError, Struct, decode, encode, replace
 from doubleword.system import System
 
 BEAT_S = 20.0
@@ -28,8 +27,7 @@ LOOK_S = 5.0
 HINT = "run the same command again when the other run has ended"
 
 
-@dataclass(frozen=True)
-class State:
+class State(Struct, frozen=True):
     """What is known of a partition. `holder` is who works on it, None for nobody, and `beat` counts its signs of life.
 
     `begun` says that something of it may be on the server. `ceiling_usd` is the most that its job can cost, once that

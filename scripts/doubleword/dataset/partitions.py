@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from doubleword.dataset.places import Bucket, bucket, is_url
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.output_file import sha256_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database, name, text
@@ -32,8 +32,7 @@ from doubleword.tables.sources.parts import (
 from doubleword.tables.sources.source import Table
 
 
-@dataclass(frozen=True)
-class Partition:
+class Partition(Struct, frozen=True):
     """A file of the source, given by its path there, or its rows from `first` (counted from 1) to `last`.
 
     `part` is the path of the answers in the output; `hive` are the columns that folders name.

@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect
 from doubleword.jobs.cost_limit import ASK
 from doubleword.jobs.submission import WINDOWS
+from doubleword.json_codec import replace
 from doubleword.pricing.estimate import Total
 from doubleword.pricing.prices import load_prices
 from doubleword.request_lines.form_arguments import bad_arguments

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from doubleword.dataset.part_job import PartJob, stem_of, tries_of
 from doubleword.dataset.partitions import Partition, Source
 from doubleword.dataset.places import is_url, place
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.server.api import Api
 from doubleword.system import Disk, System
 
@@ -30,8 +30,7 @@ FILES = ("prompt_file", "system_file", "examples", "response_schema", "tools")
 COUNTS = ("total", "succeeded", "failed", "missing")
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """What is to be done of a partition: `SUBMIT` its batches, `FINISH` it, or `ALL` of it.
 
     `args` are those of the script, `files` the names and contents of the files that they name. `base_url` is None on

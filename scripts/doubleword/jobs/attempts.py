@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from doubleword.answers.judgement import FLAWS, TRUNCATED
@@ -20,6 +19,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, job_path
 from doubleword.jobs.submission import checked, relative
+from doubleword.json_codec import Struct
 from doubleword.output_file import WholeFile, sha256_of
 from doubleword.request_lines.change import Change, asked_change
 from doubleword.results.advice import GONE, is_lasting
@@ -31,8 +31,7 @@ from doubleword.system import Disk, System
 UNANSWERED = ("failed", "missing")
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """Which requests are asked again, by what became of them, why, or by their custom_ids, and what is changed in them.
 
     Without `kinds` it is those that are unanswered, or whichever were chosen by `cause` or `ids`.
@@ -122,8 +121,7 @@ def of_requests(ids: frozenset[str], row_map: Path, files: Sequence[Path], disk:
     return (ids - asked.keys()) | {one for number, one in enumerate(every, 1) if number in numbers}
 
 
-@dataclass(frozen=True)
-class Owed:
+class Owed(Struct, frozen=True):
     """The requests of a batch file that are asked again, and how many others are unanswered."""
 
     ids: set[str]

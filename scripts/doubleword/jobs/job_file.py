@@ -11,14 +11,13 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from doubleword.batch_files.row_map import RowMap
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Meta, Struct, convert, field, to_builtins
 from doubleword.output_file import WholeFile
-from doubleword.strict_json import a_count, a_list, a_number, a_text
 from doubleword.system import Disk
 
 if TYPE_CHECKING:
@@ -29,21 +28,23 @@ SUFFIX = ".job.json"
 # The states of an intended batch, in order. In "uploading" and "creating" a call may be under way or its
 # reply lost: whoever finds one of them looks on the server before calling again.
 STATES = ("planned", "uploading", "uploaded", "creating", "created")
+LATER = {"left", "change", "models"}  # fields of a batch that older job files do not have
+
+Count = Annotated[int, Meta(ge=0)]
+Pair = Annotated[list[str], Meta(min_length=2, max_length=2)]  # of prices, as texts that keep their digits
 
 
-@dataclass
-class InputFile:
+class InputFile(Struct):
     """One batch file as it was when the job was made. `path` is relative to the job file's folder."""
 
     path: str
-    bytes: int
+    bytes: Count
     sha256: str
-    requests: int
+    requests: Count
     endpoint: str
 
 
-@dataclass
-class Retry:
+class Retry(Struct):
     """One call of the server's own retry; `before` holds the counts and times that the call changes.
 
     `state` is "asking" until the reply is known, then "asked"; `at` is when it came to be so, in epoch seconds.
@@ -54,8 +55,7 @@ class Retry:
     before: dict[str, int | None]
 
 
-@dataclass
-class Intended:
+class Intended(Struct):
     """One batch that this job means to have exactly once.
 
     `key` is unique to it: the uploaded file's name and the batch's metadata carry it, so that it can be found
@@ -67,22 +67,21 @@ class Intended:
     """
 
     key: str
-    file: int
+    file: Count
     input: InputFile
-    attempt: int = 1
+    attempt: Count = 1
     state: str = "planned"
     since: float | None = None
-    tries: int = 0
+    tries: Count = 0
     file_id: str | None = None
     batch_id: str | None = None
     retries: list[Retry] = field(default_factory=list)
-    left: int = 0
+    left: Count = 0
     change: dict[str, Any] | None = None
     models: list[str] | None = None
 
 
-@dataclass
-class Written:
+class Written(Struct):
     """Results that were written: where, by which arguments that shape them, and what they held.
 
     `others` are further files that were written with them or that they were made with, each with its SHA-256. `seen`
@@ -103,8 +102,7 @@ class Written:
     before: str | None = None
 
 
-@dataclass
-class Job:
+class Job(Struct):
     """A job: batch files, the batches intended for them on one server, and the results written so far.
 
     `base_url` is None for a job on the embedded engine, whose data stand in the folder `local`. `tariff` is what the
@@ -122,7 +120,7 @@ class Job:
     files: list[InputFile]
     batches: list[Intended]
     results: list[Written] = field(default_factory=list)
-    tariff: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    tariff: dict[str, dict[str, Pair]] = field(default_factory=dict)
     files_deleted: bool = False
     row_map: RowMap | None = None
     update: dict[str, Any] | None = None
@@ -186,7 +184,7 @@ class JobFile:
 
     def save(self) -> None:
         """Replace the file and return when the new one would survive a power cut. Mode 0600 at most."""
-        text = json.dumps({"version": VERSION, "kind": "doubleword job", **asdict(self.job)}, indent=1)
+        text = json.dumps({"version": VERSION, "kind": "doubleword job", **to_builtins(self.job)}, indent=1)
         with WholeFile(self.path, self._disk, force=True, mode=0o600) as file:
             file.write(text.encode() + b"\n")
 
@@ -270,79 +268,23 @@ def _damaged(path: Path, why: str) -> Failure:
 
 
 def _job(value: dict[str, Any]) -> Job:
-    files = [_input(one) for one in a_list(value["files"])]
-    batches = [_intended(one, len(files)) for one in a_list(value["batches"])]
-    if not (files or value.get("row_map")) or {one.file for one in batches} != set(range(len(files))):
+    job: Job = convert(value, Job)
+    if not (job.files or job.row_map) or {one.file for one in job.batches} != set(range(len(job.files))):
         raise ValueError("its files and batches do not match")
-    if len({one.key for one in batches}) != len(batches):
+    if len({one.key for one in job.batches}) != len(job.batches):
         raise ValueError("two batches have one key")
-    base_url, local = value["base_url"], value["local"]
-    if (base_url is None) == (local is None):
+    if (job.base_url is None) == (job.local is None):
         raise ValueError("exactly one of base_url and local is needed")
-    return Job(
-        id=a_text(value["id"]),
-        created_at=a_number(value["created_at"]),
-        base_url=None if base_url is None else a_text(base_url),
-        local=None if local is None else a_text(local),
-        window=a_text(value["window"]),
-        metadata={a_text(name): a_text(item) for name, item in value["metadata"].items()},
-        files=files,
-        batches=batches,
-        results=[_written(one) for one in a_list(value["results"])],
-        tariff={  # these are not in older job files
-            a_text(model): {a_text(window): _pair(pair) for window, pair in windows.items()}
-            for model, windows in value.get("tariff", {}).items()
-        },
-        files_deleted=bool(value.get("files_deleted")),
-        row_map=None if value.get("row_map") is None else RowMap(**value["row_map"]),
-        update=None if value.get("update") is None else {**value["update"]},
-    )
-
-
-def _written(value: dict[str, Any]) -> Written:
-    """Results as they were recorded; job files of earlier releases say less of their shape."""
-    known = {name: item for name, item in value.items() if name in Written.__dataclass_fields__}
-    return Written(**known)
-
-
-def _intended(value: dict[str, Any], files: int) -> Intended:
-    one = Intended(
-        key=a_text(value["key"]),
-        file=a_count(value["file"]),
-        input=_input(value["input"]),
-        attempt=a_count(value["attempt"]),
-        state=a_text(value["state"]),
-        since=None if value["since"] is None else a_number(value["since"]),
-        tries=a_count(value["tries"]),
-        file_id=None if value["file_id"] is None else a_text(value["file_id"]),
-        batch_id=None if value["batch_id"] is None else a_text(value["batch_id"]),
-        retries=[Retry(a_number(r["at"]), a_text(r["state"]), dict(r["before"])) for r in a_list(value["retries"])],
-        left=a_count(value.get("left", 0)),  # these three are not in older job files
-        change=None if value.get("change") is None else dict(value["change"]),
-        models=None if value.get("models") is None else [a_text(one) for one in a_list(value["models"])],
-    )
-    if one.state not in STATES or one.file >= files or not one.key:
-        raise ValueError("a batch is not as it should be")
-    if (one.state in ("uploaded", "creating", "created") and not one.file_id) or (
-        one.state == "created" and not one.batch_id
-    ):
-        raise ValueError(f"a batch in the state {one.state} has no id")
-    return one
-
-
-def _input(value: dict[str, Any]) -> InputFile:
-    return InputFile(
-        path=a_text(value["path"]),
-        bytes=a_count(value["bytes"]),
-        sha256=a_text(value["sha256"]),
-        requests=a_count(value["requests"]),
-        endpoint=a_text(value["endpoint"]),
-    )
-
-
-def _pair(value: Any) -> list[str]:
-    """Two prices, as texts that keep their digits."""
-    pair = [a_text(one) for one in a_list(value)]
-    if len(pair) != 2 or not all(0 <= float(one) < 1e9 for one in pair):
+    for kept, one in zip(value["batches"], job.batches, strict=True):
+        if lost := set(Intended.__struct_fields__) - LATER - set(kept):
+            raise ValueError(f"a batch has no {min(lost)}")  # which has a default, but only for a new one
+        if one.state not in STATES or not one.key:
+            raise ValueError("a batch is not as it should be")
+        if (one.state in ("uploaded", "creating", "created") and not one.file_id) or (
+            one.state == "created" and not one.batch_id
+        ):
+            raise ValueError(f"a batch in the state {one.state} has no id")
+    prices = [price for windows in job.tariff.values() for pair in windows.values() for price in pair]
+    if not all(0 <= float(price) < 1e9 for price in prices):
         raise ValueError("a price is not as it should be")
-    return pair
+    return job

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, JobFile
+from doubleword.json_codec import Struct
 from doubleword.request_lines.line import DROPPED
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -38,8 +38,7 @@ def is_ours(batch: Batch) -> bool:
     return is_key(batch.metadata.get(JOB_NAME, "")) and is_key(batch.metadata.get(KEY_NAME, ""))
 
 
-@dataclass
-class Copy:
+class Copy(Struct):
     """One batch of the job, and where the server's copy of its batch file was put for the time being."""
 
     batch: Batch

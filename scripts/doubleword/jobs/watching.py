@@ -7,13 +7,13 @@ a wait always ends; "done" is said only of what the server says is over, "succee
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Job, JobFile
+from doubleword.json_codec import replace
 from doubleword.output_file import sha256_of
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError

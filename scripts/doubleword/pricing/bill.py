@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from doubleword.answers import usage as usage_of
 from doubleword.failure import plain
+from doubleword.json_codec import Struct, field
 from doubleword.pricing.prices import REALTIME, Prices
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
@@ -31,8 +31,7 @@ ANALYTICS_S = 20.0
 ANSWER_S = 6.0  # for the answers to one look; one that drips, chunk by chunk, takes a few times as long
 
 
-@dataclass
-class Usage:
+class Usage(Struct):
     """Tokens of answers by the model that each names, as `result_lines.Tokens`; `unknown` answers name none."""
 
     models: dict[str, list[int]] = field(default_factory=dict)
@@ -76,8 +75,7 @@ class Usage:
         return {name: sum(sums[at] for sums in self.models.values()) for at, name in enumerate(names)}
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Struct, frozen=True):
     """One batch of a job: the tokens of its answers, None where those were not read; the one model that it asks, empty
     for several; and what the server counted, None where it has not counted all.
     """

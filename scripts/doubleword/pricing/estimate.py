@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.pricing.answer_tokens import Lengths
 from doubleword.pricing.prices import REALTIME, Price, Prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
@@ -35,8 +35,7 @@ ESTIMATED_BYTES = 64_000_000
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """What running the requests once would cost, which ask for `models`.
 
     `cost_usd` is None when a model's price is unknown (`unknown_models` names it). `ceiling_usd` is None for the
@@ -95,8 +94,7 @@ def estimated(files: Sequence[Path], window: str, disk: Disk, prices: Prices) ->
     return estimate(files, window, disk, prices)
 
 
-@dataclass
-class _Sums:
+class _Sums(Struct):
     """Tokens of all requests to one model."""
 
     prompt: float = 0

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, field
 from doubleword.pricing.prompt_tokens import Template
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
@@ -27,8 +27,7 @@ BUNDLED = Path(__file__).with_name("prices.json")
 MILLION = Decimal(1_000_000)
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(Struct, frozen=True):
     """USD per million tokens for one model in a completion window, or at once (`REALTIME`).
 
     `cached_usd` is for input that the prompt cache held, None where it is not known. `date` is when `source` was read.
@@ -61,8 +60,7 @@ class Price:
         return f"USD {self.input_usd:f} and {self.output_usd:f} per million tokens in and out"
 
 
-@dataclass(frozen=True)
-class Prices:
+class Prices(Struct, frozen=True):
     """A price table: prices by model and window, and what models' chat templates add to a prompt."""
 
     prices: Mapping[tuple[str, str], Price]

@@ -23,10 +23,10 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from doubleword.json_codec import Struct
 from doubleword.pricing.image_tokens import image_tokens
 
 # Tokens for one character of a kind. Blanks cost nothing: they go with the word that follows.
@@ -64,8 +64,7 @@ CACHE_WRITES = {"5m": Decimal("1.25"), "1h": Decimal(2)}
 DEAREST_WRITE = Decimal(3)
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(Struct, frozen=True):
     """What a model's chat template adds of its own, in tokens: always, and where there is no system message.
 
     `schema_factor` is how many times the usual tokens its answers take where a schema determines them.

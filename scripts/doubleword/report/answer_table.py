@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
 from doubleword.answers.usual import UsualLine
-from doubleword.json_codec import encode
+from doubleword.json_codec import Struct, encode
 from doubleword.results.result import Good, Result
 from doubleword.service import EMBEDDINGS
 from doubleword.tables.database import Database, text
@@ -40,8 +39,7 @@ class Bar(NamedTuple):
     value: str = ""
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(Struct, frozen=True):
     """A distribution of numbers: quantiles are nearest ranks; the last bar ends with the highest of all."""
 
     count: int
@@ -52,8 +50,7 @@ class Numbers:
     bars: list[Bar]
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(Struct, frozen=True):
     """What stands in one field of structured answers: its most frequent words, of `words` unlike ones in `total`
     places, those in lists counted one by one. Many unlike numbers are no words.
     """

@@ -12,7 +12,6 @@ import bisect
 import contextlib
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from doubleword.failure import Failure
 from doubleword.jobs.cost_limit import bill_of, expected_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import status_of
+from doubleword.json_codec import Struct, field
 from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
 from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas
@@ -40,8 +40,7 @@ LATEST_S = 60 * 86_400  # an answer that came later than this after the batch wa
 Part = tuple[str, str]  # who speaks, and what
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """A job, or without `store` the one bare batch in `ids`; how its rows were made, and what the page calls it.
 
     A caller that compares names its variants here; the page shows them side by side where their `table` is one.
@@ -79,8 +78,7 @@ def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, name: str = "
     return Subject(store, ids, record, name or store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
 
 
-@dataclass
-class Gathered:
+class Gathered(Struct):
     """What is known of a subject, `at` a time in epoch seconds. `keys` are those of `fetch_results.py` on results and
     costs; without them `problem` says why they could not be read. `flaws` counts answers that succeeded all the same,
     and `steps` has the next step for each flaw.

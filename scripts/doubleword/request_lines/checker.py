@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
+from doubleword.json_codec import Struct
 from doubleword.request_lines.line import fits_bytes
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.strict_json import MAX_DEPTH, read
 
 BYTES = "64-bytes"  # the format of a custom_id
+Accepts = Callable[[bytes], "dict[str, Any] | None"]
+AcceptsEach = Callable[[Sequence[bytes]], "list[dict[str, Any] | None]"]
 _SCHEMA = Path(__file__).with_name("request_line.schema.json")
 
 
@@ -28,13 +30,16 @@ class Checker:
     """Judges request lines; one instance serves any number of them, but only one thread.
 
     With `reference` the reference alone judges. `accepts` gives the request in a line (without its line end), or None
-    where the line is refused.
+    where the line is refused; `accepts_each` does so for many, and sooner than one by one.
     """
 
     def __init__(self, reference: bool = False) -> None:
         self._is_valid: Callable[[Any], bool] = _is_valid if reference else _fast_validator()
         self._is_valid_beyond: Callable[[Any], bool] = _is_valid if reference else _is_valid_beyond_ascii
-        self.accepts: Callable[[bytes], dict[str, Any] | None] = _accepts if reference else _fast(self._is_valid)
+        self.accepts: Accepts = _accepts
+        self.accepts_each: AcceptsEach = lambda lines: list(map(_accepts, lines))
+        if not reference:
+            self.accepts, self.accepts_each = _fast(self._is_valid)
 
     def accepts_value(self, request: Any) -> bool:
         """Whether `request`, read or built already, stands as a request line."""
@@ -66,7 +71,7 @@ def _accepts(line: bytes) -> dict[str, Any] | None:
     return value if _is_valid(value) else None
 
 
-def _fast(is_valid: Callable[[Any], bool]) -> Callable[[bytes], dict[str, Any] | None]:
+def _fast(is_valid: Callable[[Any], bool]) -> tuple[Accepts, AcceptsEach]:
     """As `_accepts`, by msgspec, which keeps the last of two equal keys, and nests deeper than the server.
 
     A key that was dropped shows in the colons: the line has at least one for each key, and one for each in a text. What
@@ -76,6 +81,13 @@ def _fast(is_valid: Callable[[Any], bool]) -> Callable[[bytes], dict[str, Any] |
 
     decode, refused = Decoder().decode, (MsgspecError, ValueError, RecursionError)
 
+    def with_all_keys(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
+        colons, keys = line.count(b":"), _keys(value, MAX_DEPTH - 1)
+        # A colon may be written as \u003a.
+        if keys == colons or (keys >= 0 and b"\\u003" not in line and keys + _colons(value) == colons):
+            return value
+        return _accepts(line)
+
     def accepts(line: bytes) -> dict[str, Any] | None:
         try:
             value: dict[str, Any] = decode(line)
@@ -83,34 +95,44 @@ def _fast(is_valid: Callable[[Any], bool]) -> Callable[[bytes], dict[str, Any] |
             return None
         if not (is_valid(value) or _is_valid_beyond_ascii(value)) or len(line) > MAX_LINE_BYTES:
             return None
-        colons, keys = line.count(b":"), _keys(value, MAX_DEPTH - 1)
-        # A colon may be written as \u003a.
-        if keys == colons or (keys >= 0 and b"\\u003" not in line and keys + _colons(value) == colons):
-            return value
-        return _accepts(line)
+        return with_all_keys(value, line)
 
-    return accepts
+    def accepts_each(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+        try:
+            values = list(map(decode, lines))
+        except refused:
+            return list(map(accepts, lines))
+        if all(map(is_valid, values)) and max(map(len, lines), default=0) <= MAX_LINE_BYTES:
+            return list(map(with_all_keys, values, lines))
+        return list(map(accepts, lines))
+
+    return accepts, accepts_each
 
 
 def _keys(value: Any, levels: int) -> int:
     """The number of all keys in `value`; negative where it nests more than `levels` below itself, or holds an integer
     beyond 64 bits.
     """
-    count, inner = 0, value
-    if type(value) is dict:
-        count, inner = len(value), value.values()
-    for one in inner:
-        kind = type(one)
-        if kind is str:
-            continue
-        if kind is dict or kind is list:
-            below = _keys(one, levels - 1) if levels else -1
-            if below < 0:
+    count, holders = 0, [value]
+    for holder in holders:  # which grows meanwhile: calls would take longer
+        inner = holder
+        if type(holder) is dict:
+            count += len(holder)
+            inner = holder.values()
+        for one in inner:
+            kind = type(one)
+            if kind is str:
+                continue
+            if kind is dict or kind is list:
+                holders.append(one)
+            elif kind is int and not -(2**63) <= one < 2**64:
                 return -1
-            count += below
-        elif kind is int and not -(2**63) <= one < 2**64:
-            return -1
-    return count
+    return -1 if len(holders) > levels and _nests_beyond(levels, value) else count
+
+
+def _nests_beyond(levels: int, value: Any) -> bool:
+    inner = value.values() if type(value) is dict else value
+    return any(not levels or _nests_beyond(levels - 1, one) for one in inner if type(one) in (dict, list))
 
 
 def _colons(value: Any) -> int:
@@ -169,8 +191,7 @@ def _is_valid(request: Any) -> bool:
 # What is wrong, in sentences
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Why a line is refused: the place, like `body.messages[1].role`, empty for the line as a whole, and what
     was expected there, in one short sentence without the prompt."""
 

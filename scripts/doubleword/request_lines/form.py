@@ -7,11 +7,11 @@ requests, whatever became of the files that its flags named.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from doubleword.images import image_url
+from doubleword.json_codec import Struct, field, to_builtins
 from doubleword.request_lines import examples, templates
 from doubleword.request_lines.line import build
 from doubleword.service import CHAT
@@ -23,8 +23,7 @@ from doubleword.tables.rows import BadRow, Row
 PROMPTS, CONVERSATIONS, REQUESTS = KINDS = ("prompts", "conversations", "requests")
 
 
-@dataclass(frozen=True)
-class RequestForm:
+class RequestForm(Struct, frozen=True, forbid_unknown_fields=True):
     """What the flags say of all requests. `prompt`, `system`, `id` and `images` are templates; `defaults` stand for
     empty values of the places that they name; `before` are messages between the system text and the prompt.
 
@@ -47,7 +46,7 @@ class RequestForm:
     @property
     def recorded(self) -> dict[str, Any]:
         """The form as JSON can hold it; `RequestForm(**recorded)` is the same form."""
-        return asdict(self)
+        return dict(to_builtins(self))
 
     @property
     def places(self) -> set[str]:

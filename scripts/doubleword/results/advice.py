@@ -9,9 +9,9 @@ What the statuses mean is written in the server's own contract (dwctl errors.rs,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from doubleword.answers.judgement import EMPTY, INVALID, REFUSED, TRUNCATED, UNFINISHED
+from doubleword.json_codec import Struct
 from doubleword.service import EMBEDDINGS
 
 LATER = re.compile(
@@ -39,8 +39,7 @@ def is_lasting(cause: str | None) -> bool:
     return LASTING.match(cause or "") is not None
 
 
-@dataclass(frozen=True)
-class Advice:
+class Advice(Struct, frozen=True):
     """The steps for one job. `retry` is the command that retries it, None where there is no job file to retry by;
     `models` the command that lists models. `noted` says that requests were asked with a note already, `cut_at` how many
     tokens the longest answer had that was cut off.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -17,6 +16,7 @@ from doubleword.batch_files.matching import HINT, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.row_map import RowFiles
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, replace
 from doubleword.output_file import WholeFile
 from doubleword.request_lines import templates
 from doubleword.results.reading import Pack
@@ -104,8 +104,7 @@ class Vectors:
         return []
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """The source to be joined: paths, how its requests were made, the batch files, None where one is gone, and the map
     of rows to their requests, None where each has its own.
     """

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from doubleword.answers import judgement
@@ -20,6 +19,7 @@ from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, field
 from doubleword.pricing.bill import Usage
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result
@@ -68,8 +68,7 @@ class Pack(Protocol):
         """The same of a usual one."""
 
 
-@dataclass
-class Reading:
+class Reading(Struct):
     """What the batches of one batch file showed: the best row for each custom_id, with `past` all of them by batch.
 
     `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
@@ -89,8 +88,7 @@ class Reading:
     lengths: dict[int, str] = field(default_factory=dict)
 
 
-@dataclass
-class _Shown:
+class _Shown(Struct):
     """What one read of a batch's files showed."""
 
     rows: dict[str, Row] = field(default_factory=dict)

@@ -12,7 +12,6 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from doubleword.answers import lines as result_lines
 from doubleword.answers.judgement import INVALID, Remarks
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, field
 from doubleword.pricing.bill import Usage
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
 from doubleword.results.expected import Expected, Schemas
@@ -38,8 +38,7 @@ RUN_BYTES = 1 << 20
 SHOWN_IDS = 10
 
 
-@dataclass
-class Tally:
+class Tally(Struct):
     """What was counted, row by row.
 
     `failures` counts causes, `examples` holds a result for each, `ids` the first ten; `flaws` counts flawed answers,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from doubleword.answers import lines as result_lines
@@ -30,8 +29,7 @@ RESULT_COLUMNS = (CUSTOM_ID, "status", ANSWER, "finish_reason", "prompt_tokens",
 TOKENS = ("prompt_tokens", "completion_tokens")
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What the user says of a table: its format, the columns, and how CSV is written, None for as the source is.
 
     `reused` says that rows may have the answers of earlier jobs.

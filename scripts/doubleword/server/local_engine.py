@@ -18,11 +18,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.system import System
 
 PACKAGES = ("starlette", "uvicorn", "python_multipart", "orjson", "requests")
@@ -36,8 +36,7 @@ END_S = 5.0
 LOG_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class LocalEngine:
+class LocalEngine(Struct, frozen=True):
     """Where the engine listens (`/v1` included), and the key it takes."""
 
     base_url: str

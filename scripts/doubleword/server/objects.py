@@ -10,12 +10,12 @@ UUIDs); OpenAI's documented batch object, where absent fields are null and ids c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
+from doubleword.json_codec import Struct, field
 from doubleword.server.errors import ApiError
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -23,8 +23,7 @@ MIXED = "mixed"  # the `model` of a batch that asks several
 ENDED = ("completed_at", "failed_at", "cancelled_at")  # expired_at is no end (dwctl batches.rs)
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(Struct, frozen=True):
     """A file object. `bytes` is exact for input files only (dwctl utils.rs estimates it for result files).
 
     `created_at` is in seconds since the epoch, by the server's clock.
@@ -36,8 +35,7 @@ class RemoteFile:
     created_at: int | None
 
 
-@dataclass(frozen=True)
-class BatchError:
+class BatchError(Struct, frozen=True):
     """Why a batch failed as a whole: OpenAI's `code` (`token_limit_exceeded`) and `message`; what is absent is empty.
 
     `line` counts the lines of the input file from 1, None where the error is about none of them.
@@ -51,8 +49,7 @@ class BatchError:
         return f"{self.message} ({self.code})" if self.message and self.code else self.message or self.code
 
 
-@dataclass(frozen=True)
-class Analytics:
+class Analytics(Struct, frozen=True):
     """What the server counted and billed of a batch so far (dwctl api/models/batches.rs, `BatchAnalytics`).
 
     `requests` are those with usage on record; failed ones are not among them. It follows the batch by seconds: the
@@ -68,8 +65,7 @@ class Analytics:
     list_cost_usd: Decimal | None
 
 
-@dataclass(frozen=True)
-class ModelCost:
+class ModelCost(Struct, frozen=True):
     """One model's part of a `CostEstimate`, in tokens and USD."""
 
     model: str
@@ -78,8 +74,7 @@ class ModelCost:
     cost_usd: Decimal | None
 
 
-@dataclass(frozen=True)
-class CostEstimate:
+class CostEstimate(Struct, frozen=True):
     """What the server expects a file to cost at its live tariff (dwctl files.rs, `get_file_cost_estimate`), in USD.
 
     Tokens are rough: input is the body's bytes / 4, output what the model answered lately, or 1.1 times the input.
@@ -91,8 +86,7 @@ class CostEstimate:
     models: tuple[ModelCost, ...]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """A batch object; times in seconds since the epoch, absent ones None.
 
     `ended_at` is the latest end of any kind. `completed` and `failed` are the server's counts: cancelled requests
@@ -244,8 +238,7 @@ def _amount(value: Any) -> Decimal | None:
     return amount if amount.is_finite() and amount >= 0 else None
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """The requests of one batch file: where their ids can be read, how many, and the batches that answer them.
 
     `path` is the local batch file, None when only the server may still have it. Batches stand oldest first.

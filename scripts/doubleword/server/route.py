@@ -16,13 +16,13 @@ import os
 import re
 import ssl
 import sys
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from doubleword.failure import Exit, plain
+from doubleword.json_codec import Struct
 from doubleword.server.errors import Advice, ApiError, error_from_exception, innermost
 from doubleword.system import Disk
 
@@ -39,8 +39,7 @@ OTHER_NAME = (62, 64)
 LOOK_AT_URL = "check DOUBLEWORD_BASE_URL or --base-url"
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(Struct, frozen=True, dict=True):
     """A proxy's `url` as it is set, which may hold a password, and what set it: a variable, or the system."""
 
     url: str
@@ -70,16 +69,14 @@ class Proxy:
         return f"the proxy {plain(f'{self.parts.scheme}://{self.parts.netloc}', 120)} ({self.setting})"
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     """The file (or the folder, as `c_rehash` makes it) of certificates at `path`, and the variable that names it."""
 
     path: str
     variable: str
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(Struct, frozen=True):
     """How the server at `server`, scheme://host:port, is reached."""
 
     server: str

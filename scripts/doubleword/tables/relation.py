@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, field
 from doubleword.tables.plain_copy import STDIN
 
 NESTED = re.compile(r"\[\d*\]$|^(STRUCT|MAP|UNION)\b|^LIST\b")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The flags of a source; None where the source itself is to tell. `header_row` counts lines from 1."""
 
     format: str | None = None
@@ -30,8 +29,7 @@ class Settings:
         return "standard input" if str(path) == STDIN else plain(path, 120)
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column: how users call it, its SQL in the relation, the type it is stored in, and the type of its values.
 
     The two types differ where values came as text and are known to be numbers.
@@ -53,8 +51,7 @@ class Column:
         return self.sql if self.stored == self.type else f"TRY_CAST({self.sql} AS {self.type})"
 
 
-@dataclass
-class Relation:
+class Relation(Struct):
     """Rows in order: `sql` stands after FROM. `own` and `problem` are SQL for those of `Row`, null by default.
 
     In CSV, cells are separated by `delimiter`. `elsewhere` is where in a single object the rows may be that were meant.

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 from array import array
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from doubleword.answers import judgement
@@ -24,6 +23,7 @@ from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, InputFile, JobFile, Written, resolve
 from doubleword.jobs.reuse.answers import NONE, EarlierAnswers
 from doubleword.jobs.watching import Answering
+from doubleword.json_codec import replace
 from doubleword.output_file import sha256_of
 from doubleword.request_lines.line import digest_of
 from doubleword.results.advice import GONE

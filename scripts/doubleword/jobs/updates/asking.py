@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from doubleword.failure import Failure
 from doubleword.jobs.cost_limit import prices_of
 from doubleword.jobs.job_file import JobFile
 from doubleword.jobs.updates.update import Update
+from doubleword.json_codec import Struct, field
 from doubleword.pricing.estimate import Total, total_of
 from doubleword.system import System
 
 
-@dataclass
-class Requests:
+class Requests(Struct):
     """The batch files that a table asks for, whether they were made now, and what was said of it; and the update that
     it is of a job which asked another, with what asking all of it would cost more.
     """

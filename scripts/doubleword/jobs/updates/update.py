@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from doubleword.batch_files.reading import request_lines, request_of
@@ -20,6 +19,7 @@ from doubleword.jobs.cost_limit import ASKED
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.submission import checked, relative
+from doubleword.json_codec import Struct, replace
 from doubleword.output_file import WholeFile, sha256_of
 from doubleword.request_lines.line import digest_of, to_line
 from doubleword.system import Disk, System
@@ -27,8 +27,7 @@ from doubleword.tables.database import Database
 from doubleword.tables.staged import Staged
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(Struct, frozen=True):
     """The requests of the table as it is now: batch files that go again, their row map and their record, if any."""
 
     files: Sequence[Path]
@@ -36,8 +35,7 @@ class Made:
     record: Record | None
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(Struct, frozen=True):
     """What a table asks of its job, and the files of it, which stand beside the job's. `kept`, `asked` and `gone` count
     rows; `is_nothing` says that the rows are those of the job, each with its request.
     """

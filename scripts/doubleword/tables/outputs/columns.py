@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct, replace
 from doubleword.tables.relation import column_at
 from doubleword.tables.staged import as_unicode
 
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\([0-9, ]+\)")
 
 
-@dataclass(frozen=True)
-class OutputColumn:
+class OutputColumn(Struct, frozen=True):
     """A column that is written: its name, and SQL for its cell as text and for its value, which is of DuckDB's `type`.
 
     A `key` tells rows apart and is never changed, not even where a spreadsheet would run it. Texts of a column that

@@ -6,17 +6,16 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from doubleword.json_codec import Struct
 from doubleword.output_file import BLOCK, WholeFile
 from doubleword.tables import formulas
 from doubleword.tables.database import Database, Refusal, name, text
 from doubleword.tables.outputs.columns import OutputColumn
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """How a CSV output is written."""
 
     delimiter: str = ","
@@ -24,8 +23,7 @@ class Dialect:
     raw_cells: bool = False
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """What is written: SQL after FROM, in order, whether some cell may be taken for a formula, and the failure to be
     raised for what DuckDB has against it.
     """

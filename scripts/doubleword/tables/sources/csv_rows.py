@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from doubleword.json_codec import Struct
 
 # A cell longer than this is a quote that was never closed.
 LONGEST_CELL = 64 << 20
@@ -20,8 +21,7 @@ ESCAPED = "\ud800"
 BACKSLASHED = re.compile(r'\\(["\\])')
 
 
-@dataclass(frozen=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """How cells are told apart. `quote` is empty for none; quotes in a quoted cell are doubled, or with `backslashes`
     have one in front. With `blanks`, blanks before a quote are no part of the cell. With `strays`, a row that cannot be
     read so has quotes in its texts.

@@ -11,9 +11,9 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from doubleword.json_codec import Struct, replace
 from doubleword.tables.sources.csv_rows import LONGEST_CELL, Marks, Record, quoted_cells, records
 
 BLOCK = 1 << 20
@@ -28,8 +28,7 @@ YEAR = re.compile(r"(19|20)\d\d")
 NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/]*\d[\d.,:/]*%?")
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """`skipped` lines stand above the header, whose cells are `header`; `titles` are those with anything in them."""
 
     marks: Marks
@@ -38,8 +37,7 @@ class Dialect:
     titles: tuple[str, ...] = ()
 
 
-@dataclass
-class Seen:
+class Seen(Struct):
     """What a look at a whole file showed: its first lines, and of the others some with a quote, from everywhere; the
     longest line in bytes, if it is longer than a block; the kinds of line ends. After a line that is too long nothing
     is looked at.

@@ -13,11 +13,11 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.json_codec import Struct
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import STDIN, suffix
 from doubleword.tables.sources.kinds import ENDINGS
@@ -38,8 +38,7 @@ GLOB = re.compile(r"[*?\[]")
 NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Struct, frozen=True):
     """A file, and the columns that the folders around it name, as in `lang=de/part-0.parquet`; None is a null."""
 
     path: Path
