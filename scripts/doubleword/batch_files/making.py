@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.row_map import Earlier, Equals, Reusing
 from doubleword.batch_files.seen_ids import SeenIds
-from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting
+from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting, settings_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.json_codec import Encoder, Struct, field
 from doubleword.request_lines.checker import Checker
@@ -25,12 +25,14 @@ from doubleword.request_lines.form_arguments import bad_arguments, form_of
 from doubleword.request_lines.line import cautions, to_line
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
-from doubleword.tables.relation import Settings, column_at
+from doubleword.tables.relation import column_at
 from doubleword.tables.rows import BadRow, Row
 from doubleword.tables.sources.source import Table, opened_table
 
 SHOWN_ROWS = 20
 SHOWN_PAIRS = 4
+AT_ONCE = 256  # of which the requests stay in the processor's cache
+Quick = Callable[[tuple[Any, ...]], "dict[str, Any] | None"]
 EXAMPLE_TEXTS = (
     "Name three colours of the rainbow.",
     "Write one sentence about the sea.",
@@ -82,13 +84,6 @@ class Example:
     def rows(self, limit: int | None = None) -> Iterator[Row]:
         """The first of the bundled texts."""
         return (Row(number, self.names, [text]) for number, text in enumerate(EXAMPLE_TEXTS[:limit], 1))
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """What the flags say of how the source is read."""
-    return Settings(
-        args.input_format, args.encoding, args.delimiter, args.quote, args.header_row, args.sheet, args.where
-    )
 
 
 @contextmanager
@@ -177,26 +172,28 @@ class Making(Struct, dict=True):
         self.equals.count(lines)
         return lines
 
-    def _quickly(
-        self, quick: Callable[[tuple[Any, ...]], dict[str, Any] | None], table: Table
-    ) -> Iterator[list[tuple[str, bytes]]]:
+    def _quickly(self, quick: Quick, table: Table) -> Iterator[list[tuple[str, bytes]]]:
         """The custom_ids and lines of requests, many at once, where the form has a quick way."""
-        encode, accepts, is_numbered = self._encode, self.checker.accepts_value, self.form.id is None
+        encode, accepts = self._encode, self.checker.accepts_value
         for block in table.blocks():
             lines = []
-            for bare in block:
-                request = quick(bare) if self.made else None  # of the first one more is looked at
-                if request is not None and accepts(request) and len(line := encode(request)) <= MAX_LINE_BYTES:
-                    try:
-                        if not is_numbered:
+            for part in (block[at : at + AT_ONCE] for at in range(0, len(block), AT_ONCE)):
+                if self.made and self.form.id is None and (found := _lines_of(part, quick, self.checker, encode)):
+                    self.made += len(found)
+                    lines += found
+                    continue
+                for bare in part:
+                    request = quick(bare) if self.made else None  # of the first one more is looked at
+                    if request is not None and accepts(request) and len(line := encode(request)) <= MAX_LINE_BYTES:
+                        try:
                             self._require_new(bare, request)
-                    except BadRow as bad:
-                        self._skip(bad)
-                        continue
-                    self.made += 1
-                    lines.append((request["custom_id"], line))
-                elif (row := table.row(bare)) is not None and (made := self._attempt(row)) is not None:
-                    lines.append((made.request["custom_id"], made.line))
+                        except BadRow as bad:
+                            self._skip(bad)
+                            continue
+                        self.made += 1
+                        lines.append((request["custom_id"], line))
+                    elif (row := table.row(bare)) is not None and (made := self._attempt(row)) is not None:
+                        lines.append((made.request["custom_id"], made.line))
             self._rows = max(self._rows, block[-1][0])
             yield lines
         self._require_some()
@@ -337,3 +334,15 @@ class Making(Struct, dict=True):
 
 def _row_of(row: Row | tuple[Any, ...], names: tuple[str, ...]) -> Row:
     return row if isinstance(row, Row) else Row(row[0], names, row[1:])
+
+
+def _lines_of(
+    rows: Sequence[tuple[Any, ...]], quick: Quick, checker: Checker, encode: Callable[[Any], bytes]
+) -> list[tuple[str, bytes]]:
+    """The custom_ids and lines of all `rows`; none at all where there is more to look at in one of them."""
+    requests = [request for request in map(quick, rows) if request is not None]
+    if len(requests) < len(rows) or not checker.accepts_values(requests):
+        return []
+    lines = list(map(encode, requests))
+    ids = [request["custom_id"] for request in requests]
+    return list(zip(ids, lines, strict=True)) if max(map(len, lines)) <= MAX_LINE_BYTES else []

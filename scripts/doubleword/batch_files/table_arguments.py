@@ -11,6 +11,7 @@ from collections.abc import Set
 
 from doubleword.failure import plain
 from doubleword.request_lines.form_arguments import bad_arguments
+from doubleword.tables.relation import Settings
 from doubleword.tables.sources.source import Table
 
 # The formats that a flag of how a source is read belongs to.
@@ -28,6 +29,13 @@ MISREAD = {
     "text": "each line of a text file is a row; for a table add --input-format csv or tsv",
 }
 ID_NAME = re.compile(r"(?i:(^|[ _.-])(id|key|sku|uuid|guid|isbn|asin|ean|gtin|upc|doi)\s*$)|[a-z](Id|ID|Key)\s*$")
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """What the flags say of how the source is read."""
+    return Settings(
+        args.input_format, args.encoding, args.delimiter, args.quote, args.header_row, args.sheet, args.where
+    )
 
 
 def require_fitting(args: argparse.Namespace, kinds: Set[str]) -> None:

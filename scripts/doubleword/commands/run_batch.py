@@ -14,10 +14,10 @@ from typing import Any
 
 from doubleword.answers.schema import properties_of
 from doubleword.batch_files.check import Check
-from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import common_record, read_record, record_beside, record_path
 from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.row_map import RowMap, answers_path, map_path
+from doubleword.batch_files.table_arguments import settings_of
 from doubleword.batch_files.writing import numbered
 from doubleword.cli import Progress, again, quoted
 from doubleword.commands import create_batch_file as creation

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import hashes_of
+from doubleword.batch_files.table_arguments import settings_of
 from doubleword.cli import OUTPUT_LIMIT
 from doubleword.compare.answers import Side
 from doubleword.failure import Exit, Failure, plain

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import quote
 
 from doubleword.answers.schema import properties_of
-from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.record import record_path
 from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.row_map import map_path
+from doubleword.batch_files.table_arguments import settings_of
 from doubleword.cli import Progress
 from doubleword.commands.fetch_results import Delivery
 from doubleword.commands.run_batch import made_requests

@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.making import settings_of
 from doubleword.batch_files.reading import numbered_lines, request_of
+from doubleword.batch_files.table_arguments import settings_of
 from doubleword.cli import Progress
 from doubleword.dataset import manifest
 from doubleword.dataset.claims import read_state

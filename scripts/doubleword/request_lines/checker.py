@@ -45,6 +45,10 @@ class Checker:
         """Whether `request`, read or built already, stands as a request line."""
         return self._is_valid(request) or self._is_valid_beyond(request)
 
+    def accepts_values(self, requests: Iterable[Any]) -> bool:
+        """Whether each of `requests` surely stands; one of them may stand all the same where the answer is no."""
+        return all(map(self._is_valid, requests))
+
     def explain(self, line: bytes) -> list[Problem]:
         """Everything the reference has against `line`; empty where it is good."""
         if len(line) > MAX_LINE_BYTES:
