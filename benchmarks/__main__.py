@@ -89,16 +89,22 @@ def validate(bench: Bench, lines: int, words: int, spaced: bool = False) -> Comp
     return compare(lambda: bench.script("validate_batch_file", path), reference, bench.times)
 
 
+def split(bench: Bench, name: str, lines: int) -> str:
+    """As many batch files as `lines` need, called by one name."""
+    for number, first in enumerate(range(0, lines, PER_FILE), 1):
+        inputs.batch_file(bench.folder / f"{name}-{number:04d}.jsonl", min(PER_FILE, lines - first), 13, first=first)
+    return f"{name}.jsonl"
+
+
 def many(bench: Bench) -> Comparison:
     """Ten million lines, whose ids all have to differ, against ten times one million."""
-    path = inputs.batch_file(bench.folder / "ten.jsonl", 10_000_000, 13)
-    tenth = inputs.batch_file(bench.folder / "one.jsonl", 1_000_000, 13)
+    whole, tenth = split(bench, "ten", 10_000_000), split(bench, "one", 1_000_000)
 
     def ten_times() -> Run:
         runs = [bench.script("validate_batch_file", tenth) for _ in range(10)]
         return Run(sum(one.wall_s for one in runs), sum(one.cpu_s for one in runs), max(one.rss_mb for one in runs))
 
-    return compare(lambda: bench.script("validate_batch_file", path), ten_times, 1)
+    return compare(lambda: bench.script("validate_batch_file", whole), ten_times, 1)
 
 
 def created(bench: Bench, table: Path, output: str, *more: str) -> Run:
