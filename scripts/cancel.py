@@ -2,6 +2,7 @@
 # requires-python = ">=3.10"
 # dependencies = [
 #     "requests>=2.32,<3",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """Cancel the batches of a job that are not over; without --yes only say what would be cancelled."""

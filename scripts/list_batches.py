@@ -2,6 +2,7 @@
 # requires-python = ">=3.10"
 # dependencies = [
 #     "requests>=2.32,<3",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """List the account's batches, newest first, beside the jobs of a folder; say which job files are lost."""

@@ -2,6 +2,7 @@
 # requires-python = ">=3.10"
 # dependencies = [
 #     "requests>=2.32,<3",
+#     "msgspec>=0.19,<1",
 # ]
 # ///
 """List the models that the key may use, with their prices where known."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,47 @@ def test_packages_are_declared_as_in_the_project(door: str) -> None:
     assert 'requires-python = ">=3.10"' in (SCRIPTS / door).read_text()
     for requirement in declared(door):
         assert f'"{requirement}"' in project
+
+
+def reached(path: Path, within: bool) -> Iterator[str]:
+    """The modules that a file imports when it is loaded; `within` its functions as well."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+            yield from (f"{node.module}.{one.name}" for one in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        elif within or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting += ast.iter_child_nodes(node)
+
+
+def needed(door: str) -> set[str]:
+    """The packages without which a script cannot begin its work: those of all modules that are loaded then."""
+    found, waiting, seen = set[str](), list(reached(SCRIPTS / door, within=True)), set[str]()
+    while waiting:
+        module = waiting.pop()
+        place = SCRIPTS / Path(*module.split("."))
+        file = next((one for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file()), None)
+        if module in seen or (file is None and module.startswith("doubleword")):
+            continue
+        seen.add(module)
+        if file is not None:
+            waiting += reached(file, within=False)
+        elif module.partition(".")[0] not in sys.stdlib_module_names:
+            found.add(module.partition(".")[0].replace("_", "-"))
+    return found
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_script_declares_what_it_cannot_begin_without(door: str) -> None:
+    """Or `uv run` brings an environment in which it ends at its first import."""
+    names = {re.split(r"[><=; ]", one)[0].lower() for one in declared(door)}
+    brought = {"urllib3": "requests"}  # by another package
+    assert {brought.get(one, one) for one in needed(door)} <= names
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -19,10 +19,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
 from doubleword.system import System
 
 PACKAGES = ("starlette", "uvicorn", "python_multipart", "orjson", "requests")
@@ -36,7 +35,7 @@ END_S = 5.0
 LOG_BYTES = 1 << 20
 
 
-class LocalEngine(Struct, frozen=True):
+class LocalEngine(NamedTuple):
     """Where the engine listens (`/v1` included), and the key it takes."""
 
     base_url: str
