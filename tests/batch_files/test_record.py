@@ -55,6 +55,12 @@ def test_a_file_is_not_given_the_record_of_another(tmp_path: Path) -> None:
     assert read_record(tmp_path / "other.jsonl", DISK) is None
 
 
+RECORDED = (
+    '{"version": 2, "files": ["a.jsonl"], "inputs": [], "hashes": [], "settings": {}, '
+    '"form": {"kind": "prompts", "endpoint": "/v1/chat/completions"}, "rows": 1}'
+)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -64,6 +70,10 @@ def test_a_file_is_not_given_the_record_of_another(tmp_path: Path) -> None:
         '{"version": 2}',
         '{"version": 4, "files": ["a.jsonl"]}',
         '{"version": 2, "files": ["a.jsonl"], "inputs": [], "hashes": [], "settings": {"x": 1}, "form": {}, "rows": 1}',
+        RECORDED.replace('"rows": 1', '"rows": "1"'),
+        RECORDED.replace('"settings": {}', '"settings": {"header_row": "2"}'),
+        RECORDED.replace('"settings": {}', '"settings": {"unheard": 1}'),
+        RECORDED.replace('"version": 2', '"version": 3'),
     ],
 )
 def test_a_damaged_or_newer_record_is_refused(tmp_path: Path, content: str) -> None:
@@ -96,3 +106,10 @@ def test_files_have_hashes_where_all_can_be_read_again(tmp_path: Path) -> None:
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert hashes_of([path], DISK) == (digest,)
     assert hashes_of([path, Path("-")], DISK) == hashes_of([path, tmp_path / "none"], DISK) == ()
+
+
+def test_a_record_of_the_release_before_is_read(tmp_path: Path) -> None:
+    """It has no row map, and its form leaves out what was not given."""
+    write(tmp_path / "a.source.json", RECORDED.encode())
+    record = read_record(tmp_path / "a.jsonl", DISK)
+    assert record is not None and (record.rows, record.row_map, record.form.kind) == (1, None, "prompts")

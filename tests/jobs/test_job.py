@@ -56,6 +56,12 @@ def test_a_job_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         (lambda value: value.update(tariff={"m": {"24h": ["0.1", "nan"]}}), "job_damaged"),
         (lambda value: value.update(tariff={"m": {"24h": ["0.1"]}}), "job_damaged"),
         (lambda value: value.update(results=[{}]), "job_damaged"),
+        (lambda value: value.pop("results"), "job_damaged"),
+        (lambda value: value["batches"][0].pop("state"), "job_damaged"),
+        (lambda value: value["batches"][0].pop("batch_id"), "job_damaged"),
+        (lambda value: value["batches"][0].pop("attempt"), "job_damaged"),
+        (lambda value: value["batches"][0].update(tries=True), "job_damaged"),
+        (lambda value: value["files"][0].update(requests="3"), "job_damaged"),
     ],
 )
 def test_a_damaged_or_newer_job_file_is_refused(tmp_path: Path, change: Any, code: str) -> None:

@@ -269,6 +269,8 @@ def _damaged(path: Path, why: str) -> Failure:
 
 def _job(value: dict[str, Any]) -> Job:
     job: Job = convert(value, Job)
+    if "results" not in value:  # which only a new job may leave out
+        raise ValueError("it does not say what was written")
     if not (job.files or job.row_map) or {one.file for one in job.batches} != set(range(len(job.files))):
         raise ValueError("its files and batches do not match")
     if len({one.key for one in job.batches}) != len(job.batches):
