@@ -33,7 +33,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     from doubleword.batch_files import check as file_check
     from doubleword.batch_files.reading import named_files
     from doubleword.failure import Exit, Failure, plain
-    from doubleword.json_codec import to_builtins
+    from doubleword.quick_msgspec import to_builtins
     from doubleword.system import System
 
     system = System()

@@ -32,7 +32,7 @@ FLOORS = (
     ("server",),
     ("images", "output_file"),
     ("system",),
-    ("deadlines", "failure", "json_codec", "service", "strict_json", "text_encoding"),
+    ("deadlines", "failure", "quick_msgspec", "service", "strict_json", "text_encoding"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 BENEATH_ALL = "failure"  # the ground itself

@@ -340,7 +340,7 @@ def _saying(head: bytes) -> Act:
 
 
 @pytest.mark.parametrize(
-    "evil", ["../../evil", "/tmp/evil", "..", ".", "a/b", "a\\b", "~root", "$(touch evil)", "a\0b", "%2e%2e"]
+    "evil", ["../../evil", "/evil", "..", ".", "a/b", "a\\b", "~root", "$(touch evil)", "a\0b", "%2e%2e"]
 )
 def test_no_text_of_a_server_becomes_a_path(
     desk: Desk, gate: Gate, engine: RunningEngine, tmp_path: Path, evil: str

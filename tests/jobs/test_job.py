@@ -12,7 +12,7 @@ import pytest
 
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile, Retry, Written, job_path, locked, resolve
-from doubleword.json_codec import replace
+from doubleword.quick_msgspec import replace
 from doubleword.system import Disk
 
 FILE = InputFile("a.jsonl", 10, "00" * 32, 3, "/v1/chat/completions")

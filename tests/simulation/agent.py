@@ -35,8 +35,8 @@ from doubleword.commands import cancel, fetch_results, poll, retry_failed, run_b
 from doubleword.commands import create_batch_file as creation
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import VERSION, InputFile, Intended, Job, Written
-from doubleword.json_codec import to_builtins
 from doubleword.pricing import prices as pricing
+from doubleword.quick_msgspec import to_builtins
 from doubleword.request_lines.arguments import add_arguments
 from doubleword.request_lines.change import Change
 from doubleword.request_lines.checker import Checker

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn
 
 from doubleword.failure import plain
-from doubleword.json_codec import Decoder, Raw, encode, format_json
+from doubleword.quick_msgspec import Decoder, Raw, encode, format_json
 
 # What the JSON of an answer is taken out of: a byte order mark or a model's own tokens, thoughts, a code fence; and the
 # field for thoughts, where nothing else is said.

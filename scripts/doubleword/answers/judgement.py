@@ -20,7 +20,7 @@ from doubleword.answers.schema import Schema, Taken
 from doubleword.answers.usage import tokens
 from doubleword.answers.vectors import FLOAT32, Form, flaw_of, read_vectors
 from doubleword.failure import plain
-from doubleword.json_codec import Struct, field
+from doubleword.quick_msgspec import Struct, field
 from doubleword.service import EMBEDDINGS
 
 TRUNCATED, REFUSED, EMPTY, UNFINISHED, INVALID = FLAWS = ("truncated", "refused", "empty", "unfinished", "invalid")

@@ -19,7 +19,7 @@ from doubleword.answers.choices import FAILED, choices, likely, told
 from doubleword.answers.json_text import Number, written
 from doubleword.answers.vectors import FLOAT32, Form, by_index, vectors
 from doubleword.failure import plain
-from doubleword.json_codec import Decoder, decode
+from doubleword.quick_msgspec import Decoder, decode
 from doubleword.service import EMBEDDINGS
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from doubleword.json_codec import Decoder, Meta, MsgspecError, Struct
+from doubleword.quick_msgspec import Decoder, Meta, MsgspecError, Struct
 from doubleword.service import CHAT
 
 MOST_TOKENS = 1 << 53

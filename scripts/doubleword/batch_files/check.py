@@ -16,7 +16,7 @@ from typing import Any, cast
 from doubleword.batch_files.reading import blocks
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.checker import Checker, Problem
 from doubleword.request_lines.line import BLANK
 from doubleword.service import MAX_BYTES, MAX_LINE_BYTES, MAX_REQUESTS

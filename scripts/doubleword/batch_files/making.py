@@ -18,7 +18,7 @@ from doubleword.batch_files.row_map import Earlier, Equals, Reusing
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.batch_files.table_arguments import misread, repeated_ids, require_fitting, settings_of
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Encoder, Struct, field
+from doubleword.quick_msgspec import Encoder, Struct, field
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import REQUESTS, RequestForm
 from doubleword.request_lines.form_arguments import bad_arguments, form_of

@@ -16,7 +16,7 @@ from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.batch_files.record import Record
 from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, replace
+from doubleword.quick_msgspec import Struct, replace
 from doubleword.request_lines import templates
 from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import RequestForm

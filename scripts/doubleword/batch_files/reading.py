@@ -96,17 +96,17 @@ def custom_id_blocks(path: Path, disk: Disk) -> Iterator[list[str]]:
 
 @functools.cache
 def _custom_id_of() -> Callable[[bytes, int, Path], str]:
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    class Line(json_codec.Struct):
+    class Line(quick_msgspec.Struct):
         custom_id: str
 
-    decode = json_codec.Decoder(Line).decode
+    decode = quick_msgspec.Decoder(Line).decode
 
     def custom_id_of(line: bytes, number: int, path: Path) -> str:
         try:
             return decode(line).custom_id
-        except (json_codec.MsgspecError, ValueError, RecursionError):
+        except (quick_msgspec.MsgspecError, ValueError, RecursionError):
             message = f"line {number} of {plain(path)} is not a request with a custom_id"
         raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, "validate_batch_file.py says more")
 
@@ -121,6 +121,6 @@ def request_of(line: bytes) -> dict[str, Any]:
 
 @functools.cache
 def _decoder() -> Callable[[bytes], Any]:
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    return json_codec.Decoder().decode
+    return quick_msgspec.Decoder().decode

@@ -15,8 +15,8 @@ from typing import Any
 
 from doubleword.batch_files.row_map import ROW_MAP, RowMap
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, convert, replace, to_builtins
 from doubleword.output_file import sha256_of
+from doubleword.quick_msgspec import Struct, convert, replace, to_builtins
 from doubleword.request_lines.form import RequestForm
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import STDIN, opened

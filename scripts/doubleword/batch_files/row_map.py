@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from doubleword.batch_files.reading import blocks, request_of
 from doubleword.batch_files.repaired_ids import SideFile
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.line import canonical, digest_of
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
@@ -123,14 +123,14 @@ class Reused(NamedTuple):
 
     def written(self) -> bytes:
         """Its line in a file of such answers; raises ValueError where a line is no JSON."""
-        from doubleword import json_codec
+        from doubleword import quick_msgspec
 
         found = {"digest": self.digest, "url": self.url, "reused_from": self.origin}
-        head, request = json_codec.encode(found)[:-1], b',"request":' + self.request if self.request else b""
+        head, request = quick_msgspec.encode(found)[:-1], b',"request":' + self.request if self.request else b""
         whole = head + request + b',"line":' + self.line + b"}\n"
         try:
             same = reused_of(whole) == self
-        except json_codec.MsgspecError:
+        except quick_msgspec.MsgspecError:
             same = False
         if not same:
             raise ValueError("the answer cannot be kept")
@@ -158,9 +158,9 @@ def read_answers(path: Path | None, disk: Disk) -> Iterator[Reused]:
 @functools.cache
 def _answer_decoders() -> tuple[Callable[[bytes], Any], Callable[[Any], str]]:
     """What reads the line of an answer, part by part, and what reads a part that is a text."""
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    return json_codec.Decoder(dict[str, json_codec.Raw]).decode, json_codec.Decoder(str).decode
+    return quick_msgspec.Decoder(dict[str, quick_msgspec.Raw]).decode, quick_msgspec.Decoder(str).decode
 
 
 class Earlier(Protocol):

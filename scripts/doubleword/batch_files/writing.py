@@ -13,8 +13,8 @@ from doubleword.batch_files.record import Record, record_path
 from doubleword.batch_files.repaired_ids import RepairedIds, SideFile
 from doubleword.batch_files.row_map import ANSWERS_HEADER, RowMapFile, answers_path, map_path
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, replace
 from doubleword.output_file import refuse_existing
+from doubleword.quick_msgspec import Struct, replace
 from doubleword.service import MAX_BYTES, MAX_REQUESTS
 from doubleword.system import Disk
 

@@ -31,9 +31,9 @@ from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.server_retry import ServerRetry
 from doubleword.jobs.submission import carry_out, report
-from doubleword.json_codec import replace
 from doubleword.output_file import sha256_of
 from doubleword.pricing.estimate import Total, total_of
+from doubleword.quick_msgspec import replace
 from doubleword.results.advice import is_lasting
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Entry, Result

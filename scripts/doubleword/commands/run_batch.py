@@ -33,8 +33,8 @@ from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded
 from doubleword.jobs.updates.asking import Requests, forecast_of, update_forecast, updated
 from doubleword.jobs.updates.update import Made, Update, applied, planned
 from doubleword.jobs.watching import watch_job
-from doubleword.json_codec import replace
 from doubleword.output_file import refuse_existing, sha256_of
+from doubleword.quick_msgspec import replace
 from doubleword.report import reporting
 from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import names_of

@@ -19,7 +19,7 @@ from doubleword.answers.lines import one_text
 from doubleword.compare.sample import Sample
 from doubleword.compare.variants import Variant
 from doubleword.failure import plain
-from doubleword.json_codec import Struct, field
+from doubleword.quick_msgspec import Struct, field
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result

@@ -21,9 +21,9 @@ from doubleword.jobs.cost_limit import ASKED, Approval, prices_of, require_cost,
 from doubleword.jobs.job_file import Intended, JobFile, job_path
 from doubleword.jobs.submission import bring, checked
 from doubleword.jobs.watching import status_of, watch_job
-from doubleword.json_codec import replace
 from doubleword.output_file import refuse_existing
 from doubleword.pricing.prices import Prices
+from doubleword.quick_msgspec import replace
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
 from doubleword.system import Disk, System

@@ -18,9 +18,9 @@ from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.writing import Writer
 from doubleword.commands.try_prompt import Table, chosen_of
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
 from doubleword.output_file import sha256_of
 from doubleword.pricing.prices import load_prices
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.service import MAX_BYTES, MAX_REQUESTS
 from doubleword.system import Disk

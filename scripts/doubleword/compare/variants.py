@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines import response_schema
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.service import EMBEDDINGS, MAX_LINE_BYTES

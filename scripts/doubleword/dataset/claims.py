@@ -18,7 +18,7 @@ from typing import Any
 
 from doubleword.dataset.places import Place
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import MsgspecError, Struct, decode, encode, replace
+from doubleword.quick_msgspec import MsgspecError, Struct, decode, encode, replace
 from doubleword.system import System
 
 BEAT_S = 20.0

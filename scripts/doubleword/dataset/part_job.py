@@ -33,7 +33,7 @@ from doubleword.jobs.exactly_once import take_up
 from doubleword.jobs.job_file import SUFFIX, JobFile, locked
 from doubleword.jobs.submission import carry_out, checked
 from doubleword.jobs.watching import watch_job
-from doubleword.json_codec import replace
+from doubleword.quick_msgspec import replace
 from doubleword.results.expected import Schemas
 from doubleword.results.table_rows import Wanted, names_of
 from doubleword.server.api import Api

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from doubleword.dataset.places import Bucket, bucket, is_url
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
 from doubleword.output_file import sha256_of
+from doubleword.quick_msgspec import Struct
 from doubleword.system import Disk
 from doubleword.tables.database import Database, name, text
 from doubleword.tables.outputs.source_columns import in_milliseconds

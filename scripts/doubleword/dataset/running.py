@@ -32,9 +32,9 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect
 from doubleword.jobs.cost_limit import ASK
 from doubleword.jobs.submission import WINDOWS
-from doubleword.json_codec import replace
 from doubleword.pricing.estimate import Total
 from doubleword.pricing.prices import load_prices
+from doubleword.quick_msgspec import replace
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.server.api import Api
 from doubleword.server.local_engine import LocalEngine, engine

@@ -19,7 +19,7 @@ from doubleword.dataset.part_job import PartJob, stem_of, tries_of
 from doubleword.dataset.partitions import Partition, Source
 from doubleword.dataset.places import is_url, place
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.server.api import Api
 from doubleword.system import Disk, System
 

@@ -19,8 +19,8 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, job_path
 from doubleword.jobs.submission import checked, relative
-from doubleword.json_codec import Struct
 from doubleword.output_file import WholeFile, sha256_of
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.change import Change, asked_change
 from doubleword.results.advice import GONE, is_lasting
 from doubleword.results.result import Result

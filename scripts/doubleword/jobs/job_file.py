@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from doubleword.batch_files.row_map import RowMap
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Meta, Struct, convert, field, to_builtins
 from doubleword.output_file import WholeFile
+from doubleword.quick_msgspec import Meta, Struct, convert, field, to_builtins
 from doubleword.system import Disk
 
 if TYPE_CHECKING:

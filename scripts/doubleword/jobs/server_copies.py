@@ -20,7 +20,7 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, JobFile
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.line import DROPPED
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError

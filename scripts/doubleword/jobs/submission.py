@@ -23,7 +23,7 @@ from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, Submission
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.watching import look
-from doubleword.json_codec import replace
+from doubleword.quick_msgspec import replace
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import Disk, System

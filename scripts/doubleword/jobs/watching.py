@@ -13,8 +13,8 @@ from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Job, JobFile
-from doubleword.json_codec import replace
 from doubleword.output_file import sha256_of
+from doubleword.quick_msgspec import replace
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Asked, Batch

@@ -17,8 +17,8 @@ from typing import Any
 
 from doubleword.answers import usage as usage_of
 from doubleword.failure import plain
-from doubleword.json_codec import Struct, field
 from doubleword.pricing.prices import REALTIME, Prices
+from doubleword.quick_msgspec import Struct, field
 from doubleword.server.api import PAGE, Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Analytics, Batch

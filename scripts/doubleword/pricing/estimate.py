@@ -18,10 +18,10 @@ from typing import Any
 
 from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
 from doubleword.pricing.answer_tokens import Lengths
 from doubleword.pricing.prices import REALTIME, Price, Prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
+from doubleword.quick_msgspec import Struct
 from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk
 
@@ -69,14 +69,14 @@ def total_of(paths: Sequence[Path], disk: Disk, prices: Prices, answer_tokens: f
 
     Raises Failure (2) as `estimate`.
     """
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
     total = Total(prices, answer_tokens)
     for path in paths:
         for number, line in numbered_lines(path, disk):
             try:
                 total.add(request_of(line))
-            except (KeyError, TypeError, ValueError, RecursionError, json_codec.MsgspecError):
+            except (KeyError, TypeError, ValueError, RecursionError, quick_msgspec.MsgspecError):
                 message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
                 hint = "python3 validate_batch_file.py says what is wrong with it"
                 raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, field
 from doubleword.pricing.prompt_tokens import Template
+from doubleword.quick_msgspec import Struct, field
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
 

@@ -26,8 +26,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from doubleword.json_codec import Struct
 from doubleword.pricing.image_tokens import image_tokens
+from doubleword.quick_msgspec import Struct
 
 # Tokens for one character of a kind. Blanks cost nothing: they go with the word that follows.
 _LOWER = b"abcdefghijklmnopqrstuvwxyz"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
 from doubleword.answers.usual import UsualLine
-from doubleword.json_codec import Struct, encode
+from doubleword.quick_msgspec import Struct, encode
 from doubleword.results.result import Good, Result
 from doubleword.service import EMBEDDINGS
 from doubleword.tables.database import Database, text

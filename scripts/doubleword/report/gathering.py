@@ -23,7 +23,7 @@ from doubleword.failure import Failure
 from doubleword.jobs.cost_limit import bill_of, expected_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import status_of
-from doubleword.json_codec import Struct, field
+from doubleword.quick_msgspec import Struct, field
 from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
 from doubleword.results.advice import Advice
 from doubleword.results.expected import Schemas

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from doubleword.answers.json_text import read, written
 from doubleword.cli import iso
 from doubleword.failure import plain
-from doubleword.json_codec import format_json
 from doubleword.pricing.bill import usd
+from doubleword.quick_msgspec import format_json
 from doubleword.report.answer_table import WRONG, Shown
 from doubleword.report.gathering import Gathered, Part
 from doubleword.server.key import without_key

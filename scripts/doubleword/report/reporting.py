@@ -18,8 +18,8 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
 from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Answering, Pace
-from doubleword.json_codec import replace
 from doubleword.output_file import WholeFile, refuse_existing
+from doubleword.quick_msgspec import replace
 from doubleword.report.gathering import Gathered, Subject, gather, subject
 from doubleword.report.page import MARK, MOST_ROWS, page
 from doubleword.server.api import Api

@@ -13,14 +13,14 @@ import json
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, to_builtins
+from doubleword.quick_msgspec import Struct, to_builtins
 from doubleword.request_lines.line import to_line
 from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, TOKEN_LIMIT
 
 CHAT_LIMITS = ("max_completion_tokens", "max_tokens")
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, omit_defaults=True):
     """The limit of tokens, the model and the note that requests get; None for what stays as it is."""
 
     max_tokens: int | None = None
@@ -33,7 +33,7 @@ class Change(Struct, frozen=True):
     @property
     def recorded(self) -> dict[str, Any] | None:
         """What the job file keeps; None where nothing is changed."""
-        return {name: value for name, value in to_builtins(self).items() if value is not None} or None
+        return to_builtins(self) or None
 
     def applied(self, line: bytes) -> bytes:
         """The changed request of a checked line; raises Failure (2) for one that cannot be changed so."""

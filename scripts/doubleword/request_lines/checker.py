@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.line import fits_bytes
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.strict_json import MAX_DEPTH, read
@@ -81,7 +81,7 @@ def _fast(is_valid: Callable[[Any], bool]) -> tuple[Accepts, AcceptsEach]:
     A key that was dropped shows in the colons: the line has at least one for each key, and one for each in a text. What
     stays in doubt is left to the reference.
     """
-    from doubleword.json_codec import Decoder, MsgspecError
+    from doubleword.quick_msgspec import Decoder, MsgspecError
 
     decode, refused = Decoder().decode, (MsgspecError, ValueError, RecursionError)
 

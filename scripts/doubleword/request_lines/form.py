@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.images import image_url
-from doubleword.json_codec import Struct, field, to_builtins
+from doubleword.quick_msgspec import Struct, field
 from doubleword.request_lines import examples, templates
 from doubleword.request_lines.line import build
 from doubleword.service import CHAT
@@ -42,11 +42,6 @@ class RequestForm(Struct, frozen=True, forbid_unknown_fields=True):
     defaults: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     before: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def recorded(self) -> dict[str, Any]:
-        """The form as JSON can hold it; `RequestForm(**recorded)` is the same form."""
-        return dict(to_builtins(self))
 
     @property
     def places(self) -> set[str]:

@@ -91,9 +91,9 @@ def to_line(request: Mapping[str, Any]) -> bytes:
 
 @functools.cache
 def _encoder(order: Literal["sorted"] | None = None) -> Callable[[Any], bytes]:
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    return json_codec.Encoder(order=order).encode
+    return quick_msgspec.Encoder(order=order).encode
 
 
 def _holds_no_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from doubleword.answers.judgement import EMPTY, INVALID, REFUSED, TRUNCATED, UNFINISHED
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.service import EMBEDDINGS
 
 LATER = re.compile(

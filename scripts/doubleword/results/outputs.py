@@ -16,8 +16,8 @@ from doubleword.batch_files.matching import HINT, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.row_map import RowFiles
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, replace
 from doubleword.output_file import WholeFile
+from doubleword.quick_msgspec import Struct, replace
 from doubleword.request_lines import templates
 from doubleword.results.reading import Pack
 from doubleword.results.result import Good, Result, error_line

@@ -19,8 +19,8 @@ from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import LOOKED_AT, Remarks
 from doubleword.answers.usual import UsualLine, usual
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, field
 from doubleword.pricing.bill import Usage
+from doubleword.quick_msgspec import Struct, field
 from doubleword.results.expected import Expected
 from doubleword.results.result import Result
 from doubleword.results.spool import Spool

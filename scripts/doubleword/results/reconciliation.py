@@ -19,8 +19,8 @@ from doubleword.answers import lines as result_lines
 from doubleword.answers.judgement import INVALID, Remarks
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, field
 from doubleword.pricing.bill import Usage
+from doubleword.quick_msgspec import Struct, field
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
 from doubleword.results.expected import Expected, Schemas
 from doubleword.results.reading import FLAWED, GOOD, Pack, Reader, Reading, Row

@@ -113,9 +113,13 @@ def _with(line: bytes, name: str, value: str) -> bytes:
 
 @functools.cache
 def _raw_codec() -> tuple[Callable[[bytes], dict[str, Any]], Callable[[Any], bytes], type[Exception]]:
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    return json_codec.Decoder(dict[str, json_codec.Raw]).decode, json_codec.Encoder().encode, json_codec.MsgspecError
+    return (
+        quick_msgspec.Decoder(dict[str, quick_msgspec.Raw]).decode,
+        quick_msgspec.Encoder().encode,
+        quick_msgspec.MsgspecError,
+    )
 
 
 def history_line(custom_id: str, entry: Entry, attempt: int | None, change: dict[str, Any] | None) -> bytes:

@@ -17,7 +17,7 @@ from doubleword.answers.lines import one_text
 from doubleword.answers.usual import UsualLine
 from doubleword.answers.vectors import vectors
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, encode
+from doubleword.quick_msgspec import Struct, encode
 from doubleword.results.result import REUSED_FROM, Good, Result, origin_of
 from doubleword.service import EMBEDDINGS
 from doubleword.tables.formulas import STARTS

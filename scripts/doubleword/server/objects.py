@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
-from doubleword.json_codec import Struct, field
+from doubleword.quick_msgspec import Struct, field
 from doubleword.server.errors import ApiError
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})

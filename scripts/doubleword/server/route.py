@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from doubleword.failure import Exit, plain
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.server.errors import Advice, ApiError, error_from_exception, innermost
 from doubleword.system import Disk
 

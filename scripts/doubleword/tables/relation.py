@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, field
+from doubleword.quick_msgspec import Struct, field
 from doubleword.tables.plain_copy import STDIN
 
 NESTED = re.compile(r"\[\d*\]$|^(STRUCT|MAP|UNION)\b|^LIST\b")

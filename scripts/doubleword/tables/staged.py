@@ -26,11 +26,11 @@ class Staged:
     """Rows written one after the other; used as a context manager, and read by `sql` once they are finished."""
 
     def __init__(self, target: Database) -> None:
-        from doubleword import json_codec
+        from doubleword import quick_msgspec
 
         self.path = target.new_path("staged")
         self.rows = self.bytes = 0
-        self._encode = json_codec.encode
+        self._encode = quick_msgspec.encode
         self._longest = 0
         self._file = self.path.open("wb", BLOCK)
 

@@ -23,8 +23,8 @@ from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, InputFile, JobFile, Written, resolve
 from doubleword.jobs.reuse.answers import NONE, EarlierAnswers
 from doubleword.jobs.watching import Answering
-from doubleword.json_codec import replace
 from doubleword.output_file import sha256_of
+from doubleword.quick_msgspec import replace
 from doubleword.request_lines.line import digest_of
 from doubleword.results.advice import GONE
 from doubleword.results.expected import EVERY, Request, Schemas

@@ -15,8 +15,8 @@ from doubleword.failure import Failure
 from doubleword.jobs.cost_limit import prices_of
 from doubleword.jobs.job_file import JobFile
 from doubleword.jobs.updates.update import Update
-from doubleword.json_codec import Struct, field
 from doubleword.pricing.estimate import Total, total_of
+from doubleword.quick_msgspec import Struct, field
 from doubleword.system import System
 
 

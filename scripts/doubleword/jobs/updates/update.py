@@ -19,8 +19,8 @@ from doubleword.jobs.cost_limit import ASKED
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.submission import checked, relative
-from doubleword.json_codec import Struct, replace
 from doubleword.output_file import WholeFile, sha256_of
+from doubleword.quick_msgspec import Struct, replace
 from doubleword.request_lines.line import digest_of, to_line
 from doubleword.system import Disk, System
 from doubleword.tables.database import Database

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct, replace
+from doubleword.quick_msgspec import Struct, replace
 from doubleword.tables.relation import column_at
 from doubleword.tables.staged import as_unicode
 

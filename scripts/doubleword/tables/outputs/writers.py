@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from doubleword.json_codec import Struct
 from doubleword.output_file import BLOCK, WholeFile
+from doubleword.quick_msgspec import Struct
 from doubleword.tables import formulas
 from doubleword.tables.database import Database, Refusal, name, text
 from doubleword.tables.outputs.columns import OutputColumn

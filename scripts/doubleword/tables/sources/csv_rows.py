@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 
 # A cell longer than this is a quote that was never closed.
 LONGEST_CELL = 64 << 20

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from doubleword.json_codec import Struct, replace
+from doubleword.quick_msgspec import Struct, replace
 from doubleword.tables.sources.csv_rows import LONGEST_CELL, Marks, Record, quoted_cells, records
 
 BLOCK = 1 << 20

@@ -95,10 +95,10 @@ def read(own: str) -> Any:
 
 @functools.cache
 def _decoder() -> json.JSONDecoder:
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    def number(digits: str) -> json_codec.Raw:
-        return json_codec.Raw(digits.encode())
+    def number(digits: str) -> quick_msgspec.Raw:
+        return quick_msgspec.Raw(digits.encode())
 
     def made(pairs: list[tuple[str, Any]]) -> Object:
         value = Object(pairs)
@@ -120,9 +120,9 @@ def as_cell(value: Any) -> str | None:
     """A value as its cell: a text as it is, others as their JSON."""
     if value is None or isinstance(value, str):
         return value
-    from doubleword import json_codec
+    from doubleword import quick_msgspec
 
-    return json_codec.encode(value).decode()
+    return quick_msgspec.encode(value).decode()
 
 
 def _rows(values: Values, shown: str, made: Relation) -> Iterator[Found]:

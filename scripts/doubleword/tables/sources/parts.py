@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from doubleword.failure import Exit, Failure, plain
-from doubleword.json_codec import Struct
+from doubleword.quick_msgspec import Struct
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import STDIN, suffix
 from doubleword.tables.sources.kinds import ENDINGS

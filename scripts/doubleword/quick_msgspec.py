@@ -1,4 +1,4 @@
-"""msgspec, which reads and writes JSON and makes values with named fields, loaded as fast as it can be.
+"""What is used of msgspec (JSON read and written, values with named fields), loaded as fast as it can be.
 
 It looks for `typing_extensions` and does without where there is none; loading that takes longer than everything else
 that a short command loads.
