@@ -16,6 +16,8 @@ from tests.dataset.sources import ASK, flat, hive, manifest, parts_of, rows, wri
 from tests.door import Result, call_door, run_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream, priced
 
+from doubleword.dataset.places import Bucket
+
 pytestmark = pytest.mark.usefixtures("quick_looks")
 MODEL = "test-chat"
 
@@ -307,3 +309,37 @@ def test_equal_rows_of_a_partition_are_asked_once(engine: RunningEngine, folder:
     shutil.rmtree(folder / "out")
     assert dataset(engine, folder, "--dedupe").json == first.json
     assert engine.upstream.count() == 2
+
+
+class Mirror:
+    """What fsspec gives of a bucket: the objects of `data/src` are the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, root: str) -> list[str]:
+        return [f"{root}/{path}" for path in parts_of(self._folder)]
+
+    def get_file(self, path: str, local: str) -> None:
+        shutil.copy(self._folder / path.removeprefix("data/src/"), local)
+
+    def info(self, path: str, refresh: bool) -> dict[str, str]:
+        assert refresh
+        return {"ETag": path}
+
+
+def test_files_of_one_name_in_a_bucket_are_not_mixed(
+    engine: RunningEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brought to this machine at one time, into a local output: each part answers its own rows, and no copy stays."""
+    hive(folder / "src", parts=1)
+    for plain in ("en", "it"):  # folders that name no column
+        write(folder / "src" / plain / "part-0.parquet", [f"{plain}-{row}" for row in range(3)])
+    monkeypatch.setattr("doubleword.dataset.partitions.bucket", lambda _: Bucket(Mirror(folder / "src"), "data/src"))
+    with engine.upstream.hold("-"):
+        assert dataset(engine, folder, "--wait", "0", source="s3://data/src").code == 7
+    done = dataset(engine, folder, source="s3://data/src")
+    assert (done.code, batches(engine)) == (0, 4), done.json
+    assert parts_of(folder / "out") == parts_of(folder / "src")
+    assert [row["word"] for row in rows(folder / "out")] == [row["word"] for row in rows(folder / "src")]
+    assert not list((folder / "out" / "_work").rglob("part-0.parquet"))

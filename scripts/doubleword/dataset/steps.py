@@ -69,10 +69,10 @@ def perform(
         if record is not None and not was_retried(record, one, folder, system):
             cost = record["cost_usd"]
             return record if step.what != SUBMIT else {"ceiling_usd": claim.state.ceiling_usd if cost is None else cost}
-        source = Source(step.args["source"], disk)
+        source, meanwhile = Source(step.args["source"], disk), held.enter_context(disk.work_folder(None))
         with working:
-            file, version = source.fetch(one, folder), source.version(one)
-        args = _arguments(step, held.enter_context(disk.work_folder(None)), disk)
+            file, version = source.fetch(one, meanwhile), source.version(one)
+        args = _arguments(step, meanwhile, disk)
         progress = _Quiet(system, note, one.part)
         job = PartJob(args, one, file, folder, step.name, step.base_url, system, progress, working)
         api = held.enter_context(server())
