@@ -198,6 +198,18 @@ def test_variants_are_named_in_a_file(bench: Bench) -> None:
     assert bench.rows()[0]["formed.label"] == "yes"
 
 
+def test_parameters_of_a_variant_go_before_what_is_said_for_all(bench: Bench) -> None:
+    """Whether a flag says it or `--body`; what the variant leaves alone stays."""
+    variants = [{"name": "warm", "parameters": {"temperature": 1, "stop": "."}}, {"name": "cold"}]
+    (bench.folder / "v.json").write_text(json.dumps(variants))
+    more = ["--variants", "v.json", "--top-p", "0.5", "--body", '{"temperature": 0, "seed": 7}']
+    assert bench.compare(*more, "--prompt", "Say {title}", models=(A,)).code == 0
+    asked = [
+        (call["temperature"], call["seed"], call["top_p"], call.get("stop")) for call in bench.engine.upstream.calls
+    ]
+    assert sorted(asked, key=str) == [(0, 7, 0.5, None)] * 4 + [(1, 7, 0.5, ".")] * 4
+
+
 @pytest.mark.parametrize(
     ("variants", "said"),
     [

@@ -136,15 +136,14 @@ def _of_entry(entry: Any, number: int, args: argparse.Namespace, path: Path) -> 
 
 
 def _set_parameters(args: argparse.Namespace, parameters: Any, number: int, path: Path) -> None:
-    """What a variant says of the body, before what the flags say."""
+    """What a variant says of the body, before what the flags say, `--body` among them."""
     if not isinstance(parameters, dict):
         raise _bad(path, f"variant {number}: parameters is no object")
-    for name in (one for one in PARAMETERS if one in parameters):
-        value = parameters[name]
+    flags = {name: value for name, value in parameters.items() if name in PARAMETERS}
+    for name, value in flags.items():
         setattr(args, name, [value] if name == "stop" and isinstance(value, str) else value)
-    body = {name: value for name, value in parameters.items() if name not in PARAMETERS}
-    if body:
-        args.body = json.dumps({**_body(args), **body})
+    body = {name: value for name, value in {**_body(args), **parameters}.items() if name not in flags}
+    args.body = json.dumps(body) if body else None
 
 
 def _set_schema(args: argparse.Namespace, schema: Any, number: int, path: Path) -> None:
