@@ -16,13 +16,9 @@ from doubleword.answers import usage as usage_of
 from doubleword.answers.json_text import fields_of
 from doubleword.answers.judgement import FLAWS, INVALID, judged
 from doubleword.answers.lines import one_text
-from doubleword.compare.sample import Sample
-from doubleword.compare.variants import Variant
 from doubleword.failure import plain
-from doubleword.quick_msgspec import Struct, field
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.results.expected import Expected
-from doubleword.results.result import Result
 from doubleword.system import Disk
 from doubleword.tables.relation import Settings
 from doubleword.tables.sources.source import opened_table
@@ -46,36 +42,6 @@ class Answer(NamedTuple):
         return self.status == "succeeded" and bool((self.text or "").strip())
 
 
-class Side(Struct):
-    """A variant with the requests of its sample, and what became of them, row by row, once they were asked.
-
-    `fields` are those of its answers, `told` the keys of its job, bill and failures. Where a judge grades, `graded` are
-    the keys of his job, and `grades` his answers, None for none. `expected` is the field that is held against an
-    expectation, None for the whole answer; `marks` are what a person thinks, by custom_id; `right` what came of either.
-    """
-
-    variant: Variant
-    sample: Sample
-    fields: Sequence[str] = ()
-    told: dict[str, Any] = field(default_factory=dict)
-    answers: Sequence[Answer] = ()
-    graded: dict[str, Any] = field(default_factory=dict)
-    grades: list[Answer | None] = field(default_factory=list)
-    expected: str | None = None
-    marks: Mapping[str, bool] | None = None
-    right: Sequence[bool | None] = ()
-
-    @property
-    def name(self) -> str:
-        """What the variant is called."""
-        return self.variant.name
-
-    @property
-    def scores(self) -> list[int | None]:
-        """The grades as numbers."""
-        return [None if one is None else round(float(one.fields["score"] or 0)) for one in self.grades]
-
-
 def lines_in(path: Path, disk: Disk) -> list[bytes]:
     """The result lines of a file; none where there is no file."""
     if disk.size(path) is None:
@@ -97,22 +63,23 @@ def marks_in(path: Path, disk: Disk) -> dict[str, bool]:
     return {str(row["custom_id"]): known[str(row["mark"])] for row in rows if row["mark"] in known}
 
 
-def answered_in(lines: Iterable[bytes], sample: Sample) -> list[result_lines.Line]:
+def answered_in(lines: Iterable[bytes], endpoint: str) -> list[result_lines.Line]:
     """Those of `lines` that are answers, good or not."""
-    judged_lines = (result_lines.judge(raw, sample.endpoint) for raw in lines)
+    judged_lines = (result_lines.judge(raw, endpoint) for raw in lines)
     return [line for line in judged_lines if line is not None and line.cause is None]
 
 
-def answers_of(sample: Sample, lines: Iterable[bytes], expected: Expected) -> list[Answer]:
-    """The answer to each request of `sample` in its order, out of result lines; of several for one the last."""
-    endpoint = sample.endpoint
-    found = {}
+def answers_of(
+    requests: Sequence[tuple[str, dict[str, Any]]], lines: Iterable[bytes], expected: Expected
+) -> list[Answer]:
+    """The answer to each request in its order, out of result lines; of several for one the last."""
+    endpoint, found = requests[0][1]["url"], dict[str, Answer]()
     for raw in lines:
         value = result_lines.parse(raw)
         if value is not None and isinstance(value.get("custom_id"), str):
             found[value["custom_id"]] = _answer(raw, value, endpoint, expected)
     missing = Answer("missing", cause="it was not asked yet")
-    return [found.get(custom_id, missing) for custom_id, _ in sample.requests]
+    return [found.get(custom_id, missing) for custom_id, _ in requests]
 
 
 def _answer(raw: bytes, value: dict[str, Any], endpoint: str, expected: Expected) -> Answer:
@@ -127,7 +94,7 @@ def _answer(raw: bytes, value: dict[str, Any], endpoint: str, expected: Expected
         return Answer("failed", cause=line.cause if line is not None else "no answer")
     asked = expected.request(line.custom_id)
     seen = judged(line.body, endpoint, asked.schema, asked.form)
-    status = Result("", "failed" if seen.cause else "succeeded", None, None, endpoint, seen.flaws).status
+    status = INVALID if INVALID in seen.flaws else "failed" if seen.cause else "succeeded"
     fields = fields_of(seen.texts[0]) if asked.schema is not None and seen.texts and seen.cause is None else {}
     prompt, completion = usage_of.tokens(line.body)
     tokens = {"prompt": prompt, "completion": completion}

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
+from doubleword.answers.schema import properties_of
 from doubleword.cli import Progress, again
 from doubleword.commands.try_prompt import answered
-from doubleword.compare.answers import Answer, Side, answered_in, answers_of, lines_in
+from doubleword.compare.answers import Answer, answered_in, answers_of, lines_in
 from doubleword.compare.jobs import (
     VariantJob,
     delivered,
@@ -27,7 +28,8 @@ from doubleword.compare.jobs import (
     submit,
     wait_for,
 )
-from doubleword.compare.sample import Sample
+from doubleword.compare.sample import Side, sampled
+from doubleword.compare.variants import Variant
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import require_cost
@@ -39,17 +41,18 @@ from doubleword.results.expected import Schemas
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.key import read_key
-from doubleword.system import Disk, System
+from doubleword.system import System
 
 
 class Asking:
-    """Asks variants, and keeps the server that it needs for this open in `held`."""
+    """Asks variants, and keeps the server that it needs for this open in `held`; `sides` are all that it was to ask."""
 
     def __init__(
-        self, args: argparse.Namespace, output: Path, system: System, progress: Progress, held: contextlib.ExitStack
+        self, args: argparse.Namespace, system: System, progress: Progress, held: contextlib.ExitStack
     ) -> None:
+        self.sides: list[Side] = []
         self._args = args
-        self._output = output
+        self._output = Path(args.output)
         self._system = system
         self._disk = system.disk
         self._progress = progress
@@ -57,19 +60,28 @@ class Asking:
         self._ends = system.monotonic() + args.wait
         self._schemas = Schemas(system.disk)
         self._jobs: list[VariantJob] = []
-        self.samples: list[Sample] = []  # of all that it was to ask
         self._api: Api | None = None
+        held.callback(self._forget)
 
-    def ask(self, every: Sequence[Side], later: bytes = b"") -> None:
-        """See to the answers of each. `later` are lines that may have to be asked once these are there.
+    def _forget(self) -> None:
+        """Leave no batch file of this run behind where nothing was asked by it."""
+        for one in self.sides:
+            one.forget(self._disk)
+
+    def sampled(self, variant: Variant, rows: int | None, seed: int | None) -> Side:
+        """The requests of a variant, as `sample.sampled`."""
+        found = sampled(variant, self._output, rows, seed, self._disk)
+        self.sides.append(found)
+        found.fields = list(properties_of(Schemas(self._disk).all_of([found.path])))
+        return found
+
+    def ask(self, every: Sequence[Side], later: Sequence[Path] = ()) -> None:
+        """See to the answers of each. `later` are files of requests that may have to be asked once these are there.
 
         Raises Failure: 7 while answers are still to come, 8 where these, those asked before and those of `later` may
         together cost more than the limit.
         """
-        self.samples += [one.sample for one in every]
-        with self._disk.work_folder(None) as folder:
-            more = later_file(folder, later, self._disk)
-            (self._at_once if self._args.now else self._by_jobs)(every, more)
+        (self._at_once if self._args.now else self._by_jobs)(every, later)
 
     @property
     def prices(self) -> Prices:
@@ -80,10 +92,10 @@ class Asking:
 
     # By jobs
 
-    def _by_jobs(self, every: Sequence[Side], more: Sequence[Path]) -> None:
+    def _by_jobs(self, every: Sequence[Side], later: Sequence[Path]) -> None:
         system, progress, limit = self._system, self._progress, self._args.max_cost
         for one in every:
-            self._refuse_mixed(one.sample.realtime, "at once", "add --now")
+            self._refuse_mixed(one.realtime, "at once", "add --now")
         jobs = [planned(one, self._args, self._output, system, progress) for one in every]
         self._jobs += jobs
         require_one_server(self._jobs)
@@ -91,43 +103,43 @@ class Asking:
         if None in keys:
             if limit is not None:  # where there is a key, the server's prices have the last word
                 stores = [one.store for one in self._jobs]
-                require_limit(stores, limit, system, last_word=not read_key(), more=more)
+                require_limit(stores, limit, system, last_word=not read_key(), more=later)
             api = self._connected()
-            submit(self._jobs, api, system, progress, limit, more)
+            submit(self._jobs, api, system, progress, limit, later)
             wait_for(jobs, api, self._ends, system, progress)
             keys = [delivered(one, api) for one in jobs]
         for job, told in zip(jobs, keys, strict=True):
             lines = [line for path in (job.delivery.output, job.delivery.errors) for line in lines_in(path, self._disk)]
-            job.side.answers = self._read(job.side.sample, lines)
+            job.side.answers = self._read(job.side, lines)
             job.side.told = {"job": str(job.store.path), **(told or {})}
 
     # At once
 
-    def _at_once(self, every: Sequence[Side], more: Sequence[Path]) -> None:
+    def _at_once(self, every: Sequence[Side], later: Sequence[Path]) -> None:
         limit = self._args.max_cost
         for one in every:
-            self._refuse_mixed(job_path(one.sample.path), "by jobs", "leave --now out")
-        left = [self._unanswered(one.sample) for one in every]
+            self._refuse_mixed(job_path(one.path), "by jobs", "leave --now out")
+        left = [self._unanswered(one) for one in every]
         if any(left):
             if limit is not None and not self._args.local:
-                require_cost([*(one.path for one in self.samples), *more], REALTIME, limit, self._system)
+                require_cost([*(one.path for one in self.sides), *later], REALTIME, limit, self._system)
             api = self._connected()
             _require_models(api, every)
             for one, waiting in zip(every, left, strict=True):
-                self._ask_each(one.sample, waiting, api)
+                self._ask_each(one, waiting, api)
         for one in every:
-            lines = lines_in(one.sample.realtime, self._disk)
-            one.answers = self._read(one.sample, lines)
-            one.told = {**_bill(one.sample, lines, self.prices), "failures": _failures(one)}
+            lines = lines_in(one.realtime, self._disk)
+            one.answers = self._read(one, lines)
+            one.told = {**_bill(one, lines, self.prices), "failures": _failures(one)}
 
-    def _unanswered(self, sample: Sample) -> list[dict[str, Any]]:
+    def _unanswered(self, side: Side) -> list[dict[str, Any]]:
         """The requests that have no answer on disk."""
-        there = {line.custom_id for line in answered_in(lines_in(sample.realtime, self._disk), sample)}
-        return [request for custom_id, request in sample.requests if custom_id not in there]
+        there = {line.custom_id for line in answered_in(lines_in(side.realtime, self._disk), side.endpoint)}
+        return [request for custom_id, request in side.requests if custom_id not in there]
 
-    def _ask_each(self, sample: Sample, waiting: Sequence[dict[str, Any]], api: Api) -> None:
+    def _ask_each(self, side: Side, waiting: Sequence[dict[str, Any]], api: Api) -> None:
         """Ask what has no answer yet, and append what comes; raises Failure where the next would fail as well."""
-        disk, path = self._disk, sample.realtime
+        disk, path = self._disk, side.realtime
         if not waiting:
             return
         left = {request["custom_id"] for request in waiting}
@@ -137,16 +149,16 @@ class Asking:
         with disk.append(path) as kept:
             for number, request in enumerate(waiting):
                 if self._system.monotonic() >= self._ends:
-                    message = f"{len(waiting) - number} answers for {plain(sample.path.name)} are still to come"
+                    message = f"{len(waiting) - number} answers for {plain(side.path.name)} are still to come"
                     raise Failure(Exit.NOT_FINISHED, "not_finished", message, again())
-                self._progress.show(f"{plain(sample.path.stem, 60)}, answers:", number, len(waiting))
+                self._progress.show(f"{plain(side.path.stem, 60)}, answers:", number, len(waiting))
                 kept.write(_line(api, request) + b"\n")
                 disk.sync(kept)
 
     # What both share
 
-    def _read(self, sample: Sample, lines: Sequence[bytes]) -> list[Answer]:
-        return answers_of(sample, lines, self._schemas.expected(sample.path))
+    def _read(self, side: Side, lines: Sequence[bytes]) -> list[Answer]:
+        return answers_of(side.requests, lines, self._schemas.expected(side.path))
 
     def _refuse_mixed(self, path: Path, how: str, hint: str) -> None:
         if self._disk.size(path) is not None:
@@ -163,15 +175,6 @@ class Asking:
         return self._api
 
 
-def later_file(folder: Path, lines: bytes, disk: Disk) -> list[Path]:
-    """A file in `folder` with request lines, if there are any."""
-    if not lines:
-        return []
-    with disk.create(folder / "later.jsonl") as file:
-        file.write(lines)
-    return [folder / "later.jsonl"]
-
-
 def _line(api: Api, request: dict[str, Any]) -> bytes:
     try:
         return answered(api, request)
@@ -180,19 +183,19 @@ def _line(api: Api, request: dict[str, Any]) -> bytes:
         return json.dumps({"custom_id": request["custom_id"], "response": None, "error": told}).encode()
 
 
-def _bill(sample: Sample, lines: Sequence[bytes], prices: Prices) -> dict[str, Any]:
+def _bill(side: Side, lines: Sequence[bytes], prices: Prices) -> dict[str, Any]:
     """The keys of the bill: the tokens of the answers at the realtime price."""
     usage = Usage()
-    for line in answered_in(lines, sample):
+    for line in answered_in(lines, side.endpoint):
         if line.body is not None:
             usage.add(line.body)
-    return bill([Part(usage, sample.model, None)], REALTIME, prices)
+    return bill([Part(usage, side.model, None)], REALTIME, prices)
 
 
 def _failures(side: Side) -> list[dict[str, Any]]:
     """The key `failures` as `fetch_results.py` has it."""
     found: dict[str, list[str]] = {}
-    for (custom_id, _), answer in zip(side.sample.requests, side.answers, strict=True):
+    for (custom_id, _), answer in zip(side.requests, side.answers, strict=True):
         if answer.status != "succeeded":
             found.setdefault(answer.cause or "no explanation was given", []).append(custom_id)
     action = "the same command again asks once more what has no answer"
@@ -208,7 +211,7 @@ def _require_models(api: Api, every: Sequence[Side]) -> None:
         known = {one["id"] for one in api.models()}
     except ApiError as error:
         raise error.failure("listing the models") from error
-    unknown = [model for one in every if (model := one.sample.model) and model not in known]
+    unknown = [model for one in every if (model := one.model) and model not in known]
     if unknown:
         message = f"the server lists no model {plain(unknown[0], 80)}; nothing was asked"
         raise Failure(Exit.BAD_INPUT, "unknown_model", message, "list_models.py shows which there are")

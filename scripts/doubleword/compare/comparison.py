@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from doubleword.answers.schema import properties_of
 from doubleword.cli import Progress
 from doubleword.compare import judge, measures
-from doubleword.compare.answers import Side, counted, marks_in
-from doubleword.compare.asking import Asking, later_file
+from doubleword.compare.answers import counted, marks_in
+from doubleword.compare.asking import Asking
 from doubleword.compare.output import FORMATS, refuse_foreign, shown, summary_path, write
-from doubleword.compare.sample import require_same_rows, sampled
+from doubleword.compare.sample import Side, require_same_rows
 from doubleword.compare.variants import Variant, variants_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import ASK, require_cost
@@ -28,7 +27,6 @@ from doubleword.pricing.bill import told as bill_line
 from doubleword.pricing.estimate import total_of
 from doubleword.pricing.prices import REALTIME, load_prices
 from doubleword.request_lines.form_arguments import bad_arguments
-from doubleword.results.expected import Schemas
 from doubleword.system import System
 from doubleword.tables.plain_copy import STDIN
 
@@ -37,7 +35,7 @@ BILL = ("usage", "cost_usd", "cost_source", "cost_reason", "list_cost_usd", "rea
 
 def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `compare.py`. Raises Failure 6 or 7 with its keys where answers failed or are still to come."""
-    output, disk = Path(args.output), system.disk
+    output = Path(args.output)
     if output.suffix not in FORMATS:
         raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", "name it like models.csv")
     if args.example or not args.input or STDIN in args.input:
@@ -46,15 +44,14 @@ def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
         raise bad_arguments("--rows is a number from 1 up", "--rows 50")
     if args.now and args.window:
         raise bad_arguments("--now asks at once, and has no --window", "leave one of them out")
-    variants = variants_of(args, disk)
-    refuse_foreign(output, disk, args.force)
+    variants = variants_of(args, system.disk)
+    refuse_foreign(output, system.disk, args.force)
     with contextlib.ExitStack() as held:
         if not args.dry_run:
-            held.enter_context(locked(output, disk))
-        for variant in variants if not args.dry_run else ():
-            held.enter_context(locked(job_path(variant.path(output, ".jsonl")), disk))
+            for path in (output, *(job_path(one.path(output, ".jsonl")) for one in variants)):
+                held.enter_context(locked(path, system.disk))
         try:
-            return Comparison(args, output, variants, system, held).run()
+            return Comparison(args, system, held).of(variants)
         except Failure as failure:
             if failure.code == "over_max_cost":
                 failure.hint = f"fewer --rows or variants, a smaller --max-tokens, or {ASK}"
@@ -64,56 +61,35 @@ def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
 class Comparison:
     """One run of `compare.py`; what it opens is held by `held`."""
 
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        output: Path,
-        variants: Sequence[Variant],
-        system: System,
-        held: contextlib.ExitStack,
-    ) -> None:
+    def __init__(self, args: argparse.Namespace, system: System, held: contextlib.ExitStack) -> None:
         self._args = args
-        self._output = output
-        self._variants = variants
+        self._output = Path(args.output)
         self._disk = system.disk
         self._system = system
-        self._progress = Progress(system.monotonic)
-        self._asking = Asking(args, output, system, self._progress, held)
+        progress = Progress(system.monotonic)
+        held.callback(progress.close)
+        self._asking = Asking(args, system, progress, held)
+        self._folder = held.enter_context(system.disk.work_folder(None))
         self._sides: list[Side] = []
         self._expected: list[str | None] | None = None
 
-    def run(self) -> dict[str, Any]:
+    def of(self, variants: Sequence[Variant]) -> dict[str, Any]:
         """All of it."""
-        args, disk = self._args, self._disk
-        with self._clean(), contextlib.closing(self._progress):
-            for variant in self._variants:
-                sample = sampled(variant.args, variant.path(self._output, ".jsonl"), args.rows, args.sample, disk)
-                self._sides.append(Side(variant, sample))
-            for one in self._sides:
-                one.fields = list(properties_of(Schemas(disk).all_of([one.sample.path])))
-            require_same_rows([(one.name, one.sample) for one in self._sides])
-            self._require_columns()
-            if args.dry_run:
-                return self._forecast()
-            self._asking.ask(self._sides, self._later())
-            if args.judge:
-                judge.grade(self._sides, args, self._output, self._asking, disk)
-            return self._written(self._compared())
-
-    @contextlib.contextmanager
-    def _clean(self) -> Iterator[None]:
-        """Leave no batch file of this run behind where nothing was asked by it."""
-        try:
-            yield
-        finally:
-            samples = (*(one.sample for one in self._sides), *self._asking.samples)
-            for sample in {one.path: one for one in samples}.values():
-                if self._disk.size(job_path(sample.path)) is None and self._disk.size(sample.realtime) is None:
-                    sample.remove(self._disk)
+        args = self._args
+        self._sides = [self._asking.sampled(one, args.rows, args.sample) for one in variants]
+        require_same_rows(self._sides)
+        self._require_columns()
+        later = judge.forecast(self._sides, args, self._folder, self._disk)
+        if args.dry_run:
+            return self._forecast(later)
+        self._asking.ask(self._sides, later)
+        if args.judge:
+            judge.grade(self._sides, args, self._output, self._asking, self._disk)
+        return self._written(self._compared())
 
     def _require_columns(self) -> None:
         """What --expected and --judge name has to be there before anything is paid."""
-        names = self._sides[0].sample.names
+        names = self._sides[0].names
         judge.require_judge(self._args, names)
         given: list[str] = self._args.expected or []
         if not given or (measures.column_named(given[0], names) is None and all(map(self._is_marks, given))):
@@ -124,7 +100,7 @@ class Comparison:
             at, fields = measures.expected_field(given[0], names, {one.name: one.fields for one in self._sides})
         except ValueError as error:
             raise bad_arguments(f"--expected: {plain(error)}", "--expected COLUMN, or FIELD=COLUMN") from None
-        self._expected = [one.row.cells[at] for one in self._sides[0].sample.made]
+        self._expected = [one.row.cells[at] for one in self._sides[0].made]
         for side in self._sides:
             side.expected = fields.get(side.name)
 
@@ -142,25 +118,20 @@ class Comparison:
         found[0].marks = marks_in(Path(place), self._disk)
         return True
 
-    def _later(self) -> bytes:
-        """What the judge will be asked once the answers are there, as far as that can be foreseen."""
-        return b"".join(judge.forecast_lines(one.sample, self._args) for one in self._sides if self._args.judge)
-
-    def _forecast(self) -> dict[str, Any]:
+    def _forecast(self, later: Sequence[Path]) -> dict[str, Any]:
         """What a dry run answers: requests and cost of each variant, and of all with the judge."""
-        prices, window = load_prices(None, self._disk), self._args.window or WINDOWS[0]
-        window = REALTIME if self._args.now else window
+        prices, disk = load_prices(None, self._disk), self._disk
+        window = REALTIME if self._args.now else self._args.window or WINDOWS[0]
         each = []
         for one in self._sides:
-            found = total_of([one.sample.path], self._disk, prices).estimate(window)
+            found = total_of([one.path], disk, prices).estimate(window)
             told = {"requests": found.requests, "cost_usd": found.cost_usd, "ceiling_usd": found.ceiling_usd}
             each.append({"name": one.name, **told})
-        with self._disk.work_folder(None) as folder:
-            paths = [*(one.sample.path for one in self._sides), *later_file(folder, self._later(), self._disk)]
-            if self._args.max_cost is not None and not self._args.local:
-                require_cost(paths, window, self._args.max_cost, self._system)
-            total = total_of(paths, self._disk, prices)
-        return {"rows": len(self._sides[0].sample.made), "variants": each, **total.forecast(window)}
+        paths = [*(one.path for one in self._sides), *later]
+        if self._args.max_cost is not None and not self._args.local:
+            require_cost(paths, window, self._args.max_cost, self._system)
+        total = total_of(paths, disk, prices).forecast(window)
+        return {"rows": len(self._sides[0].made), "variants": each, **total}
 
     # Comparing
 
@@ -168,7 +139,7 @@ class Comparison:
         """All the numbers."""
         variants, failures, prices = [], [], self._asking.prices
         for one in self._sides:
-            table, told = one.sample.table, one.told
+            table, told = one.table, one.told
             table.prices = prices
             cost = {name: one.graded.get(name) for name in ("cost_usd", "cost_source")}
             variants.append(
@@ -176,7 +147,7 @@ class Comparison:
                     "name": one.name,
                     **{name: told[name] for name in ("job", *BILL) if name in told},
                     **counted(one.answers),
-                    "projection": table.projection(one.sample.requests, [dict(a.tokens) for a in one.answers]),
+                    "projection": table.projection(one.requests, [dict(a.tokens) for a in one.answers]),
                     **measures.measure(one, self._expected),
                     **({"judge": {**measures.graded(one), **cost}} if one.grades else {}),
                 }
@@ -186,7 +157,7 @@ class Comparison:
         return {
             "output": str(self._output),
             "summary": str(summary_path(self._output)),
-            "rows": len(self._sides[0].sample.made),
+            "rows": len(self._sides[0].made),
             "variants": variants,
             "pairs": measures.pairs_of(self._sides),
             **_bill(paid, variants),
@@ -195,7 +166,7 @@ class Comparison:
 
     def _written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Write table and numbers; raises Failure 6 with the keys where a variant has failures."""
-        warnings = list(dict.fromkeys(said for one in self._sides for said in one.sample.warnings))
+        warnings = list(dict.fromkeys(said for one in self._sides for said in one.warnings))
         for one, told in zip(self._sides, content["variants"], strict=True):
             said = [*told.pop("remarks", ()), *one.told.get("warnings", ())]
             good = sum(answer.is_good for answer in one.answers)

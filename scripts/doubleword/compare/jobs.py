@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from doubleword.cli import Progress, again
 from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
-from doubleword.compare.answers import Side
+from doubleword.compare.sample import Side
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import ASKED, Approval, prices_of, require_cost, spent_ceiling
 from doubleword.jobs.job_file import Intended, JobFile, job_path
@@ -55,7 +55,7 @@ def planned(side: Side, args: argparse.Namespace, output: Path, system: System, 
     metadata = {"comparison": output.name, "variant": side.name}
     results = side.variant.path(output, ".results.jsonl")
     told = argparse.Namespace(**{**vars(args), "max_cost": None})  # which is one for all jobs
-    path, check = job_path(side.sample.path), checked([side.sample.path], system)
+    path, check = job_path(side.path), checked([side.path], system)
     if system.disk.size(path) is None:
         refuse_existing(results, system.disk, args.force)
     try:

@@ -11,12 +11,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from doubleword.compare.answers import Side
 from doubleword.compare.asking import Asking
-from doubleword.compare.sample import Sample, sampled
+from doubleword.compare.sample import Side
 from doubleword.compare.variants import Variant
 from doubleword.failure import plain
 from doubleword.output_file import WholeFile
+from doubleword.pricing.estimate import LIMITS
 from doubleword.request_lines import response_schema, templates
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.request_lines.line import build, to_line
@@ -75,48 +75,28 @@ def _judge_of(variant: Variant, table: Path, args: argparse.Namespace) -> Varian
         "body": json.dumps(response_schema.parameters(Path("grade"), SCHEMA, CHAT)),
         "skip_invalid": True,
         "encoding": "utf-8",
-        "local": args.local,
-        "window": args.window,
-        "force": args.force,
-        "base_url": args.base_url,
     }
     bare = argparse.Namespace(**{**dict.fromkeys(vars(args)), **asks})
     return Variant(f"{variant.name} judge", f"{variant.slug}.judge", bare)
 
 
-def _write_answers(path: Path, side: Side, disk: Disk) -> list[int]:
-    """Write the judge's table, each row with a good answer and this beside its cells; which of the sample they are.
-
-    All cells are texts, as the variants' own prompts have them.
-    """
-    sample, graded = side.sample, [at for at, answer in enumerate(side.answers) if answer.is_good]
-    names = [*source_names(sample.names, any_case=True), answer_column(sample.names)]
-    with WholeFile(path, disk, force=True) as file:
-        for at in graded:
-            cells = [*sample.made[at].row.cells, side.answers[at].text]
-            file.write(json.dumps(dict(zip(names, cells, strict=True))).encode() + b"\n")
-    return graded
-
-
-def forecast_lines(sample: Sample, args: argparse.Namespace) -> bytes:
-    """What the judge would be asked of answers as long as they may become, for the limit before anything is paid.
+def forecast(sides: Sequence[Side], args: argparse.Namespace, folder: Path, disk: Disk) -> list[Path]:
+    """A file in `folder` with what the judge would be asked of answers as long as they may become, for the limit before
+    anything is paid; none without a judge.
 
     Only a forecast: how many bytes a token has, the model decides. Without --max-tokens nothing bounds them.
     """
-    body = sample.made[0].request["body"]
-    most = max(
-        [body[name] for name in ("max_tokens", "max_completion_tokens", "max_output_tokens") if name in body] or [1]
-    )
+    if not args.judge:
+        return []
     form = response_schema.parameters(Path("grade"), SCHEMA, CHAT)
-    lines = []
-    for one in sample.made:
-        values = " ".join(str(cell) for cell in one.row.cells if cell)
-        request = build(
-            "-", CHAT, args.judge_model, f"{args.judge} {values} {'x' * BYTES_PER_TOKEN * most}", SYSTEM, form
-        )
-        request["body"]["max_tokens"] = MOST_TOKENS
-        lines.append(to_line(request) + b"\n")
-    return b"".join(lines)
+    with disk.create(folder / "later.jsonl") as file:
+        for side in sides:
+            for one in side.made:
+                most = max(one.request["body"].get(name) or 1 for name in LIMITS)
+                asked = " ".join([args.judge, *(cell for cell in one.row.cells if cell), "x" * BYTES_PER_TOKEN * most])
+                request = build("-", CHAT, args.judge_model, asked, SYSTEM, {**form, "max_tokens": MOST_TOKENS})
+                file.write(to_line(request) + b"\n")
+    return [folder / "later.jsonl"]
 
 
 def grade(sides: Sequence[Side], args: argparse.Namespace, output: Path, asking: Asking, disk: Disk) -> None:
@@ -127,11 +107,24 @@ def grade(sides: Sequence[Side], args: argparse.Namespace, output: Path, asking:
         table = side.variant.path(output, ".judge.rows.jsonl")
         rows = _write_answers(table, side, disk)
         if rows:
-            one = _judge_of(side.variant, table, args)
-            judges.append((side, rows, Side(one, sampled(one.args, one.path(output, ".jsonl"), None, None, disk))))
+            judges.append((side, rows, asking.sampled(_judge_of(side.variant, table, args), None, None)))
     if judges:
         asking.ask([judge for *_, judge in judges])
     for side, rows, judge in judges:
         side.graded = judge.told
-        for number, answer in zip(judge.sample.numbers, judge.answers, strict=True):
+        for number, answer in zip(judge.numbers, judge.answers, strict=True):
             side.grades[rows[number - 1]] = answer if answer.status == "succeeded" else None
+
+
+def _write_answers(path: Path, side: Side, disk: Disk) -> list[int]:
+    """Write the judge's table, each row with a good answer and this beside its cells; which of the sample they are.
+
+    All cells are texts, as the variants' own prompts have them.
+    """
+    graded = [at for at, answer in enumerate(side.answers) if answer.is_good]
+    names = [*source_names(side.names, any_case=True), answer_column(side.names)]
+    with WholeFile(path, disk, force=True) as file:
+        for at in graded:
+            cells = [*side.made[at].row.cells, side.answers[at].text]
+            file.write(json.dumps(dict(zip(names, cells, strict=True))).encode() + b"\n")
+    return graded

@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from doubleword.answers.judgement import INVALID
-from doubleword.compare.answers import Answer, Side
+from doubleword.compare.answers import Answer
+from doubleword.compare.sample import Side
 from doubleword.compare.statistics import better, classes, kappa, mean, p_value, share
 
 NUMBER = re.compile("-?(0|[1-9][0-9]{0,30})([.][0-9]{1,30})?")  # no 007, which is a code
@@ -35,7 +36,7 @@ def measure(one: Side, expected: Sequence[str | None] | None) -> dict[str, Any]:
     measured.
     """
     if one.marks is not None:
-        return _marked(one, [one.marks.get(custom_id) for custom_id, _ in one.sample.requests])
+        return _marked(one, [one.marks.get(custom_id) for custom_id, _ in one.requests])
     if expected is None:
         return {}
     pairs, right = list[tuple[str, str]](), list[bool | None]()

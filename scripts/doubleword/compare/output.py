@@ -15,7 +15,7 @@ from typing import Any
 from doubleword.batch_files.record import hashes_of
 from doubleword.batch_files.table_arguments import settings_of
 from doubleword.cli import OUTPUT_LIMIT
-from doubleword.compare.answers import Side
+from doubleword.compare.sample import Side
 from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
 from doubleword.request_lines import templates
@@ -39,19 +39,17 @@ BULKY = (
 )  # fmt: skip
 
 
-def _parts(side: Side) -> list[str]:
-    """What the columns of a variant are called, after its name."""
-    grades = ["judge_score", "judge_reason"] if side.grades else []
-    return ["answer", *side.fields, *grades, "status", "error"]
-
-
-def _cells(side: Side, at: int) -> list[str | None]:
-    """What stands in them in the row `at`."""
-    answer, graded = side.answers[at], list[str | None]()
-    if side.grades:
-        grade = side.grades[at]
-        graded = [None if grade is None else grade.fields.get(name) for name in ("score", "reason")]
-    return [answer.text, *map(answer.fields.get, side.fields), *graded, answer.status, answer.cause]
+def _columns(side: Side) -> list[tuple[str, list[str | None]]]:
+    """What the columns of a variant are called, after its name, and what stands in them."""
+    found: list[tuple[str, list[str | None]]] = [("answer", [one.text for one in side.answers])]
+    found += [(name, [one.fields.get(name) for one in side.answers]) for name in side.fields]
+    for name in ("score", "reason") if side.grades else ():
+        found.append((f"judge_{name}", [None if one is None else one.fields.get(name) for one in side.grades]))
+    return [
+        *found,
+        ("status", [one.status for one in side.answers]),
+        ("error", [one.cause for one in side.answers]),
+    ]
 
 
 def summary_path(output: Path) -> Path:
@@ -77,26 +75,25 @@ def write(output: Path, args: argparse.Namespace, sides: Sequence[Side], told: d
 
     Raises Failure (exit 2) where the source is not what it was when the sample was drawn.
     """
-    kind, sample = FORMATS[output.suffix], sides[0].sample
+    kind, one = FORMATS[output.suffix], sides[0]
+    parts = [(f"{side.name}.{name}", name, cells) for side in sides for name, cells in _columns(side)]
     work = output.with_name(f".{output.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target, Staged(target) as staged:
         table = Table(args.input, settings_of(args), disk, target)
-        if sample.record is not None and hashes_of(table.files, disk) != sample.record.hashes != ():
+        if one.record is not None and hashes_of(table.files, disk) != one.record.hashes != ():
             hint = "restore it; the answers are on disk, and the same command writes the table"
             raise Failure(Exit.BAD_INPUT, "join_mismatch", "the source was changed while it was asked about", hint)
-        for place, number in enumerate(sample.numbers):
-            cells = [cell for side in sides for cell in _cells(side, place)]
-            staged.add({"place": place, "number": number, **{f"cell {at}": cell for at, cell in enumerate(cells)}})
+        for place, number in enumerate(one.numbers):
+            cells = {f"cell {at}": cells[place] for at, (*_, cells) in enumerate(parts)}
+            staged.add({"place": place, "number": number, **cells})
         staged.finish()
         names = source_names(table.names, kind == "parquet")
         keys = {column_at(place, table.names) for place in templates.places(args.id or "")}
         columns = columns_of(table, names, keys, kind == "parquet", disk, target)
         taken = {name.casefold() for name in names}
-        parts = [(side, part) for side in sides for part in _parts(side)]
-        for at, (side, part) in enumerate(parts):
-            cell = f'staged."cell {at}"'
-            name = free_name(f"{side.name}.{part}", taken)
-            columns.append(OutputColumn(name, cell, cell, may_be_numbers=part not in ("status", "error")))
+        for at, (name, part, _) in enumerate(parts):
+            cell, may_be_numbers = f'staged."cell {at}"', part not in ("status", "error")
+            columns.append(OutputColumn(free_name(name, taken), cell, cell, may_be_numbers=may_be_numbers))
         types = {"place": "BIGINT", "number": "BIGINT", **{f"cell {at}": "VARCHAR" for at in range(len(parts))}}
         rows = Rows(beside_source(staged.sql(types), table, raw=kind == "parquet"), True, _refused)
         with WholeFile(output, disk, force=True) as file:

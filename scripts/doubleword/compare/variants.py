@@ -97,10 +97,9 @@ def _named(args: argparse.Namespace, disk: Disk) -> list[tuple[str, argparse.Nam
         content = read(plain_copy.text_of(path, disk, MAX_LINE_BYTES).encode())
     except ValueError as error:
         raise _bad(path, str(error)) from None
-    entries = content.get("variants") if isinstance(content, dict) else content
-    if not isinstance(entries, list) or not entries:
+    if not isinstance(content, list) or not content:
         raise _bad(path, "is no list of variants")
-    return [_of_entry(entry, number, _with(args, shared), path) for number, entry in enumerate(entries, 1)]
+    return [_of_entry(entry, number, _with(args, shared), path) for number, entry in enumerate(content, 1)]
 
 
 def _only(args: argparse.Namespace, name: str) -> str | None:
