@@ -36,7 +36,7 @@ def write(path: Path, requests: int, model: str = MODEL, max_tokens: int | None 
 
 
 def ceiling(*paths: Path) -> float:
-    found = pricing.estimate(paths, "24h", Disk(), load_prices(None, Disk())).ceiling_usd
+    found = pricing.total_of(paths, Disk(), load_prices(None, Disk())).estimate("24h").ceiling_usd
     assert found
     return found
 

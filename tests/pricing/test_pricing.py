@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from doubleword.engine.models.model import BundledModels, _weights
 from doubleword.failure import Exit, Failure
-from doubleword.pricing.estimate import METHOD, Estimate, Total, estimate
+from doubleword.pricing.estimate import METHOD, Estimate, Total, total_of
 from doubleword.pricing.image_tokens import image_tokens
 from doubleword.pricing.prices import BUNDLED, Price, Prices, load_prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, text_tokens
@@ -56,7 +56,7 @@ def batch(folder: Path, *lines: dict[str, Any] | str) -> Path:
 
 
 def cost(folder: Path, *lines: dict[str, Any] | str, window: str = "24h", prices: Prices = TABLE) -> Estimate:
-    return estimate([batch(folder, *lines)], window, DISK, prices)
+    return total_of([batch(folder, *lines)], DISK, prices).estimate(window)
 
 
 def tokens(body: dict[str, Any], url: str = CHAT, template: Template = Template()) -> float:  # noqa: B008
@@ -494,7 +494,7 @@ def test_models_are_paid_each_at_its_own_price(tmp_path: Path) -> None:
 def test_several_files_are_one_bill_and_blank_lines_cost_nothing(tmp_path: Path) -> None:
     """A job may have many files; the server passes over blank lines, so does the count."""
     path = batch(tmp_path, chat(max_tokens=5), "", "   ", chat(max_tokens=5))
-    assert estimate([path, path], "24h", DISK, TABLE).requests == 4
+    assert total_of([path, path], DISK, TABLE).requests == 4
 
 
 @pytest.mark.parametrize(
@@ -515,7 +515,7 @@ def test_a_file_without_requests_has_no_cost(tmp_path: Path, content: str) -> No
     path = tmp_path / "empty.jsonl"
     path.write_text(content)
     with pytest.raises(Failure, match="no request"):
-        estimate([path], "24h", DISK, TABLE)
+        total_of([path], DISK, TABLE)
 
 
 def test_nesting_beyond_reason_is_bad_input_and_no_crash(tmp_path: Path) -> None:
@@ -635,7 +635,7 @@ def test_what_a_template_may_show_the_model_is_in_the_ceiling(tmp_path: Path, na
         path = tmp_path / f"{len(ceilings)}.jsonl"
         line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {**body, **extra}}
         path.write_text(json.dumps(line))
-        ceilings.append(estimate([path], "24h", Disk(), load_prices(None, Disk())).ceiling_usd or 0.0)
+        ceilings.append(total_of([path], Disk(), load_prices(None, Disk())).estimate("24h").ceiling_usd or 0.0)
     assert ceilings[1] - ceilings[0] > 10_000 * 0.02 / 1e6
 
 
@@ -645,4 +645,4 @@ def test_a_prompt_that_stands_elsewhere_takes_the_ceiling(tmp_path: Path) -> Non
     for number, (extra, known) in enumerate([({}, True), ({"previous_response_id": "resp_1"}, False)]):
         path = tmp_path / f"{number}.jsonl"
         path.write_text(json.dumps({"url": "/v1/responses", "body": {**body, **extra}}))
-        assert (estimate([path], "24h", Disk(), load_prices(None, Disk())).ceiling_usd is not None) is known
+        assert (total_of([path], Disk(), load_prices(None, Disk())).estimate("24h").ceiling_usd is not None) is known

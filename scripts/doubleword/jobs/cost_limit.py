@@ -19,7 +19,7 @@ from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
 from doubleword.pricing import live
 from doubleword.pricing.bill import Part, Usage, bill, counted, told, usd
-from doubleword.pricing.estimate import Estimate, estimate, estimated
+from doubleword.pricing.estimate import Estimate, estimated, total_of
 from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -49,7 +49,7 @@ def require_cost(
     """
     found = None
     if paths:
-        found = estimate(paths, window, system.disk, prices or load_prices(None, system.disk))
+        found = total_of(paths, system.disk, prices or load_prices(None, system.disk)).estimate(window)
         last_word = last_word or bool(found.uncapped_requests) or spent_usd is None
     if last_word:
         require_within(limit, found, spent_usd, rough_usd)
@@ -99,7 +99,7 @@ def spent_ceiling(store: JobFile, system: System) -> float | None:
     if not asked or store.job.local is not None:
         return 0.0
     try:
-        return estimate(asked, store.job.window, system.disk, prices_of(store.job, system.disk)).ceiling_usd
+        return total_of(asked, system.disk, prices_of(store.job, system.disk)).estimate(store.job.window).ceiling_usd
     except Failure:  # a batch file of an earlier attempt is gone
         return None
 

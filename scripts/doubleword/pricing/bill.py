@@ -158,25 +158,20 @@ def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> 
     """The keys `usage`, `cost_usd`, `cost_source`, `list_cost_usd`, `realtime_usd`, `saved_usd` and, where the cost is
     not billed, `cost_reason`; `late` says why the server has not counted all.
     """
-    billed = [part.charged() for part in parts]
-    computed = [_computed(part, window, prices) for part in parts]
-    lists = [_computed(part, window, prices, discounts=False)[0] for part in parts]
-    cost = _sum(made if told is None else told for told, (made, _) in zip(billed, computed, strict=True))
-    listed = _sum(
-        made if part.charged(True) is None else part.charged(True) for part, made in zip(parts, lists, strict=True)
-    )
+    costs = [_cost(part, window, prices) for part in parts]
+    cost = _sum(amount for amount, _ in costs)
     at_once = _sum(_computed(part, REALTIME, prices)[0] for part in parts)
+    is_billed = all(part.charged() is not None for part in parts)
+    why = "" if is_billed else "; ".join(dict.fromkeys(filter(None, (late, *(why for _, why in costs)))))
     usage = Usage()
     for part in parts:
         usage.include(part.tokens)
-    whys = [late, *(why for told, (_, why) in zip(billed, computed, strict=True) if told is None)]
-    why = "; ".join(dict.fromkeys(filter(None, whys))) if None in billed else ""
     return {
         "usage": {**usage.tokens, **({"cached_tokens": None} if any(part.usage is None for part in parts) else {})},
         "cost_usd": _number(cost),
-        "cost_source": None if cost is None else "computed" if None in billed else "billed",
+        "cost_source": None if cost is None else "billed" if is_billed else "computed",
         **({"cost_reason": why} if why else {}),
-        "list_cost_usd": _number(listed),
+        "list_cost_usd": _number(_sum(_cost(part, window, prices, listed=True)[0] for part in parts)),
         "realtime_usd": _number(at_once),
         "saved_usd": None if at_once is None or cost is None else _number(at_once - cost),
     }
@@ -189,6 +184,12 @@ def told(keys: dict[str, Any], answers: int, failed: int) -> str:
     beside += [f"{failed:,} failed, not charged"] if failed else []
     amount = f"{keys['cost_source']} USD {usd(keys['cost_usd'])}" if keys["cost_source"] else "cost not known"
     return f"{amount} for {answers:,} answers" + (f" ({'; '.join(beside)})" if beside else "")
+
+
+def _cost(part: Part, window: str, prices: Prices, listed: bool = False) -> tuple[Decimal | None, str]:
+    """What the server charged for a batch, `listed` without discounts, or as `_computed`."""
+    charged = part.charged(listed)
+    return (charged, "") if charged is not None else _computed(part, window, prices, discounts=not listed)
 
 
 def _computed(part: Part, window: str, prices: Prices, discounts: bool = True) -> tuple[Decimal | None, str]:

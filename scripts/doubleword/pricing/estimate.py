@@ -21,7 +21,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.answer_tokens import Lengths
 from doubleword.pricing.prices import REALTIME, Price, Prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
-from doubleword.quick_msgspec import Struct
+from doubleword.quick_msgspec import MsgspecError, Struct
 from doubleword.service import EMBEDDINGS
 from doubleword.system import Disk
 
@@ -56,27 +56,17 @@ class Estimate(Struct, frozen=True):
     method: str
 
 
-def estimate(paths: Sequence[Path], window: str, disk: Disk, prices: Prices) -> Estimate:
-    """The cost of running every request of the batch files `paths` once in `window` ("24h" or "1h").
-
-    Raises Failure (2) for a file that is missing, empty, or holds a line that is no request.
-    """
-    return total_of(paths, disk, prices).estimate(window)
-
-
 def total_of(paths: Sequence[Path], disk: Disk, prices: Prices, answer_tokens: float | None = None) -> Total:
     """The sums over all requests of batch files; `answer_tokens` is how long such answers were, where that is known.
 
-    Raises Failure (2) as `estimate`.
+    Raises Failure (2) for a file that is missing, empty, or holds a line that is no request.
     """
-    from doubleword import quick_msgspec
-
     total = Total(prices, answer_tokens)
     for path in paths:
         for number, line in numbered_lines(path, disk):
             try:
                 total.add(request_of(line))
-            except (KeyError, TypeError, ValueError, RecursionError, quick_msgspec.MsgspecError):
+            except (KeyError, TypeError, ValueError, RecursionError, MsgspecError):
                 message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
                 hint = "python3 validate_batch_file.py says what is wrong with it"
                 raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None
@@ -91,7 +81,7 @@ def estimated(files: Sequence[Path], window: str, disk: Disk, prices: Prices) ->
     """The estimate for `files`; None where to read them again would be felt beside the download."""
     if sum(disk.size(path) or 0 for path in files) > ESTIMATED_BYTES:
         return None
-    return estimate(files, window, disk, prices)
+    return total_of(files, disk, prices).estimate(window)
 
 
 class _Sums(Struct):
