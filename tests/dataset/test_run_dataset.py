@@ -318,7 +318,8 @@ class Mirror:
         self._folder = folder
 
     def find(self, root: str) -> list[str]:
-        return [f"{root}/{path}" for path in parts_of(self._folder)]
+        paths = (path for path in self._folder.rglob("*") if path.is_file())
+        return [f"{root}/{path.relative_to(self._folder).as_posix()}" for path in paths]
 
     def get_file(self, path: str, local: str) -> None:
         shutil.copy(self._folder / path.removeprefix("data/src/"), local)
@@ -343,3 +344,15 @@ def test_files_of_one_name_in_a_bucket_are_not_mixed(
     assert parts_of(folder / "out") == parts_of(folder / "src")
     assert [row["word"] for row in rows(folder / "out")] == [row["word"] for row in rows(folder / "src")]
     assert not list((folder / "out" / "_work").rglob("part-0.parquet"))
+
+
+def test_a_file_of_a_bucket_is_never_taken_for_its_requests(
+    engine: RunningEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON lines, as requests are: both are called a.jsonl, in a dry run too."""
+    (folder / "src").mkdir()
+    (folder / "src" / "a.jsonl").write_text('{"word": "x"}\n{"word": "y"}\n')
+    monkeypatch.setattr("doubleword.dataset.partitions.bucket", lambda _: Bucket(Mirror(folder / "src"), "data/src"))
+    told = dataset(engine, folder, "--dry-run", source="s3://data/src")
+    assert (told.code, told.json.get("requests"), batches(engine)) == (0, 2, 0), told.json
+    assert dataset(engine, folder, source="s3://data/src").json["counts"]["succeeded"] == 2

@@ -282,8 +282,8 @@ def _forecast(args: argparse.Namespace, parts: list[Partition], system: System) 
     total = Total(load_prices(None, system.disk))
     asked = 0
     for one in parts:
-        with system.disk.work_folder(None) as folder:
-            file = Source(args.source, system.disk).fetch(one, folder)
+        with system.disk.work_folder(None) as folder, system.disk.work_folder(None) as meanwhile:
+            file = Source(args.source, system.disk).fetch(one, meanwhile)
             job = PartJob(args, one, file, folder, "", None, system, Progress(system.monotonic))
             try:
                 paths = job.made()
