@@ -166,6 +166,17 @@ def test_rows_per_part_cuts_files(engine: RunningEngine, folder: Path) -> None:
     assert [row["answer"] for row in rows(folder / "out")] == [f"answer to: w{number}?" for number in range(5)]
 
 
+@pytest.mark.parametrize("more", [[], ["--rows-per-part", "1"]])
+def test_images_stand_beside_the_file_that_names_them(engine: RunningEngine, folder: Path, more: list[str]) -> None:
+    """Also where its rows are cut into partitions, or its folders name columns."""
+    (place := folder / "src" / "lang=de").mkdir(parents=True)
+    (place / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (place / "a.csv").write_text("word,photo\nw,x.png\nv,x.png\n")
+    done = dataset(engine, folder, "--image", "{photo}", *more, source="src/*/*.csv")
+    assert (done.code, done.json["counts"]["succeeded"]) == (0, 2), done.json
+    assert [len(call["messages"][0]["content"]) for call in engine.upstream.calls] == [2, 2]
+
+
 def test_parts_of_one_name_are_refused(engine: RunningEngine, folder: Path) -> None:
     """Before anything is sent; a glob says which are meant."""
     (folder / "src").mkdir()

@@ -88,7 +88,7 @@ class PartJob:
             settings, work = replace(settings_of(args), where=None), folder / f"{self._staged.name}.work"
             with self._working:
                 stage(one, file, self._staged, settings, self._disk, work)
-            told |= {**STAGED, "input": [str(self._staged)]}
+            told |= {**STAGED, "input": [str(self._staged)], "beside": str(file)}
         self._args = argparse.Namespace(**{**vars(args), **told, "base_url": base_url, "local": base_url is None})
 
     def submit(

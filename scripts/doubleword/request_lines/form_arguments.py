@@ -55,7 +55,7 @@ def form_of(
             raise bad_arguments(f"{args.endpoint} takes no {_flag(flag)}", hint)
     prompt, system = _prompt(args, disk), _either(args, "system", disk)
     images = [_text("--image", one) or "" for one in args.image or ()]
-    folder = documents or (Path(args.input[0]).parent if args.input else Path())
+    folder = documents or Path(vars(args).get("beside") or (args.input or ["-"])[0]).parent  # of staged rows, `beside`
     id_template, repair = _text("--id", args.id), bool(args.repair_ids)
     if documents is not None:
         if id_template is None:
