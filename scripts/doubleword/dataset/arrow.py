@@ -54,17 +54,15 @@ def answers_of(table: pyarrow.Table, results: Iterable[bytes], endpoint: str = C
     """
     import pyarrow as pa
 
-    rows: list[dict[str, Any]] = [
-        {"custom_id": templates.DEFAULT_ID % number, "status": "missing"} for number in range(1, table.num_rows + 1)
-    ]
-    at = {row["custom_id"]: number for number, row in enumerate(rows)}
+    found: dict[str, dict[str, Any]] = {}
     for line in results:
-        judged = result_lines.judge(line.strip(), endpoint) if line.strip() else None
-        number = at.get(judged.custom_id) if judged is not None else None
-        if judged is not None and number is not None:
+        judged = result_lines.judge(line.strip(), endpoint)
+        if judged is not None:
             row = _row(judged, endpoint)
-            if row["status"] == "succeeded" or rows[number]["status"] != "succeeded":
-                rows[number] = row
+            if row["status"] == "succeeded" or found.get(judged.custom_id, row)["status"] != "succeeded":
+                found[judged.custom_id] = row
+    ids = [templates.DEFAULT_ID % number for number in range(1, table.num_rows + 1)]
+    rows = [found.get(one, {"custom_id": one, "status": "missing"}) for one in ids]
     answer = pa.list_(pa.float64()) if endpoint == EMBEDDINGS else pa.string()
     types = {
         "custom_id": pa.string(), "status": pa.string(), "answer": answer, "finish_reason": pa.string(),
@@ -89,10 +87,10 @@ def run_partition(
 ) -> pyarrow.Table:
     """The rows of `table` with their answers, as run_dataset.py writes them; rows that failed say why.
 
-    The job follows from `run`, `window` and the requests: run again, anywhere, it goes on, and two partitions
-    that ask the very same are one job. Without the word
-    that it `is_first`, ten seconds are spent to look for what an earlier run may have sent. The key is that of the
-    environment. Raises Failure as run_dataset.py, 7 where `wait_s` ends before the batch.
+    The job follows from `run`, `window` and the requests: run again, anywhere, it goes on, and two partitions that ask
+    the very same are one job. Without the word that it `is_first`, ten seconds are spent to look for what an earlier
+    run may have sent. The key is that of the environment. Raises Failure as run_dataset.py, 7 where `wait_s` ends
+    before the batch.
     """
     import pyarrow.parquet as pq
 
@@ -118,18 +116,18 @@ def _row(judged: result_lines.Line, endpoint: str) -> dict[str, Any]:
     if judged.body is None or judged.cause is not None:
         return row
     found = judgement.judged(judged.body, endpoint)
-    tokens = usage_of.tokens(judged.body)
+    prompt, completion = usage_of.tokens(judged.body)
     row.update(
-        status=judgement.INVALID if found.cause is not None else "succeeded",
+        status="failed" if found.cause is not None else "succeeded",
         error=found.cause,
         finish_reason=result_lines.finish_reason(judged.body) or None,
-        prompt_tokens=tokens[0],
-        completion_tokens=tokens[1],
+        prompt_tokens=prompt,
+        completion_tokens=completion,
     )
     if endpoint == EMBEDDINGS:
         row["answer"] = next(iter(vectors(judged.body)), None)
-    else:
-        row["answer"] = result_lines.one_text(found.texts or tuple(result_lines.answer_texts(judged.body)))
+    elif found.texts:
+        row["answer"] = result_lines.one_text(found.texts)
     return row
 
 

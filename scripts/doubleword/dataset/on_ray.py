@@ -22,6 +22,7 @@ from typing import Any
 
 from doubleword.dataset.steps import Step, perform
 from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.connection import connect
 from doubleword.system import System
 
 RETRIES = 20
@@ -120,31 +121,25 @@ def _said_elsewhere() -> Iterator[None]:
 def _done(ray: Any, task: Any, note: Callable[[str], None], step: Step) -> dict[str, Any]:
     """What a task answers; raises its Failure, or Failure (5) where it never came to its end."""
     try:
-        said = ray.get(task.remote(step))
+        answer, failed, notes = ray.get(task.remote(step))
     except (ray.exceptions.RaySystemError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
         message = f"workers died again and again: {plain(error, 200)}"
         hint = "look at the cluster, then run the same command again"
         raise Failure(Exit.UNREACHABLE, "worker_lost", message, hint) from None
-    for line in said["notes"]:
+    for line in notes:
         note(line)
-    if said["failure"] is not None:
-        raise Failure(Exit(said["failure"]["exit"]), *said["failure"]["told"])
-    answer: dict[str, Any] = said["answer"]
-    return answer
+    if failed is not None:
+        raise Failure(Exit(failed[0]), *failed[1:])
+    return dict(answer)
 
 
-def _task(step: Step) -> dict[str, Any]:
-    """A step in a worker: what it answers, or its failure, and what it noted."""
-    from doubleword.jobs.connection import connect
-
+def _task(step: Step) -> tuple[dict[str, Any], tuple[int, str, str, str] | None, list[str]]:
+    """A step in a worker: what it answers, its failure as plain values if it failed, and what it noted."""
     notes: list[str] = []
-    system = System()
-    server = argparse.Namespace(local=False, base_url=step.base_url)
+    system, server = System(), argparse.Namespace(local=False, base_url=step.base_url)
+
+    opened = functools.partial(connect, server, system, notes.append)
     try:
-        answer = perform(
-            step, system, lambda: connect(server, system, notes.append), contextlib.nullcontext(), notes.append
-        )
+        return perform(step, system, opened, contextlib.nullcontext(), notes.append), None, notes
     except Failure as failure:
-        told = (failure.code, failure.message, failure.hint)
-        return {"answer": None, "failure": {"exit": int(failure.exit_code), "told": told}, "notes": notes}
-    return {"answer": answer, "failure": None, "notes": notes}
+        return {}, (int(failure.exit_code), failure.code, failure.message, failure.hint), notes

@@ -98,7 +98,7 @@ class Source:
         return Path(self.given[: magic.start()] + "-").parent if magic else Path(self.given).parent
 
     def _elsewhere(self, place: Bucket) -> list[Partition]:
-        paths = place.names() if self._pattern is None else place.called(self._pattern)
+        paths = place.names(self._pattern)
         managed = next((said for path in paths for mark, said in MANAGED.items() if f"/{mark}/" in f"/{path}"), None)
         if managed is not None:
             message = f"{plain(self.given, 120)} is {managed}: which of its files count, only its log says"

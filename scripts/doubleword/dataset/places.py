@@ -165,13 +165,10 @@ class Bucket:
             return None
         return str(found.get("ETag") or found["size"])
 
-    def names(self) -> list[str]:
-        """The paths of all objects, sorted."""
-        return sorted(str(one)[len(self._root) + 1 :] for one in self._files.find(self._root))
-
-    def called(self, pattern: str) -> list[str]:
-        """The paths of the objects that a glob names, sorted."""
-        return sorted(str(one)[len(self._root) + 1 :] for one in self._files.glob(self._at(pattern)))
+    def names(self, pattern: str | None = None) -> list[str]:
+        """The paths of all objects, or of those that a glob names, sorted."""
+        found = self._files.find(self._root) if pattern is None else self._files.glob(self._at(pattern))
+        return sorted(str(one)[len(self._root) + 1 :] for one in found)
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"

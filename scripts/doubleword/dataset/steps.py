@@ -123,7 +123,7 @@ def _record(
         "cost_usd": keys["cost_usd"],
         "source": version,
         "tries": tries,
-        "failures": [{name: one[name] for name in ("cause", "count", "action")} for one in failures],
+        "failures": [{name: one[name] for name in ("cause", "count")} for one in failures],
         "warnings": [*warnings, *keys.get("warnings", [])][:5],
     }
 
