@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.pricing.test_pricing import CHAT, DISK, EXAMPLES, TABLE, SmolLM2, chat, cost
 
-from doubleword.pricing.answer_tokens import BY_BOTH, BY_RULE, BY_SAMPLE, BY_SCHEMA, Lengths
+from doubleword.pricing.answer_tokens import BY_BOTH, BY_RULE, BY_SAMPLE, BY_SCHEMA, answer_length
 from doubleword.pricing.estimate import Total
 from doubleword.pricing.prices import load_prices
 
@@ -51,9 +51,9 @@ def test_an_answer_that_a_schema_determines_is_counted_within_30_percent(
     model: SmolLM2, schema: dict[str, Any], answers: list[Any]
 ) -> None:
     """On average over its values, as JSON is mostly written, with the token that ends it."""
-    found = Lengths().of(CHAT, form(schema), 1000.0)
+    tokens, source = answer_length(CHAT, form(schema), 1000.0)
     true = sum(model.tokens(json.dumps(one)) + 1 for one in answers) / len(answers)
-    assert (found.source, abs(found.tokens / true - 1) < 0.3) == (BY_SCHEMA, True), f"{found.tokens:.1f}, {true:.1f}"
+    assert (source, abs(tokens / true - 1) < 0.3) == (BY_SCHEMA, True), f"{tokens:.1f}, {true:.1f}"
 
 
 def test_what_the_bundled_model_writes_is_counted_within_30_percent(model: SmolLM2) -> None:
@@ -72,14 +72,14 @@ def test_what_the_bundled_model_writes_is_counted_within_30_percent(model: SmolL
 def test_the_surest_thing_that_is_known_tells_the_length() -> None:
     """A schema that says all of an answer; else earlier answers; else what the schema says of it; else the rule."""
     free = form({"type": "object", "properties": {"mood": WORDS, "why": {"type": "string"}}})
-    assert Lengths(50).of(CHAT, form(CODE), 100).source == BY_SCHEMA
-    assert Lengths(50).of(CHAT, free, 100) == (50, BY_SAMPLE)
-    assert Lengths().of(CHAT, free, 100).source == BY_BOTH and 20 < Lengths().of(CHAT, free, 100).tokens < 40
-    assert Lengths(50).of(CHAT, {}, 100) == (50, BY_SAMPLE)
-    assert Lengths().of(CHAT, {}, 100).source == BY_RULE
+    assert answer_length(CHAT, form(CODE), 100, 50)[1] == BY_SCHEMA
+    assert answer_length(CHAT, free, 100, 50) == answer_length(CHAT, {}, 100, 50) == (50, BY_SAMPLE)
+    tokens, source = answer_length(CHAT, free, 100)
+    assert 20 < tokens < 40 and source == BY_BOTH
+    assert answer_length(CHAT, {}, 100)[1] == BY_RULE
     for url, place in (("/v1/responses", "text"), ("/v1/messages", "output_config")):
         body = {place: {"format": {"type": "json_schema", "schema": CODE}}}
-        assert Lengths().of(url, body, 100).source == BY_SCHEMA
+        assert answer_length(url, body, 100)[1] == BY_SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_the_surest_thing_that_is_known_tells_the_length() -> None:
 )
 def test_a_strange_schema_is_no_crash_and_no_certainty(schema: Any) -> None:
     """Whether it can judge anything is not the question here."""
-    found = Lengths().of(CHAT, form(schema), 100)
-    assert found.source != BY_SCHEMA and found.tokens > 0
+    tokens, source = answer_length(CHAT, form(schema), 100)
+    assert source != BY_SCHEMA and tokens > 0
 
 
 def test_the_estimate_says_which(tmp_path: Path) -> None:

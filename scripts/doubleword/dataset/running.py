@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.batch_files.table_arguments import settings_of
 from doubleword.cli import Progress
 from doubleword.dataset import manifest
@@ -279,11 +278,11 @@ def _refuse_nested(source: str, output: str, parts: list[Partition]) -> None:
 
 def _forecast(args: argparse.Namespace, parts: list[Partition], system: System) -> dict[str, Any]:
     """What a dry run answers: the parts, and what they would cost. Their requests are made one by one, and removed."""
-    total = Total(load_prices(None, system.disk))
-    asked = 0
+    disk, source, asked = system.disk, Source(args.source, system.disk), 0
+    total = Total(load_prices(None, disk))
     for one in parts:
-        with system.disk.work_folder(None) as folder, system.disk.work_folder(None) as meanwhile:
-            file = Source(args.source, system.disk).fetch(one, meanwhile)
+        with disk.work_folder(None) as folder, disk.work_folder(None) as meanwhile:
+            file = source.fetch(one, meanwhile)
             job = PartJob(args, one, file, folder, "", None, system, Progress(system.monotonic))
             try:
                 paths = job.made()
@@ -292,7 +291,6 @@ def _forecast(args: argparse.Namespace, parts: list[Partition], system: System) 
                     raise
                 continue
             for path in paths:
-                for _, line in numbered_lines(path, system.disk):
-                    total.add(request_of(line))
+                total.add_file(path, disk)
             asked += 1
     return {"parts": {"total": len(parts), "asked": asked}, **total.forecast(args.window or WINDOWS[0])}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from doubleword.pricing.prompt_tokens import text_tokens
 from doubleword.service import MESSAGES, RESPONSES
@@ -30,31 +30,21 @@ BY_SCHEMA, BY_SAMPLE, BY_RULE = "by their schema", "as long as earlier ones", "1
 BY_BOTH = f"by their schema, free texts {FREE_TEXT:.0f} tokens each"
 
 
-class Length(NamedTuple):
-    """Expected tokens of an answer, and what they are taken from."""
+def answer_length(
+    url: str, body: Mapping[str, Any], prompt_tokens: float, sample: float | None = None, schema_factor: float = 1.0
+) -> tuple[float, str]:
+    """Expected tokens of the answer to one request, without the limit that it sets, and what they are taken from.
 
-    tokens: float
-    source: str
-
-
-class Lengths:
-    """Tells how long answers will be; `sample` is how many tokens such answers took on average, where that is known."""
-
-    def __init__(self, sample: float | None = None) -> None:
-        self._sample = sample
-
-    def of(self, url: str, body: Mapping[str, Any], prompt_tokens: float, schema_factor: float = 1.0) -> Length:
-        """The length of the answer to one request, without the limit that it sets.
-
-        `schema_factor` is how many times the usual tokens a model takes for an answer that a schema determines.
-        """
-        schema = _schema(url, body)
-        tokens, closed = _by_schema(json.dumps(schema)) if schema is not None else (0.0, False)
-        if closed:
-            return Length(schema_factor * tokens, BY_SCHEMA)
-        if self._sample is not None:
-            return Length(self._sample, BY_SAMPLE)
-        return Length(tokens, BY_BOTH) if schema is not None else Length(ANSWER_PER_PROMPT * prompt_tokens, BY_RULE)
+    `sample` is how many tokens such answers took on average, where that is known; `schema_factor` how many times the
+    usual tokens a model takes for an answer that a schema determines.
+    """
+    schema = _schema(url, body)
+    tokens, closed = _by_schema(json.dumps(schema)) if schema is not None else (0.0, False)
+    if closed:
+        return schema_factor * tokens, BY_SCHEMA
+    if sample is not None:
+        return sample, BY_SAMPLE
+    return (tokens, BY_BOTH) if schema is not None else (ANSWER_PER_PROMPT * prompt_tokens, BY_RULE)
 
 
 @functools.lru_cache(100)

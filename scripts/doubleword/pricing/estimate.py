@@ -18,7 +18,7 @@ from typing import Any
 
 from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.failure import Exit, Failure, plain
-from doubleword.pricing.answer_tokens import Lengths
+from doubleword.pricing.answer_tokens import answer_length
 from doubleword.pricing.prices import REALTIME, Price, Prices
 from doubleword.pricing.prompt_tokens import Prompt, Template, texts_in
 from doubleword.quick_msgspec import MsgspecError, Struct
@@ -63,13 +63,7 @@ def total_of(paths: Sequence[Path], disk: Disk, prices: Prices, answer_tokens: f
     """
     total = Total(prices, answer_tokens)
     for path in paths:
-        for number, line in numbered_lines(path, disk):
-            try:
-                total.add(request_of(line))
-            except (KeyError, TypeError, ValueError, RecursionError, MsgspecError):
-                message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
-                hint = "python3 validate_batch_file.py says what is wrong with it"
-                raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None
+        total.add_file(path, disk)
     if not total.requests:
         names = plain(", ".join(str(path) for path in paths))
         hint = "create_batch_file.py writes request lines"
@@ -99,11 +93,21 @@ class Total:
     def __init__(self, prices: Prices, answer_tokens: float | None = None) -> None:
         self.requests = 0
         self._prices = prices
-        self._lengths = Lengths(answer_tokens)
+        self._answer_tokens = answer_tokens
         self._sources: Counter[str] = Counter()
         self._models: dict[str, _Sums] = {}
         self._uncapped = 0
         self._unseen_images = 0
+
+    def add_file(self, path: Path, disk: Disk) -> None:
+        """Count the requests of a batch file; raises Failure (2) where it is missing, or a line is no request."""
+        for number, line in numbered_lines(path, disk):
+            try:
+                self.add(request_of(line))
+            except (KeyError, TypeError, ValueError, RecursionError, MsgspecError):
+                message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
+                hint = "python3 validate_batch_file.py says what is wrong with it"
+                raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None
 
     def add(self, line: Any) -> None:
         """Count one parsed request line; raises KeyError or TypeError when it is not one."""
@@ -114,7 +118,7 @@ class Total:
         template = self._prices.templates.get(model, Template())
         prompt = Prompt(url, body, template)
         most_answer = _most_answer(url, body)
-        expected, source = self._lengths.of(url, body, prompt.tokens, template.schema_factor)
+        expected, source = answer_length(url, body, prompt.tokens, self._answer_tokens, template.schema_factor)
         if url != EMBEDDINGS:
             self._sources[source] += 1
         sums = self._models.setdefault(model, _Sums())
