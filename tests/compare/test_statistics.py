@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from doubleword.compare.measures import said
 from doubleword.compare.statistics import better, classes, kappa, mean, p_value, share
 
 
@@ -53,3 +54,13 @@ def test_a_mean_of_scores_has_an_interval() -> None:
     """1 to 5 once each: 3, with 1.96 standard errors of 0.7071 on each side."""
     assert mean([1, 2, 3, 4, 5]) == {"value": 3.0, "low": 1.6141, "high": 4.3859}
     assert mean([4]) == {"value": 4.0, "low": None, "high": None} and mean([])["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("1", "1.0", True), (" Yes", "yes ", True), ("2.50", "2.5", True), ("007", "7", False), ("10", "1", False),
+     ("1234567890123456789012345678901", "1234567890123456789012345678902", False), ("1.0.0", "1.0", False)],
+)  # fmt: skip
+def test_what_counts_as_the_same(one: str, other: str, same: bool) -> None:
+    """Blanks around and the case of letters tell nothing apart, nor how a number is written; every digit does."""
+    assert (said(one) == said(other)) is same

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from doubleword.answers.judgement import INVALID
@@ -17,7 +16,7 @@ from doubleword.compare.answers import Answer
 from doubleword.compare.sample import Side
 from doubleword.compare.statistics import better, classes, kappa, mean, p_value, share
 
-NUMBER = re.compile("-?(0|[1-9][0-9]{0,30})([.][0-9]{1,30})?")  # no 007, which is a code
+NUMBER = re.compile("-?(0|[1-9][0-9]*)([.][0-9]+)?")  # no 007, which is a code
 LOWEST, HIGHEST = 1, 5  # grades of a judge
 FEW_CLASSES = 20  # up to so many different expectations are classes
 
@@ -25,7 +24,7 @@ FEW_CLASSES = 20  # up to so many different expectations are classes
 def said(text: str | None) -> str:
     """What a text says, the same for all that count as the same."""
     bare = (text or "").strip().casefold()
-    return f"{Decimal(bare).normalize():f}" if NUMBER.fullmatch(bare) else bare
+    return bare.rstrip("0").rstrip(".") if "." in bare and NUMBER.fullmatch(bare) else bare
 
 
 def measure(one: Side, expected: Sequence[str | None] | None) -> dict[str, Any]:
@@ -36,7 +35,8 @@ def measure(one: Side, expected: Sequence[str | None] | None) -> dict[str, Any]:
     measured.
     """
     if one.marks is not None:
-        return _marked(one, [one.marks.get(custom_id) for custom_id, _ in one.requests])
+        one.right = [one.marks.get(custom_id) for custom_id, _ in one.requests]
+        return _accuracy(one.right)
     if expected is None:
         return {}
     pairs, right = list[tuple[str, str]](), list[bool | None]()
@@ -47,8 +47,7 @@ def measure(one: Side, expected: Sequence[str | None] | None) -> dict[str, Any]:
         given = answer.text if one.expected is None else answer.fields.get(one.expected)
         pairs.append((said(wanted), said(given) if answer.status == "succeeded" else f"({INVALID})"))
         right.append(pairs[-1][0] == pairs[-1][1])
-    one.right, count = right, right.count(True)
-    found: dict[str, Any] = {"accuracy": {**share(count, len(pairs)), "right": count, "rows": len(pairs)}}
+    one.right, found = right, _accuracy(right)
     among = sum(wanted != given and _is_among(wanted, given) for wanted, given in pairs)
     if among:
         step = "ask for that alone, or by --response-schema"
@@ -58,9 +57,9 @@ def measure(one: Side, expected: Sequence[str | None] | None) -> dict[str, Any]:
     return found
 
 
-def _marked(one: Side, marks: Sequence[bool | None]) -> dict[str, Any]:
-    """The key `accuracy`, as a person marked the answers; None is a row that was not, or where he is unsure."""
-    one.right, count, rows = marks, marks.count(True), len(marks) - marks.count(None)
+def _accuracy(right: Sequence[bool | None]) -> dict[str, Any]:
+    """The key `accuracy` of answers that are right or not; None is a row that is not measured."""
+    count, rows = right.count(True), len(right) - right.count(None)
     return {"accuracy": {**share(count, rows), "right": count, "rows": rows}}
 
 
