@@ -52,7 +52,6 @@ class Asking:
     ) -> None:
         self.sides: list[Side] = []
         self._args = args
-        self._output = Path(args.output)
         self._system = system
         self._disk = system.disk
         self._progress = progress
@@ -70,7 +69,7 @@ class Asking:
 
     def sampled(self, variant: Variant, rows: int | None, seed: int | None) -> Side:
         """The requests of a variant, as `sample.sampled`."""
-        found = sampled(variant, self._output, rows, seed, self._disk)
+        found = sampled(variant, rows, seed, self._disk)
         self.sides.append(found)
         found.fields = list(properties_of(Schemas(self._disk).all_of([found.path])))
         return found
@@ -96,7 +95,7 @@ class Asking:
         system, progress, limit = self._system, self._progress, self._args.max_cost
         for one in every:
             self._refuse_mixed(one.realtime, "at once", "add --now")
-        jobs = [planned(one, self._args, self._output, system, progress) for one in every]
+        jobs = [planned(one, self._args, system, progress) for one in every]
         self._jobs += jobs
         require_one_server(self._jobs)
         keys = [delivered(one, None) for one in jobs]
@@ -162,14 +161,14 @@ class Asking:
 
     def _refuse_mixed(self, path: Path, how: str, hint: str) -> None:
         if self._disk.size(path) is not None:
-            message = f"{plain(self._output)} was begun {how}, which may be paid already: {plain(path)}"
+            message = f"{plain(self._args.output)} was begun {how}, which may be paid already: {plain(path)}"
             raise Failure(Exit.BAD_INPUT, "other_options", message, f"{hint}, or name another OUTPUT")
 
     def _connected(self) -> Api:
         """The server, once it is needed."""
         if self._api is None:
             store = self._jobs[0].store if self._jobs else None
-            folder = self._output.with_name(f"{self._output.stem}.local")
+            folder = Path(self._args.output).with_suffix(".local")
             opened = connect(self._args, self._system, self._progress.note, store, folder)
             self._api = self._held.enter_context(opened)
         return self._api

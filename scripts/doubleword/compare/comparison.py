@@ -48,7 +48,7 @@ def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
     refuse_foreign(output, system.disk, args.force)
     with contextlib.ExitStack() as held:
         if not args.dry_run:
-            for path in (output, *(job_path(one.path(output, ".jsonl")) for one in variants)):
+            for path in (output, *(job_path(one.path(".jsonl")) for one in variants)):
                 held.enter_context(locked(path, system.disk))
         try:
             return Comparison(args, system, held).of(variants)
@@ -84,7 +84,7 @@ class Comparison:
             return self._forecast(later)
         self._asking.ask(self._sides, later)
         if args.judge:
-            judge.grade(self._sides, args, self._output, self._asking, self._disk)
+            judge.grade(self._sides, args, self._asking, self._disk)
         return self._written(self._compared())
 
     def _require_columns(self) -> None:
@@ -110,7 +110,7 @@ class Comparison:
         if self._disk.size(Path(place)) is None:
             return False
         file = Path(place).name
-        of = [one for one in self._sides if file.startswith(one.variant.path(self._output, ".").name)]
+        of = [one for one in self._sides if file.startswith(one.variant.path(".").name)]
         found = [one for one in self._sides if one.name == name] if name else of or self._sides
         if len(found) != 1:
             message = f"--expected: it is not known whose answers {plain(file, 80)} marks"

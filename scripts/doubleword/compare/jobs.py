@@ -47,13 +47,13 @@ class VariantJob(NamedTuple):
     delivery: Delivery
 
 
-def planned(side: Side, args: argparse.Namespace, output: Path, system: System, progress: Progress) -> VariantJob:
+def planned(side: Side, args: argparse.Namespace, system: System, progress: Progress) -> VariantJob:
     """The job of a variant, taken up again or planned. Nothing is sent.
 
     Raises Failure (exit 2) where a job of this name was made with other options.
     """
+    output, results = Path(args.output), side.variant.path(".results.jsonl")
     metadata = {"comparison": output.name, "variant": side.name}
-    results = side.variant.path(output, ".results.jsonl")
     told = argparse.Namespace(**{**vars(args), "max_cost": None})  # which is one for all jobs
     path, check = job_path(side.path), checked([side.path], system)
     if system.disk.size(path) is None:

@@ -77,7 +77,7 @@ def _judge_of(variant: Variant, table: Path, args: argparse.Namespace) -> Varian
         "encoding": "utf-8",
     }
     bare = argparse.Namespace(**{**dict.fromkeys(vars(args)), **asks})
-    return Variant(f"{variant.name} judge", f"{variant.slug}.judge", bare)
+    return Variant(f"{variant.name} judge", variant.path(".judge"), bare)
 
 
 def forecast(sides: Sequence[Side], args: argparse.Namespace, folder: Path, disk: Disk) -> list[Path]:
@@ -99,12 +99,12 @@ def forecast(sides: Sequence[Side], args: argparse.Namespace, folder: Path, disk
     return [folder / "later.jsonl"]
 
 
-def grade(sides: Sequence[Side], args: argparse.Namespace, output: Path, asking: Asking, disk: Disk) -> None:
+def grade(sides: Sequence[Side], args: argparse.Namespace, asking: Asking, disk: Disk) -> None:
     """Have each variant's answers graded, by one more job for each."""
     judges: list[tuple[Side, list[int], Side]] = []
     for side in sides:
         side.grades = [None] * len(side.answers)
-        table = side.variant.path(output, ".judge.rows.jsonl")
+        table = side.variant.path(".judge.rows.jsonl")
         rows = _write_answers(table, side, disk)
         if rows:
             judges.append((side, rows, asking.sampled(_judge_of(side.variant, table, args), None, None)))

@@ -84,7 +84,7 @@ class Side(Struct):
     @property
     def realtime(self) -> Path:
         """Where answers that come at once are kept."""
-        return self.path.with_name(f"{self.path.stem}.realtime.jsonl")
+        return self.variant.path(".realtime.jsonl")
 
     @property
     def scores(self) -> list[int | None]:
@@ -98,12 +98,12 @@ class Side(Struct):
                 disk.remove(path)
 
 
-def sampled(variant: Variant, output: Path, rows: int | None, seed: int | None, disk: Disk) -> Side:
+def sampled(variant: Variant, rows: int | None, seed: int | None, disk: Disk) -> Side:
     """The requests of a variant for `rows` rows, all for None, in its batch file: written now, or found there.
 
     Raises Failure (exit 2) as `create_batch_file.py` does, and where the file holds other requests.
     """
-    path = variant.path(output, ".jsonl")
+    path = variant.path(".jsonl")
     with making(variant.args, disk) as made:
         most = MAX_REQUESTS + 1 if rows is None else rows
         table, kept = chosen_of(made, most, seed, load_prices(None, disk))

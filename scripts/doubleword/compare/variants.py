@@ -34,15 +34,17 @@ LONGEST_NAME = 60
 
 
 class Variant(Struct, frozen=True):
-    """One way to ask: its name, the same as part of a file's name, and what `create_batch_file.py` would be given."""
+    """One way to ask: its name, where its files are without their endings, and what `create_batch_file.py` would be
+    given.
+    """
 
     name: str
-    slug: str
+    stem: Path
     args: argparse.Namespace
 
-    def path(self, output: Path, ending: str) -> Path:
-        """A file of this variant beside `output`: `<stem>.<slug><ending>`."""
-        return output.with_name(f"{output.stem}.{self.slug}{ending}")
+    def path(self, ending: str) -> Path:
+        """A file of this variant, beside the output."""
+        return self.stem.with_name(f"{self.stem.name}{ending}")
 
 
 def variants_of(args: argparse.Namespace, disk: Disk) -> list[Variant]:
@@ -55,7 +57,9 @@ def variants_of(args: argparse.Namespace, disk: Disk) -> list[Variant]:
     if twice:
         message = f"two variants are called {plain(twice[0], 80)}, letters and digits alone"
         raise bad_arguments(message, "name each model and prompt once; in --variants give them unlike names")
-    return [Variant(name, slug, one) for (name, one), slug in zip(found, slugs, strict=True)]
+    output = Path(args.output)
+    stems = [output.with_name(f"{output.stem}.{slug}") for slug in slugs]
+    return [Variant(name, stem, one) for (name, one), stem in zip(found, stems, strict=True)]
 
 
 def _combined(args: argparse.Namespace) -> list[tuple[str, argparse.Namespace]]:
