@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
@@ -93,11 +93,7 @@ def classes(said: Sequence[tuple[str, str]]) -> dict[str, Any]:
         }
         for name, row in sorted(confusion.items())
     }
-    return {"classes": found, "confusion": {name: _ordered(confusion[name]) for name in found}}
-
-
-def _ordered(row: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(row.items(), key=lambda one: (-one[1], one[0])))
+    return {"classes": found, "confusion": {name: dict(confusion[name].most_common()) for name in found}}
 
 
 def _rounded(value: float) -> float:
