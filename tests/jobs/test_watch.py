@@ -15,7 +15,6 @@ from doubleword.commands.poll import report
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.watching import look, remarks, status_of, watch
 from doubleword.server.api import Api
-from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
 
 
@@ -122,22 +121,6 @@ def test_many_batches_come_by_one_list_call_in_their_order() -> None:
     server = Listing([batch(id="b3"), batch(id="foreign"), batch(id="b1")])
     assert [one.id for one in look(cast(Api, server), ["b1", "b2", "b3"], "job")] == ["b1", "b2", "b3"]
     assert server.singles == ["b2"]
-
-
-def test_a_server_without_search_tells_each_batch_by_its_id() -> None:
-    """A refusal of the parameter is no failure of the job; any other refusal is one."""
-
-    class Strict(Listing):
-        status = 400
-
-        def batches(self, search: str) -> Iterator[Batch]:
-            raise ApiError(self.status, "unknown parameter: search")
-
-    server = Strict([])
-    assert [one.id for one in look(cast(Api, server), ["b1", "b2"], "job")] == ["b1", "b2"]
-    server.status = 401
-    with pytest.raises(ApiError):
-        look(cast(Api, server), ["b1", "b2"], "job")
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,19 @@ def test_pages_are_followed_to_the_end(api: Api) -> None:
 
 
 @responses.activate
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_to_search_gives_the_whole_list(api: Api, status: int) -> None:
+    """A refusal of the parameter is none of the list; any other is one."""
+    search = responses.matchers.query_param_matcher({"limit": "100", "search": "job"})
+    responses.get(f"{BASE}/batches", status=status, body="unknown parameter: search", match=[search])
+    responses.get(f"{BASE}/batches", json={"data": [{**BATCH, "id": "x"}]})
+    assert [one.id for one in api.batches("job")] == ["x"]
+    responses.replace(responses.GET, f"{BASE}/batches", status=401)
+    with pytest.raises(ApiError):
+        list(api.batches("job"))
+
+
+@responses.activate
 def test_an_answer_nested_100000_deep_is_an_error(api: Api) -> None:
     """A hostile body neither crashes the parser nor is taken for an answer."""
     responses.get(f"{BASE}/batches/b1", body="[" * 100_000)

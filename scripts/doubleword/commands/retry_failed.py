@@ -226,9 +226,7 @@ class Retrial:
     def _over(self, one: Intended) -> Batch | None:
         """The batch, if it is over; raises Failure (7) while it runs, None while an earlier run's retry does."""
         try:
-            batch = self._api.batch(one.batch_id or "")
-            if one.retries:
-                batch = self._server.settled(one, batch, earlier=True)
+            batch = self._server.settled(one, earlier=True) if one.retries else self._api.batch(one.batch_id or "")
         except ApiError as error:
             raise error.failure(f"looking at the batch {plain(one.batch_id, 60)}") from error
         if not batch.terminal:

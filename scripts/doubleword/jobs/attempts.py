@@ -198,21 +198,14 @@ class Attempts:
         """
         job = self._store.job
         known = {one.key for one in job.batches}
-        for search in (job.id, ""):
-            try:
-                for batch in api.batches(search):
-                    if batch.created_at and batch.created_at < since:
-                        break
-                    ours = batch.metadata.get(JOB_NAME) == job.id and batch.input_file_id
-                    if ours and batch.metadata.get(KEY_NAME) not in known:
-                        message = (
-                            f"{plain(self._store.path)} is not the newest: the server has {plain(batch.id, 60)} too"
-                        )
-                        command = f"{script('submit.py')} --adopt {quoted(job.id)} --job newest{SUFFIX}"
-                        raise Failure(
-                            Exit.BAD_INPUT, "job_outdated", message, f"go on from the newer file, or {command}"
-                        )
-                return
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):  # a server without search gives the whole list
-                    raise error.failure("looking for other attempts") from error
+        try:
+            for batch in api.batches(job.id):
+                if batch.created_at and batch.created_at < since:
+                    return
+                ours = batch.metadata.get(JOB_NAME) == job.id and batch.input_file_id
+                if ours and batch.metadata.get(KEY_NAME) not in known:
+                    message = f"{plain(self._store.path)} is not the newest: the server has {plain(batch.id, 60)} too"
+                    command = f"{script('submit.py')} --adopt {quoted(job.id)} --job newest{SUFFIX}"
+                    raise Failure(Exit.BAD_INPUT, "job_outdated", message, f"go on from the newer file, or {command}")
+        except ApiError as error:
+            raise error.failure("looking for other attempts") from error

@@ -37,6 +37,20 @@ Found = TypeVar("Found")
 Said = TypeVar("Said")
 
 
+def look_until(system: System, see: Callable[[], Found], is_enough: Callable[[Found], bool], settle_s: float) -> Found:
+    """What `see` sees once that `is_enough`, or in a look that began `settle_s` from now or later."""
+    pause = LOOK_AGAIN_S
+    now = system.monotonic()
+    ends = now + settle_s
+    while True:
+        seen = see()
+        if is_enough(seen) or now >= ends:  # a look that began too early proves nothing, however long it took
+            return seen
+        system.sleep(min(pause, max(0.0, ends - system.monotonic())))
+        pause += LOOK_AGAIN_S
+        now = system.monotonic()
+
+
 class Traces:
     """What calls whose outcome is open left on the server. `embedded` is for an engine that dies with its run."""
 
@@ -57,37 +71,24 @@ class Traces:
     def _find_file(self, one: Intended) -> RemoteFile | None:
         """A whole file of ours: the key stands in its name, and what came is as long as what was sent."""
         for search in (one.key, ""):
-            try:
-                for remote in self._api.files(search):
-                    if one.key in remote.filename and remote.bytes in (0, one.input.bytes):
-                        return remote
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):
-                    raise error.failure("looking for an upload") from error
+            for remote in self._api.files(search):
+                if one.key in remote.filename and remote.bytes in (0, one.input.bytes):
+                    return remote
         return None
 
     def _find_batch(self, one: Intended) -> Batch | None:
         """The batch of this key. Its input file is proof too: that was uploaded for this batch alone."""
         for search in (one.key, ""):
-            try:
-                for batch in self._api.batches(search):
-                    if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
-                        return batch
-                    if batch.created_at and batch.created_at < self._not_before(one):
-                        break  # newest first (dwctl batches.rs), so ours cannot come any more
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):
-                    raise error.failure("looking for a batch whose reply was lost") from error
+            for batch in self._api.batches(search):
+                if batch.metadata.get(KEY_NAME) == one.key or batch.input_file_id == one.file_id:
+                    return batch
+                if batch.created_at and batch.created_at < self._not_before(one):
+                    break  # newest first (dwctl batches.rs), so ours cannot come any more
         return None
 
     def keyed(self, one: Intended) -> Batch | None:
         """The batch that carries the key of `one`, by one look: the oldest where a repeated call made several."""
-        try:
-            found = [batch for batch in self._api.batches(one.key) if batch.metadata.get(KEY_NAME) == one.key]
-        except ApiError as error:
-            if error.status not in (400, 422):
-                raise
-            found = [batch for batch in self._api.batches() if batch.metadata.get(KEY_NAME) == one.key]
+        found = [batch for batch in self._api.batches(one.key) if batch.metadata.get(KEY_NAME) == one.key]
         return found[-1] if found else None
 
     def _not_before(self, one: Intended) -> float:
@@ -110,17 +111,11 @@ class Traces:
         When an earlier run made the call, the clocks do not tell reliably how long ago that was, so it is waited
         for just as long; but an embedded engine of an earlier run died with it, and one look is enough.
         """
-        dead = earlier and self._embedded
-        pause = LOOK_AGAIN_S
-        now = self._system.monotonic()
-        ends = now + (0.0 if dead else settle_s)
-        while True:
-            found = find(one)
-            if found is not None or now >= ends:  # a look that began too early proves nothing, however long it took
-                return found
-            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
-            pause += LOOK_AGAIN_S
-            now = self._system.monotonic()
+        wait_s = 0.0 if earlier and self._embedded else settle_s
+        try:
+            return look_until(self._system, lambda: find(one), lambda found: found is not None, wait_s)
+        except ApiError as error:
+            raise error.failure("looking for what a call made whose reply was lost") from error
 
 
 class Submission:

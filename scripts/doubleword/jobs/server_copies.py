@@ -68,23 +68,16 @@ class ServerCopies:
 
     def batches(self) -> list[Batch]:
         """The batches of the job, oldest first; of two with one key, which a repeated call made, the older one."""
-        found: dict[str, Batch] = {}
+        found: list[Batch] = []
         for search in (self._job_id, ""):
-            try:
-                for batch in self._api.batches(search):
-                    if is_ours(batch) and batch.metadata[JOB_NAME] == self._job_id:
-                        found[batch.id] = batch
-            except ApiError as error:
-                if search == "" or error.status not in (400, 422):
-                    raise
-            if found:
-                break
+            listed = filter(is_ours, self._api.batches(search))
+            found = found or [batch for batch in listed if batch.metadata[JOB_NAME] == self._job_id]
         if not found:
             message = f"the server knows no batch of the job {self._job_id}"
             raise Failure(Exit.NOT_FOUND, "no_batch", message, f"{script('list_batches.py')} --all")
         kept: dict[str, Batch] = {}
         # Times are whole seconds; of two in one second, the one that asks less may be a later attempt of the other.
-        for batch in sorted(found.values(), key=lambda batch: (batch.created_at or 0, -batch.total, batch.id)):
+        for batch in sorted(found, key=lambda batch: (batch.created_at or 0, -batch.total, batch.id)):
             first = kept.setdefault(batch.metadata[KEY_NAME], batch)
             if first is not batch:
                 self.warnings.append(f"{batch.id} was made twice of one file; {first.id} is adopted")

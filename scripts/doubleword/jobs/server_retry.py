@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from doubleword.cli import Progress
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.exactly_once import LAG_S, LOOK_AGAIN_S, SETTLE_S
+from doubleword.jobs.exactly_once import LAG_S, SETTLE_S, look_until
 from doubleword.jobs.job_file import Intended, JobFile, Retry
 from doubleword.jobs.watching import counted, is_as_before
 from doubleword.server.api import Api
@@ -27,32 +27,27 @@ class ServerRetry:
         self._system = system
         self._progress = progress
 
-    def settled(self, one: Intended, batch: Batch, earlier: bool = False) -> Batch:
+    def settled(self, one: Intended, earlier: bool = False) -> Batch:
         """The batch as it is once its latest retry shows: it runs again, or its counts or its end changed.
 
         One that was confirmed shows within the lag of a replica; one whose reply was lost may still be under way,
         and is struck from the record when it surely never happened.
         """
-        last = one.retries[-1]
-        dead = earlier and self._store.job.local is not None
-        if last.state == "asking" and not dead:
+        last, batch_id = one.retries[-1], one.batch_id or ""
+        is_lost = last.state == "asking"
+        wait_s = SETTLE_S if is_lost else LAG_S
+        if earlier and self._store.job.local is not None:  # the engine that was asked died with its run
+            wait_s = 0.0
+        elif is_lost:
             # A replica may still show how the batch ran before it last ended, which looks like a retry of it.
             self._system.sleep(LAG_S)
-            batch = self._api.batch(batch.id)
-        pause = LOOK_AGAIN_S
-        now = self._system.monotonic()
-        ends = now + (0.0 if dead else SETTLE_S if last.state == "asking" else LAG_S)
-        while is_as_before(batch, last.before):
-            if now >= ends:
-                if last.state == "asking":
-                    one.retries.pop()
-                    self._store.save()
-                return batch
-            self._system.sleep(min(pause, max(0.0, ends - self._system.monotonic())))
-            pause += LOOK_AGAIN_S
-            now = self._system.monotonic()
-            batch = self._api.batch(batch.id)
-        if last.state == "asking":
+        batch = look_until(
+            self._system, lambda: self._api.batch(batch_id), lambda seen: not is_as_before(seen, last.before), wait_s
+        )
+        if is_lost and is_as_before(batch, last.before):
+            one.retries.pop()
+            self._store.save()
+        elif is_lost:
             self._confirm(last)
         return batch
 
@@ -85,7 +80,7 @@ class ServerRetry:
                     continue
                 self._progress.note(f"{doing}: {error.sentence}; looking whether it happened")
                 try:
-                    batch = self.settled(one, self._api.batch(batch.id))
+                    batch = self.settled(one)
                 except ApiError as lost:
                     raise lost.failure(doing) from lost
                 if asking.state == "asked":

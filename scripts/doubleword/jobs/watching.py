@@ -91,14 +91,10 @@ def look(api: Api, ids: Sequence[str], job_id: str = "", is_old: Callable[[Batch
     """
     found: dict[str, Batch] = {}
     if len(ids) > 1 and job_id:
-        try:
-            for number, batch in enumerate(api.batches(search=job_id), start=1):
-                found[batch.id] = batch
-                if number >= max(PAGE, 2 * len(ids)) or all(one in found for one in ids):
-                    break
-        except ApiError as error:
-            if error.status not in (400, 422):  # a server that knows no search tells each batch by its id
-                raise
+        for number, batch in enumerate(api.batches(search=job_id), start=1):
+            found[batch.id] = batch
+            if number >= max(PAGE, 2 * len(ids)) or all(one in found for one in ids):
+                break
     seen = [found[one] if one in found else api.batch(one, known=bool(job_id)) for one in ids]
     return [replace(one, status="in_progress", ended_at=None) if is_old and is_old(one) else one for one in seen]
 
