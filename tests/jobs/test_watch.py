@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from tests.clock import Clocked
 
 from doubleword.cli import Progress
+from doubleword.commands.delete_files import delete_files
 from doubleword.commands.list_batches import is_in
 from doubleword.commands.poll import report
 from doubleword.failure import Exit, Failure
+from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile, Retry
 from doubleword.jobs.watching import look, remarks, status_of, watch
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
@@ -193,3 +196,25 @@ def test_states_that_never_end_are_told() -> None:
     assert remarks(batch("validating", created_at=1), now)
     assert remarks(batch("in_progress", created_at=1, expires_at=500_000), now)
     assert not remarks(batch("in_progress", created_at=999_990, expires_at=2_000_000), now)
+
+
+def test_a_batch_that_the_server_retries_keeps_its_files(tmp_path: Path) -> None:
+    """A replica that lags shows the end before the retry; without its input file the retry would be cancelled."""
+    system = Clocked()
+    before: dict[str, int | None] = {"completed": 1, "failed": 1, "ended_at": 5}
+    file = InputFile("a.jsonl", 1, "", 2, "/v1/x")
+    one = Intended("k", 0, file, state="created", file_id="f", batch_id="b1")
+    one.retries.append(Retry(system.now(), "asked", before))
+    job = Job("j", 1.0, "https://server.test/v1", None, "24h", {}, [file], [one])
+    store = JobFile(tmp_path / "a.job.json", job, system.disk)
+
+    class Lagging(Listing):
+        def batch(self, batch_id: str, known: bool = False) -> Batch:
+            return batch("completed", 2, 1, 1, ended_at=5)
+
+        def delete_file(self, file_id: str) -> None:
+            raise AssertionError(f"{file_id} was deleted")
+
+    with pytest.raises(Failure) as raised:
+        delete_files(cast(Api, Lagging([])), store, system)
+    assert raised.value.exit_code == Exit.NOT_FINISHED

@@ -16,7 +16,7 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, locked, resolve
-from doubleword.jobs.watching import look
+from doubleword.jobs.watching import look, older_than_retry
 from doubleword.output_file import sha256_of
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -39,14 +39,15 @@ def delete_named(args: argparse.Namespace, system: System) -> dict[str, Any]:
             hint = f"{script('fetch_results.py')} {handle}; or {script('delete_files.py')} {handle} --yes"
             raise Failure(Exit.REFUSED, "not_fetched", message, hint)
         api = held.enter_context(connect(args, system, progress.note, store))
-        return _keys(delete_files(api, store, ids))
+        return _keys(delete_files(api, store, system, ids))
 
 
-def delete_files(api: Api, store: JobFile | None, ids: Sequence[str] = ()) -> list[str]:
+def delete_files(api: Api, store: JobFile | None, system: System, ids: Sequence[str] = ()) -> list[str]:
     """Delete the files of a job, or of batches by their ids; their ids. Raises Failure (7) while a batch runs."""
     named = ids if store is None else [one.batch_id for one in store.job.batches if one.batch_id]
     try:
-        batches = look(api, named, store.job.id if store is not None else "")
+        job = store.job if store is not None else None
+        batches = look(api, named, job.id, older_than_retry(job, system)) if job is not None else look(api, named)
         running = [one for one in batches if not one.terminal]
         if running:
             message = f"{len(running)} batches still run, and would be cancelled"

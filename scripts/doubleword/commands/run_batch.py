@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         with contextlib.closing(progress), asked.telling():
             answer = _delivered(delivery, former, store, api, args.wait, seen, system, progress)
             if args.delete_files:
-                answer["deleted"] = len(delete_files(api, store))
+                answer["deleted"] = len(delete_files(api, store, system))
             return asked.told(answer)
 
 
