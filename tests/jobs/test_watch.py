@@ -55,15 +55,7 @@ class Server:
 def watched(server: Server, wait_s: float = 2e6) -> float:
     """Seconds from the end of the batch to the look that found it."""
     progress = Progress(server.system.monotonic, io.StringIO())
-    (seen,) = watch(
-        cast(Api, server),
-        ["b1"],
-        job_id="",
-        started=server.began,
-        wait_s=wait_s,
-        system=server.system,
-        progress=progress,
-    )
+    (seen,) = watch(cast(Api, server), ["b1"], None, wait_s, server.system, progress)
     assert seen.terminal
     return server.system.now() - server.began - server.lasts_s
 
@@ -91,15 +83,7 @@ def test_a_wait_ends_when_it_was_asked_to() -> None:
     progress = Progress(server.system.monotonic, io.StringIO())
     for wait_s in (0.0, 60.0):
         began = server.system.now()
-        (seen,) = watch(
-            cast(Api, server),
-            ["b1"],
-            job_id="",
-            started=began,
-            wait_s=wait_s,
-            system=server.system,
-            progress=progress,
-        )
+        (seen,) = watch(cast(Api, server), ["b1"], None, wait_s, server.system, progress)
         assert not seen.terminal
         assert server.system.now() - began == pytest.approx(wait_s)
 
@@ -122,7 +106,8 @@ class Listing:
 def test_many_batches_come_by_one_list_call_in_their_order() -> None:
     """Those that the list does not hold are asked for one by one."""
     server = Listing([batch(id="b3"), batch(id="foreign"), batch(id="b1")])
-    assert [one.id for one in look(cast(Api, server), ["b1", "b2", "b3"], "job")] == ["b1", "b2", "b3"]
+    job = Job("j", 1.0, "https://server.test/v1", None, "24h", {}, [], [])
+    assert [one.id for one in look(cast(Api, server), ["b1", "b2", "b3"], Clocked(), job)] == ["b1", "b2", "b3"]
     assert server.singles == ["b2"]
 
 

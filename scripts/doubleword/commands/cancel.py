@@ -16,7 +16,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.exactly_once import LAG_S
 from doubleword.jobs.job_file import Job, resolve
-from doubleword.jobs.watching import look, older_than_retry
+from doubleword.jobs.watching import look
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
@@ -49,10 +49,9 @@ def cancel(
 
     Raises Failure 8 without confirmation, 7 when the end was not seen in time.
     """
-    is_old = older_than_retry(job, system) if job is not None else None
 
     def seen(*ids: str) -> list[Batch]:
-        return look(api, ids, job.id if job is not None else "", is_old)
+        return look(api, ids, system, job)
 
     try:
         batches = seen(*ids)

@@ -16,7 +16,7 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, locked, resolve
-from doubleword.jobs.watching import look, older_than_retry
+from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -46,8 +46,7 @@ def delete_files(api: Api, store: JobFile | None, system: System, ids: Sequence[
     """Delete the files of a job, or of batches by their ids; their ids. Raises Failure (7) while a batch runs."""
     named = ids if store is None else [one.batch_id for one in store.job.batches if one.batch_id]
     try:
-        job = store.job if store is not None else None
-        batches = look(api, named, job.id, older_than_retry(job, system)) if job is not None else look(api, named)
+        batches = look(api, named, system, store.job if store is not None else None)
         running = [one for one in batches if not one.terminal]
         if running:
             message = f"{len(running)} batches still run, and would be cancelled"

@@ -50,7 +50,7 @@ def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
             shown = found if args.all else found[: args.limit]
             names = _file_names(shown, api)
             jobs = [
-                _job(path, store, api, args.local, found)
+                _job(path, store, api, args.local, found, system)
                 for path, store in stores[: len(stores) if args.all else args.limit]
             ]
         except ApiError as error:
@@ -105,7 +105,9 @@ def _jobs(folder: Path, disk: Disk) -> list[tuple[Path, JobFile | None]]:
     return sorted(found, key=lambda one: -one[1].job.created_at if one[1] is not None else float("-inf"))
 
 
-def _job(path: Path, store: JobFile | None, api: Api, local: bool, listed: Sequence[Batch]) -> dict[str, Any]:
+def _job(
+    path: Path, store: JobFile | None, api: Api, local: bool, listed: Sequence[Batch], system: System
+) -> dict[str, Any]:
     """One job of the folder; `listed` are batches that were just seen."""
     row = _job_row(path, store)
     if store is None:
@@ -116,7 +118,7 @@ def _job(path: Path, store: JobFile | None, api: Api, local: bool, listed: Seque
     elif store.job.submitted:
         seen = {batch.id: batch for batch in listed}
         try:
-            row["status"] = status_of([seen[one] for one in ids] if seen.keys() >= {*ids} else look(api, ids))
+            row["status"] = status_of([seen[one] for one in ids] if seen.keys() >= {*ids} else look(api, ids, system))
         except ApiError as error:
             if error.status not in (400, 404):
                 raise

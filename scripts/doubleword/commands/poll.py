@@ -15,7 +15,7 @@ from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import bill_of, prices_of
 from doubleword.jobs.job_file import JobFile, resolve
-from doubleword.jobs.watching import older_than_retry, remarks, status_of, watch
+from doubleword.jobs.watching import remarks, status_of, watch
 from doubleword.pricing.estimate import estimated
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -41,17 +41,8 @@ def poll(args: argparse.Namespace, system: System) -> dict[str, Any]:
 
             seen = along(args.report, store, ids, api, system, progress)
         try:
-            batches = watch(
-                api,
-                ids,
-                job_id=store.job.id if store is not None else "",
-                is_old=older_than_retry(store.job, system) if store is not None else None,
-                started=store.job.created_at if store is not None else system.now(),
-                wait_s=args.wait,
-                system=system,
-                progress=progress,
-                seen=seen,
-            )
+            job = store.job if store is not None else None
+            batches = watch(api, ids, job, args.wait, system, progress, seen)
         except ApiError as error:
             raise error.failure("looking at the batch", known(store) if store is not None else None) from error
         finally:

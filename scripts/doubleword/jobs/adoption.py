@@ -78,7 +78,7 @@ def adopt(args: argparse.Namespace, system: System) -> dict[str, Any]:
         api = held.enter_context(connect(args, system, progress.note, known, folder=engine))
         try:
             if known is not None:
-                seen = look(api, [one.batch_id for one in known.job.batches if one.batch_id], job_id)
+                seen = look(api, [one.batch_id for one in known.job.batches if one.batch_id], system, known.job)
                 return report(known, {batch.id: batch.status for batch in seen}, resumed=True)
             made = Adoption(job_id, path, given, api, system, progress).run(
                 base_url=None if args.local else chosen_base_url(args), local=engine.name if args.local else None

@@ -153,7 +153,7 @@ def carry_out(
     progress.close()
     statuses: dict[str, str] = {}
     with contextlib.suppress(ApiError):  # every batch exists and is on record; its status is only a courtesy
-        seen = look(api, [one.batch_id or "" for one in store.job.batches], store.job.id)
+        seen = look(api, [one.batch_id or "" for one in store.job.batches], system, store.job)
         statuses = {batch.id: batch.status for batch in seen}
     warnings = behind(store.job, system.disk)
     return {**report(store, statuses, resumed), **({"warnings": warnings[:10]} if warnings else {})}

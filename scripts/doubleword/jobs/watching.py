@@ -12,7 +12,7 @@ from pathlib import Path
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import SETTLE_S
-from doubleword.jobs.job_file import Job, JobFile
+from doubleword.jobs.job_file import Job, JobFile, Retry
 from doubleword.output_file import sha256_of
 from doubleword.quick_msgspec import replace
 from doubleword.server.api import PAGE, Api
@@ -71,60 +71,57 @@ def is_as_before(batch: Batch, before: dict[str, int | None]) -> bool:
     return batch.terminal and same_end and (batch.status == "cancelled" or counted(batch) == before)
 
 
-def older_than_retry(job: Job, system: System) -> Callable[[Batch], bool]:
-    """Tells a sight of a batch from before its confirmed retry, which a lagging replica may give for a while."""
-    latest = {one.batch_id: one.retries[-1] for one in job.batches if one.retries and job.local is None}
-
-    def is_old(batch: Batch) -> bool:
-        asked = latest.get(batch.id)
-        if asked is None or asked.state != "asked" or system.now() - asked.at > RETRY_SHOWS_S:
-            return False
-        return is_as_before(batch, asked.before)
-
-    return is_old
+def _is_older(batch: Batch, retry: Retry | None, now: float) -> bool:
+    """Whether a sight of a batch is from before a confirmed `retry`, which a lagging replica may give for a while."""
+    if retry is None or retry.state != "asked" or now - retry.at > RETRY_SHOWS_S:
+        return False
+    return is_as_before(batch, retry.before)
 
 
-def look(api: Api, ids: Sequence[str], job_id: str = "", is_old: Callable[[Batch], bool] | None = None) -> list[Batch]:
-    """The batches with these ids, in their order; several of one job come by one list call where that finds them.
+def look(api: Api, ids: Sequence[str], system: System, job: Job | None = None) -> list[Batch]:
+    """The batches with these ids, in their order; several of one `job` come by one list call where that finds them.
 
-    One that `is_old` tells is shown as running, which it does.
+    One that is seen as it was before the server's retry of it is shown as running, which it does.
     """
     found: dict[str, Batch] = {}
-    if len(ids) > 1 and job_id:
-        for number, batch in enumerate(api.batches(search=job_id), start=1):
+    if len(ids) > 1 and job is not None:
+        for number, batch in enumerate(api.batches(search=job.id), start=1):
             found[batch.id] = batch
             if number >= max(PAGE, 2 * len(ids)) or all(one in found for one in ids):
                 break
-    seen = [found[one] if one in found else api.batch(one, known=bool(job_id)) for one in ids]
-    return [replace(one, status="in_progress", ended_at=None) if is_old and is_old(one) else one for one in seen]
+    seen = [found[one] if one in found else api.batch(one, known=job is not None) for one in ids]
+    if job is None or job.local is not None:
+        return seen
+    latest, now = {one.batch_id: one.retries[-1] for one in job.batches if one.retries}, system.now()
+    return [
+        replace(one, status="in_progress", ended_at=None) if _is_older(one, latest.get(one.id), now) else one
+        for one in seen
+    ]
 
 
 def watch(
     api: Api,
     ids: Sequence[str],
-    *,
-    job_id: str,
-    started: float,
+    job: Job | None,
     wait_s: float,
     system: System,
     progress: Progress,
-    is_old: Callable[[Batch], bool] | None = None,
     seen: Callable[[list[Batch]], None] | None = None,
 ) -> list[Batch]:
     """Look until all batches are terminal or `wait_s` is over, and return the last sight of them.
 
-    `started` is when the job began (epoch seconds); `seen` is told of each sight. Raises ApiError when the server stays
-    away too long.
+    `seen` is told of each sight. Raises ApiError when the server stays away too long.
     """
     ends = system.monotonic() + wait_s
-    zero = system.monotonic() - max(0.0, system.now() - started)  # from here on no set clock changes the pace
+    age = system.now() - job.created_at if job is not None else 0.0
+    zero = system.monotonic() - max(0.0, age)  # from here on no set clock changes the pace
     api.patience_s = min(PATIENCE_S, max(wait_s, 20.0))
     api.until = ends if wait_s > 0 else None
     pace = Pace(system.random)
     batches: list[Batch] = []
     while True:
         try:
-            batches = look(api, ids, job_id, is_old)
+            batches = look(api, ids, system, job)
         except ApiError as error:
             if not batches or not error.may_pass or system.monotonic() < ends:
                 raise
@@ -151,12 +148,8 @@ def watch_job(
     seen: Callable[[list[Batch]], None] | None = None,
 ) -> list[Batch]:
     """`watch` all batches of a job; raises Failure where the server stays away too long."""
-    ids = [one.batch_id or "" for one in job.batches]
     try:
-        return watch(
-            api, ids, job_id=job.id, started=job.created_at, wait_s=wait_s,
-            system=system, progress=progress, is_old=older_than_retry(job, system), seen=seen,
-        )  # fmt: skip
+        return watch(api, [one.batch_id or "" for one in job.batches], job, wait_s, system, progress, seen)
     except ApiError as error:
         raise error.failure("watching the job") from error
     finally:
@@ -212,12 +205,12 @@ class Answering:
         """
         try:
             if self._store is None:
-                batches = [self._as_it_is(one) for one in seen or look(self._api, self._ids)]
+                batches = [self._as_it_is(one) for one in seen or look(self._api, self._ids, self._system)]
                 return [Asked(None, one.total, one.endpoint, (one,)) for one in batches]
             job = self._store.job
             made = [one for one in job.batches if one.batch_id]
             ids = [one.batch_id or "" for one in made]
-            seen = seen or look(self._api, ids, job.id, older_than_retry(job, self._system))
+            seen = seen or look(self._api, ids, self._system, job)
         except ApiError as error:
             raise error.failure("looking at the batches") from error
         asked = []
