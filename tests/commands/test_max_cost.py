@@ -13,7 +13,7 @@ from tests.faults.rooms import CHAT
 from doubleword.batch_files import check as file_check
 from doubleword.commands.submit import submit
 from doubleword.failure import Exit, Failure
-from doubleword.jobs.cost_limit import require_cost, spent_ceiling
+from doubleword.jobs.cost_limit import require_limit, spent_ceiling
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
 from doubleword.jobs.submission import plan
 from doubleword.pricing import estimate as pricing
@@ -90,25 +90,25 @@ def test_what_is_not_known_any_more_is_not_nothing(tmp_path: Path, why: str) -> 
     assert spent_ceiling(store, OUTSIDE) is None
     now = write(tmp_path / "b.jsonl", 1)
     with pytest.raises(Failure) as refused:
-        require_cost([now], "24h", 1000.0, OUTSIDE, spent_ceiling(store, OUTSIDE))
+        require_limit([store], 1000.0, OUTSIDE, more=[now])
     assert (refused.value.exit_code, refused.value.code) == (Exit.REFUSED, "cost_unknown")
     assert "so far" in refused.value.message
 
 
 def test_the_limit_holds_for_both_together(tmp_path: Path) -> None:
     """Each alone would be within it; the refusal gives both figures."""
-    now = write(tmp_path / "a.jsonl", 10_000)
-    most = ceiling(now)
-    require_cost([now], "24h", most, OUTSIDE)
-    require_cost([now], "24h", 3 * most, OUTSIDE, 2 * most)
+    now, store = write(tmp_path / "a.jsonl", 10_000), job(tmp_path, write(tmp_path / "b.jsonl", 20_000))
+    store.job.batches[0].state = "created"
+    most, spent = ceiling(now), ceiling(tmp_path / "b.jsonl")
+    require_limit([store], 3.001 * most, OUTSIDE, more=[now])
     with pytest.raises(Failure) as refused:
-        require_cost([now], "24h", 2.9 * most, OUTSIDE, 2 * most)
+        require_limit([store], spent + 0.9 * most, OUTSIDE, more=[now])
     assert (refused.value.exit_code, refused.value.code) == (Exit.REFUSED, "over_max_cost")
-    assert f"{most:.4f}" in refused.value.message and f"{2 * most:.4f}" in refused.value.message
+    assert f"{most:.4f}" in refused.value.message and f"{spent:.4f}" in refused.value.message
     assert "about 9,000 of them fit" in refused.value.message and "--limit 9000" in (refused.value.hint or "")
-    require_cost([], "24h", 2 * most, OUTSIDE, 2 * most)  # what the server runs again is in the ceiling already
+    require_limit([store], spent, OUTSIDE)  # what the server runs again is in the ceiling already
     with pytest.raises(Failure, match="so far"):
-        require_cost([], "24h", 1.9 * most, OUTSIDE, 2 * most)
+        require_limit([store], 0.95 * spent, OUTSIDE)
 
 
 @pytest.mark.parametrize(("share", "code"), [(0.9, "over_max_cost"), (1.1, "other")])

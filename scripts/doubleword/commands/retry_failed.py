@@ -15,7 +15,6 @@ import argparse
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from doubleword.answers.judgement import INVALID
@@ -25,7 +24,7 @@ from doubleword.commands.create_batch_file import require_row_map
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.attempts import UNANSWERED, Attempts, Owed, Wanted, asked_for, of_requests
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import ASKED, prices_of, require_cost, spent_ceiling
+from doubleword.jobs.cost_limit import prices_of, require_limit
 from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
@@ -106,12 +105,12 @@ class Retrial:
             message = f"an attempt with other changes ({plain(unsent[0].change, 120)}) is planned and not submitted yet"
             hint = f"{script('retry_failed.py')} {quoted(self._store.path)} submits it as it was planned"
             raise Failure(Exit.BAD_INPUT, "attempt_planned", message, hint)
-        unasked = [self._store.input_path(one.input) for one in unsent if one.state not in ASKED]
+        unasked = [self._store.input_path(one.input) for one in unsent if not one.may_cost]
         if dry_run:
             total = total_of(unasked, self._system.disk, prices_of(self._store.job, self._system.disk))
             return {**report(self._store, {}, resumed=True), **total.forecast(self._store.job.window)}
         with self._withdrawing():
-            self._require_cost(unasked, max_cost)
+            require_limit([self._store], max_cost, self._system, last_word=not unasked)
             return carry_out(self._store, self._api, self._system, self._progress, True, max_cost)
 
     def _by_server(
@@ -121,7 +120,9 @@ class Retrial:
         whole = [(one, batch) for one, batch in wanting if not one.left and not self._has_lasting(one, batch)]
         if dry_run or not wanting:
             return self._by_attempts([], [one for one, _ in wanting], True, max_cost)
-        self._require_cost([], max_cost)  # what the server runs again is in the ceiling of what was asked
+        require_limit(
+            [self._store], max_cost, self._system
+        )  # what the server runs again is in the ceiling of what was asked
         if whole:
             self._store.job.results.clear()  # what was delivered is no longer the last word
         asked = [one for one, batch in whole if self._server.asked(one, batch)]
@@ -171,8 +172,9 @@ class Retrial:
         try:
             for one in wanting:
                 drafts.append(self._attempts.draft(one, owed[one.key], self._wanted.change))
+            more = [self._store.input_path(one.input) for one in drafts]
             if drafts:
-                self._require_cost([self._store.input_path(one.input) for one in drafts], max_cost)
+                require_limit([self._store], max_cost, self._system, last_word=False, more=more)
         except BaseException:
             for one in wanting:
                 self._system.disk.remove(self._attempts.path(one.file, one.attempt + 1))
@@ -199,20 +201,13 @@ class Retrial:
             too_dear = failure.code in ("over_max_cost", "cost_unknown")
             if too_dear or failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND):
                 job = self._store.job
-                unmade = [one for one in job.batches if one.attempt > 1 and one.state not in ASKED]
+                unmade = [one for one in job.batches if one.attempt > 1 and not one.may_cost]
                 job.batches = [one for one in job.batches if one not in unmade]
                 job.results += results
                 self._store.save()
                 for one in unmade:
                     self._system.disk.remove(self._attempts.path(one.file, one.attempt))
             raise
-
-    def _require_cost(self, paths: list[Path], limit: float | None) -> None:
-        """Refuse unless the whole job, with all that it has asked so far, surely stays within `limit`."""
-        if limit is not None and self._store.job.local is None:
-            spent = spent_ceiling(self._store, self._system)
-            prices = prices_of(self._store.job, self._system.disk)
-            require_cost(paths, self._store.job.window, limit, self._system, spent, prices, last_word=not paths)
 
     def _forecast(self, wanting: list[Intended], owed: dict[str, Owed]) -> dict[str, Any]:
         """What the attempts would cost, for a dry run."""

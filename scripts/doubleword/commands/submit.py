@@ -12,7 +12,7 @@ from doubleword.batch_files.reading import named_files
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
-from doubleword.jobs.cost_limit import ASKED, prices_of, require_cost, spent_ceiling
+from doubleword.jobs.cost_limit import prices_of, require_limit
 from doubleword.jobs.job_file import SUFFIX, JobFile, job_path, locked
 from doubleword.jobs.submission import WINDOWS, carry_out, checked, metadata_of, plan, report, require_same
 from doubleword.pricing.estimate import total_of
@@ -71,9 +71,7 @@ def opened(
             system=system,
             identity=identity,
         )
-    if args.max_cost is not None and store.job.local is None and not store.job.submitted:
-        unasked = [store.input_path(one.input) for one in store.job.batches if one.state not in ASKED]
-        spent = spent_ceiling(store, system)
+    if not store.job.submitted:
         alone = args.dry_run or not read_key()  # then the server is not asked for its prices
-        require_cost(unasked, store.job.window, args.max_cost, system, spent, prices_of(store.job, system.disk), alone)
+        require_limit([store], args.max_cost, system, last_word=alone)
     return store, resumed

@@ -21,9 +21,7 @@ from doubleword.compare.answers import Answer, answered_in, answers_of, lines_in
 from doubleword.compare.jobs import (
     VariantJob,
     delivered,
-    joint_prices,
     planned,
-    require_limit,
     require_one_server,
     submit,
     wait_for,
@@ -32,7 +30,7 @@ from doubleword.compare.sample import Side, sampled
 from doubleword.compare.variants import Variant
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import require_cost
+from doubleword.jobs.cost_limit import joint_prices, require_cost, require_limit
 from doubleword.jobs.job_file import job_path
 from doubleword.output_file import WholeFile
 from doubleword.pricing.bill import Part, Usage, bill
@@ -100,9 +98,8 @@ class Asking:
         require_one_server(self._jobs)
         keys = [delivered(one, None) for one in jobs]
         if None in keys:
-            if limit is not None:  # where there is a key, the server's prices have the last word
-                stores = [one.store for one in self._jobs]
-                require_limit(stores, limit, system, last_word=not read_key(), more=later)
+            stores = [one.store for one in self._jobs]  # where there is a key, the server's prices have the last word
+            require_limit(stores, limit, system, last_word=not read_key(), more=later)
             api = self._connected()
             submit(self._jobs, api, system, progress, limit, later)
             wait_for(jobs, api, self._ends, system, progress)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +17,14 @@ from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.compare.sample import Side
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.cost_limit import ASKED, Approval, prices_of, require_cost, spent_ceiling
+from doubleword.jobs.cost_limit import Approval, require_limit
 from doubleword.jobs.job_file import Intended, JobFile, job_path
 from doubleword.jobs.submission import bring, checked
 from doubleword.jobs.watching import status_of, watch_job
 from doubleword.output_file import refuse_existing
-from doubleword.pricing.prices import Prices
-from doubleword.quick_msgspec import replace
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
-from doubleword.system import Disk, System
+from doubleword.system import System
 
 # What `fetch_results.py JOB --format jsonl` is given where no other flag is.
 OPTIONS = {
@@ -85,7 +83,7 @@ def submit(
     `limit` is the most they may cost, in USD and if any, together with the requests in the files `more`. Raises Failure
     (8), with nothing left on the server, beyond the limit.
     """
-    waiting = [one for one in jobs if _unasked(one.store)]
+    waiting = [one for one in jobs if not all(batch.may_cost for batch in one.store.job.batches)]
     unsure: set[str] = set()
 
     def bring_from(at: int) -> None:
@@ -97,7 +95,7 @@ def submit(
                 unsure.update(Approval(one.store, api, system, None, progress.note).learn(batches)[0])
             if at + 1 < len(waiting):
                 bring_from(at + 1)
-            elif limit is not None:
+            else:
                 require_limit([one.store for one in jobs], limit, system, unsure=unsure, more=more)
 
         bring(one.store, api, system, progress, one.resumed, approve)
@@ -107,42 +105,6 @@ def submit(
     for one in jobs:  # where the reply of a call was lost, it is looked for
         if not one.store.job.submitted:
             bring(one.store, api, system, progress, one.resumed, None)
-
-
-def require_limit(
-    stores: Sequence[JobFile],
-    limit: float,
-    system: System,
-    last_word: bool = True,
-    unsure: Iterable[str] = (),
-    more: Sequence[Path] = (),
-) -> None:
-    """Raise Failure (8) unless all that the jobs have asked and would ask, and the requests in the files `more`, surely
-    costs at most `limit` USD; as `require_cost`. Of `unsure` models the server does not tell the price.
-    """
-    if any(store.job.local is not None for store in stores):
-        return
-    window = stores[0].job.window
-    paths = [store.input_path(one.input) for store in stores for one in _unasked(store)]
-    spent = [spent_ceiling(store, system) for store in stores]
-    known = [one for one in spent if one is not None]
-    before = sum(known) if len(known) == len(spent) else None
-    prices = joint_prices(stores, system.disk).without(set(unsure), window)
-    require_cost([*paths, *more], window, limit, system, before, prices, last_word)
-
-
-def joint_prices(stores: Sequence[JobFile], disk: Disk) -> Prices:
-    """The price table, put right by what the server said of any of the jobs."""
-    tariff: dict[str, dict[str, list[str]]] = {}
-    for store in stores:
-        for model, windows in store.job.tariff.items():
-            tariff.setdefault(model, {}).update(windows)
-    return prices_of(replace(stores[0].job, tariff=tariff), disk)
-
-
-def _unasked(store: JobFile) -> list[Intended]:
-    """The batches that cost nothing yet."""
-    return [one for one in store.job.batches if one.state not in ASKED]
 
 
 def delivered(one: VariantJob, api: Api | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,31 +28,42 @@ from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import Disk, System
 
 ASK = "ask the user for a higher --max-cost"
-ASKED = ("creating", "created")  # states of a batch that costs, or may
 
 
-def require_cost(
-    paths: Sequence[Path],
-    window: str,
-    limit: float,
+def require_cost(paths: Sequence[Path], window: str, limit: float, system: System) -> None:
+    """Raise Failure (8) unless the requests in `paths`, by the price table, surely cost at most `limit` USD; what is
+    unknown is not sure.
+    """
+    require_within(limit, total_of(paths, system.disk, load_prices(None, system.disk)).estimate(window))
+
+
+def require_limit(
+    stores: Sequence[JobFile],
+    limit: float | None,
     system: System,
-    spent_usd: float | None = 0.0,
-    prices: Prices | None = None,
     last_word: bool = True,
+    unsure: Collection[str] = (),
+    more: Sequence[Path] = (),
     rough_usd: Decimal | None = None,
 ) -> None:
-    """Raise Failure (8) unless the requests in `paths`, and what the job has cost before, surely stay within `limit`
-    USD; what is unknown is not sure. `spent_usd` is the most that it has cost before, see `spent_ceiling`.
+    """Raise Failure (8) unless all that the jobs have asked and would ask, and the requests in the files `more`, surely
+    cost at most `limit` USD, where there is a limit; the embedded engine costs nothing.
 
-    `prices` are those of the table unless others are given. Without the `last_word` what only a price refuses is let
-    through, since the server's own may differ. `rough_usd` is what the server expects, where only that is known.
+    Without the `last_word` what only a price refuses is let through, since the server's own may differ. Of `unsure`
+    models the server does not tell the price; `rough_usd` is what it expects, where only that is known.
     """
-    found = None
-    if paths:
-        found = total_of(paths, system.disk, prices or load_prices(None, system.disk)).estimate(window)
-        last_word = last_word or bool(found.uncapped_requests) or spent_usd is None
+    if limit is None or any(store.job.local is not None for store in stores):
+        return
+    window, disk, found = stores[0].job.window, system.disk, None
+    paths = [store.input_path(one.input) for store in stores for one in store.job.batches if not one.may_cost]
+    spent = [spent_ceiling(store, system) for store in stores]
+    before = None if None in spent else sum(filter(None, spent))
+    if paths or more:
+        prices = joint_prices(stores, disk).without(unsure, window)
+        found = total_of([*paths, *more], disk, prices).estimate(window)
+        last_word = last_word or bool(found.uncapped_requests) or before is None
     if last_word:
-        require_within(limit, found, spent_usd, rough_usd)
+        require_within(limit, found, before, rough_usd)
 
 
 def require_within(
@@ -95,7 +106,7 @@ def spent_ceiling(store: JobFile, system: System) -> float | None:
     engine. What the server's own retry runs again is in it already: only requests without an answer, which have no
     usage that could be charged.
     """
-    asked = [store.input_path(one.input) for one in store.job.batches if one.state in ASKED]
+    asked = [store.input_path(one.input) for one in store.job.batches if one.may_cost]
     if not asked or store.job.local is not None:
         return 0.0
     try:
@@ -106,11 +117,18 @@ def spent_ceiling(store: JobFile, system: System) -> float | None:
 
 def prices_of(job: Job | None, disk: Disk) -> Prices:
     """The price table, put right by what the server said of the job."""
-    return load_prices(None, disk).replaced(
-        Price(model, window, Decimal(given), Decimal(answered), "", "")
-        for model, windows in (job.tariff if job is not None else {}).items()
-        for window, (given, answered) in windows.items()
-    )
+    return load_prices(None, disk).replaced(_told(job) if job is not None else ())
+
+
+def joint_prices(stores: Sequence[JobFile], disk: Disk) -> Prices:
+    """The same by what it said of any of the jobs."""
+    return load_prices(None, disk).replaced(price for store in stores for price in _told(store.job))
+
+
+def _told(job: Job) -> Iterator[Price]:
+    for model, windows in job.tariff.items():
+        for window, (given, answered) in windows.items():
+            yield Price(model, window, Decimal(given), Decimal(answered), "", "")
 
 
 def like(name: str, disk: Disk) -> float:
@@ -202,12 +220,7 @@ class Approval:
 
     def __call__(self, ones: Sequence[Intended]) -> None:
         unsure, rough = self.learn(ones)
-        if self._limit is not None:
-            job = self._store.job
-            prices = prices_of(job, self._system.disk).without(unsure, job.window)
-            paths = [self._store.input_path(one.input) for one in ones]
-            spent = spent_ceiling(self._store, self._system)
-            require_cost(paths, job.window, self._limit, self._system, spent, prices, rough_usd=rough)
+        require_limit([self._store], self._limit, self._system, unsure=unsure, rough_usd=rough)
 
     def learn(self, ones: Sequence[Intended]) -> tuple[set[str], Decimal | None]:
         """Keep the server's prices in the job file, and refuse nothing: the models whose price it does not tell, and

@@ -80,6 +80,11 @@ class Intended(Struct):
     change: dict[str, Any] | None = None
     models: list[str] | None = None
 
+    @property
+    def may_cost(self) -> bool:
+        """Whether the batch exists, or may exist."""
+        return self.state in ("creating", "created")
+
 
 class Written(Struct):
     """Results that were written: where, by which arguments that shape them, and what they held.

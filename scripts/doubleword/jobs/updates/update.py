@@ -15,7 +15,6 @@ from doubleword.batch_files.record import Record, record_path, written
 from doubleword.batch_files.row_map import RowMap, RowMapFile, map_path, read_answers, read_rows
 from doubleword.batch_files.writing import Writer
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.cost_limit import ASKED
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.submission import checked, relative
@@ -84,7 +83,7 @@ def applied(update: Update, store: JobFile, saved_usd: float | None, system: Sys
         is_new = [one for one in now.job.batches if one.file >= len(before[0])]
         refused = failure.code in ("over_max_cost", "cost_unknown")
         refused = refused or failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND)
-        if refused and not any(one.state in ASKED for one in is_new):
+        if refused and not any(one.may_cost for one in is_new):
             now.job.files, _, now.job.row_map, now.job.update = before
             now.job.batches = [one for one in now.job.batches if one not in is_new]
             now.save()
