@@ -29,7 +29,7 @@ from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.server_retry import ServerRetry
-from doubleword.jobs.submission import carry_out, report
+from doubleword.jobs.submission import carry_out, report, require_unchanged
 from doubleword.output_file import sha256_of
 from doubleword.pricing.estimate import Total, total_of
 from doubleword.quick_msgspec import replace
@@ -236,7 +236,7 @@ class Retrial:
         asked_first = job.files[one.file]
         original = self._store.input_path(asked_first)
         if INVALID in (self._wanted.kinds or ()):
-            self._attempts.require_unchanged(original, asked_first)  # it says what is invalid
+            require_unchanged(self._store, asked_first, self._system.disk)  # it says what is invalid
         try:
             batches = tuple(self._api.batch(other.batch_id or "") for other in self._attempts.of(one))
         except ApiError as error:

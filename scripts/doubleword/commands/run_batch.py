@@ -65,8 +65,8 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         asked = made_requests(args, requests, known, system)
         if asked.update is not None and known is not None:
             if args.dry_run:
-                return asked.told(update_forecast(asked, asked.update, known, system))
-            held.enter_context(applied(asked.update, known, asked.saved_usd, system))
+                return asked.told(update_forecast(asked.update, known, system))
+            held.enter_context(applied(asked.update, known, system))
         try:
             store, resumed, delivery = _planned(args, output, requests, asked.paths, job, system, progress)
             asked.said_of(store, args.update)

@@ -26,9 +26,10 @@ from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
 from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_key
-from doubleword.jobs.submission import WINDOWS, recorded_map, relative, report
+from doubleword.jobs.submission import WINDOWS, input_file, recorded_map, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
+from doubleword.quick_msgspec import replace
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -258,8 +259,7 @@ class Adoption:
                         raise self._in_the_way(place) from None
                     copy.use = place  # the job's own, from before its job file was lost
                     (made,) = self._checked([copy])
-        path = relative(copy.use or place, self._path.parent)
-        return InputFile(path, made.bytes, made.sha256, made.requests, made.endpoint)
+        return input_file(replace(made, path=copy.use or place), self._path.parent)
 
     def _in_the_way(self, place: Path) -> Failure:
         other = f"give another name, --job other{SUFFIX}"

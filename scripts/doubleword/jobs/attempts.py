@@ -17,9 +17,9 @@ from doubleword.batch_files.row_map import read_rows
 from doubleword.cli import quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
-from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, JobFile, job_path
-from doubleword.jobs.submission import checked, relative
-from doubleword.output_file import WholeFile, sha256_of
+from doubleword.jobs.job_file import SUFFIX, Intended, JobFile, job_path
+from doubleword.jobs.submission import checked, input_file, require_unchanged
+from doubleword.output_file import WholeFile
 from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.change import Change, asked_change
 from doubleword.results.advice import GONE, is_lasting
@@ -137,16 +137,14 @@ class Attempts:
 
     def draft(self, one: Intended, wanted: Owed, change: Change) -> Intended:
         """An attempt after `one`, its batch file written to `<stem>.attempt-N.jsonl` and checked."""
-        job, disk = self._store.job, self._system.disk
-        original = self._store.input_path(job.files[one.file])
-        self.require_unchanged(original, job.files[one.file])
+        original, disk = self._store.job.files[one.file], self._system.disk
+        require_unchanged(self._store, original, disk)
         path = self.path(one.file, one.attempt + 1)
         with WholeFile(path, disk, force=True) as file:
             for line in self.lines(one, wanted, change):
                 file.write(line + b"\n")
-        self.require_unchanged(original, job.files[one.file])
-        made = checked([path], self._system).files[0]
-        part = InputFile(relative(path, self._store.folder), made.bytes, made.sha256, made.requests, made.endpoint)
+        require_unchanged(self._store, original, disk)
+        part = input_file(checked([path], self._system).files[0], self._store.folder)
         key, recorded = self._system.new_key(), change.recorded
         return Intended(key, one.file, part, attempt=one.attempt + 1, left=wanted.left, change=recorded)
 
@@ -160,9 +158,8 @@ class Attempts:
         changed = []
         for other in self.of(one):
             if other.change is not None:  # other attempts hold what stands elsewhere already
-                path = self._store.input_path(other.input)
-                self.require_unchanged(path, other.input)
-                changed.append(request_lines(path, self._system.disk))
+                require_unchanged(self._store, other.input, self._system.disk)
+                changed.append(request_lines(self._store.input_path(other.input), self._system.disk))
         heads = [next(lines, None) for lines in changed]  # an attempt stands in the order of the original
         for custom_id, first in request_lines(original, self._system.disk):
             line = first
@@ -183,12 +180,6 @@ class Attempts:
         original = self._store.input_path(job.files[file])
         stem = original.stem if usual else f"{original.stem}.{path.name.removesuffix(SUFFIX)}"
         return original.with_name(f"{stem}.attempt-{attempt}{original.suffix}")
-
-    def require_unchanged(self, path: Path, file: InputFile) -> None:
-        """What is asked again must be what was asked."""
-        if sha256_of(path, self._system.disk) != file.sha256:
-            message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
-            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
 
     def require_newest(self, api: Api, since: int) -> None:
         """Refuse where the server has an attempt that the job file does not know, since it would be paid again.

@@ -23,6 +23,7 @@ from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, Submission
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.watching import look
+from doubleword.output_file import sha256_of
 from doubleword.quick_msgspec import replace
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -69,10 +70,7 @@ def plan(
 
     The id of the job and its keys are drawn, or follow from `identity`, its files' contents and its window.
     """
-    files = [
-        InputFile(relative(one.path, job_path.parent), one.bytes, one.sha256, one.requests, one.endpoint)
-        for one in check.files
-    ]
+    files = [input_file(one, job_path.parent) for one in check.files]
     keys = [system.new_key() for _ in range(len(files) + 1)]
     if identity is not None:
         asked = [identity, window, *(f"{one.endpoint} {one.sha256}" for one in files)]
@@ -110,6 +108,11 @@ def recorded_beside(place: Path, folder: Path, disk: Disk) -> RowMap | None:
     return None if found is None else replace(found, path=relative(Path(found.path), folder))
 
 
+def input_file(made: file_check.BatchFile, folder: Path) -> InputFile:
+    """A checked batch file as a job in `folder` records it."""
+    return InputFile(relative(made.path, folder), made.bytes, made.sha256, made.requests, made.endpoint)
+
+
 def relative(path: Path, folder: Path) -> str:
     """`path` as seen from `folder` where it lies below it, otherwise absolute."""
     whole = path.absolute()
@@ -135,6 +138,14 @@ def require_same(store: JobFile, check: file_check.Check, window: str | None, me
     if (window or job.window) != job.window or (metadata or job.metadata) != job.metadata:
         message = f"the job {plain(store.path)} was made with --window {job.window} and other options"
         raise Failure(Exit.BAD_INPUT, "other_options", message, "leave the options out, or give another --job")
+
+
+def require_unchanged(store: JobFile, file: InputFile, disk: Disk) -> None:
+    """Raise Failure (2) unless a batch file of the job is as it was asked."""
+    path = store.input_path(file)
+    if sha256_of(path, disk) != file.sha256:
+        message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
+        raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
 
 
 def carry_out(

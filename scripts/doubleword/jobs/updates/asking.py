@@ -16,20 +16,19 @@ from doubleword.jobs.cost_limit import prices_of
 from doubleword.jobs.job_file import JobFile
 from doubleword.jobs.updates.update import Update
 from doubleword.pricing.estimate import Total, total_of
-from doubleword.quick_msgspec import Struct, field
+from doubleword.quick_msgspec import Struct, field, replace
 from doubleword.system import System
 
 
 class Requests(Struct):
     """The batch files that a table asks for, whether they were made now, and what was said of it; and the update that
-    it is of a job which asked another, with what asking all of it would cost more.
+    it is of a job which asked another.
     """
 
     paths: list[Path]
     warnings: list[str]
     made_now: bool = False
     update: Update | None = None
-    saved_usd: float | None = None
     keys: dict[str, Any] = field(default_factory=dict)
 
     def said_of(self, store: JobFile, asked: bool) -> None:
@@ -62,7 +61,7 @@ def updated(known: JobFile, update: Update, made: list[Path], warnings: list[str
         return Requests(paths, warnings)
     costs = [forecast_of(files, known, system).estimate(job.window).cost_usd for files in (made, update.files)]
     saved = None if None in costs else round(float(costs[0] or 0) - float(costs[1] or 0), 6)
-    return Requests([*paths, *update.files], warnings, update=update, saved_usd=saved)
+    return Requests([*paths, *update.files], warnings, update=replace(update, saved_usd=saved))
 
 
 def forecast_of(paths: Sequence[Path], store: JobFile, system: System) -> Total:
@@ -71,9 +70,8 @@ def forecast_of(paths: Sequence[Path], store: JobFile, system: System) -> Total:
     return total_of(paths, system.disk, prices, tokens) if paths else Total(prices, tokens)
 
 
-def update_forecast(asked: Requests, update: Update, store: JobFile, system: System) -> dict[str, Any]:
+def update_forecast(update: Update, store: JobFile, system: System) -> dict[str, Any]:
     """What a dry run of an update answers, which leaves nothing behind."""
     total = forecast_of(update.files, store, system)
     update.remove(system.disk)
-    said = {"kept": update.kept, "asked": update.asked, "gone": update.gone, "saved_usd": asked.saved_usd}
-    return {"job": quoted(store.path), "update": said, **total.forecast(store.job.window)}
+    return {"job": quoted(store.path), "update": update.said, **total.forecast(store.job.window)}

@@ -9,15 +9,16 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.batch_files.record import Record, record_path, written
 from doubleword.batch_files.row_map import RowMap, RowMapFile, map_path, read_answers, read_rows
 from doubleword.batch_files.writing import Writer
-from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.job_file import InputFile, Intended, JobFile
+from doubleword.failure import Exit, Failure
+from doubleword.jobs.job_file import Intended, JobFile
 from doubleword.jobs.reuse.answers import require_answers
-from doubleword.jobs.submission import checked, relative
+from doubleword.jobs.submission import checked, input_file, relative, require_unchanged
 from doubleword.output_file import WholeFile, sha256_of
 from doubleword.quick_msgspec import Struct, replace
 from doubleword.request_lines.line import digest_of, to_line
@@ -36,7 +37,8 @@ class Made(Struct, frozen=True):
 
 class Update(Struct, frozen=True):
     """What a table asks of its job, and the files of it, which stand beside the job's. `kept`, `asked` and `gone` count
-    rows; `is_nothing` says that the rows are those of the job, each with its request.
+    rows; `is_nothing` says that the rows are those of the job, each with its request; `saved_usd` is what asking all of
+    the table would cost more, None where a price is not known.
     """
 
     number: int
@@ -47,35 +49,37 @@ class Update(Struct, frozen=True):
     output: Path
     files: Sequence[Path]
     row_map: RowMap
+    saved_usd: float | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What a user is told of it."""
+        return {"kept": self.kept, "asked": self.asked, "gone": self.gone, "saved_usd": self.saved_usd}
 
     def remove(self, disk: Disk) -> None:
         """Leave nothing of it behind."""
         for path in (*self.files, map_path(self.output), record_path(self.output)):
             disk.remove(path)
 
-    def apply(self, store: JobFile, saved_usd: float | None, system: System) -> None:
+    def apply(self, store: JobFile, system: System) -> None:
         """Put it on record, from which on it is part of the job."""
         job = store.job
         made = checked(list(self.files), system).files if self.files else []
-        parts = [
-            InputFile(relative(one.path, store.folder), one.bytes, one.sha256, one.requests, one.endpoint)
-            for one in made
-        ]
+        parts = [input_file(one, store.folder) for one in made]
         places = enumerate(parts, len(job.files))
         job.batches = [*job.batches, *(Intended(system.new_key(), index, part) for index, part in places)]
         job.files = [*job.files, *parts]
         job.row_map = replace(self.row_map, path=relative(Path(self.row_map.path), store.folder))
-        said = {"kept": self.kept, "asked": self.asked, "gone": self.gone, "saved_usd": saved_usd}
-        job.update = {"number": self.number, **said}
+        job.update = {"number": self.number, **self.said}
         store.save()
 
 
 @contextlib.contextmanager
-def applied(update: Update, store: JobFile, saved_usd: float | None, system: System) -> Iterator[None]:
+def applied(update: Update, store: JobFile, system: System) -> Iterator[None]:
     """Apply an update while the block submits it; where that is refused, and no batch of it may exist, take it back."""
     job = store.job
     before = (job.files, job.batches, job.row_map, job.update)
-    update.apply(store, saved_usd, system)
+    update.apply(store, system)
     try:
         yield
     except Failure as failure:
@@ -100,10 +104,8 @@ def planned(store: JobFile, made: Made, place: Path, system: System) -> Update:
     number = (job.update or {"number": 1})["number"] + 1
     output = place.with_name(f"{place.stem}.update-{number}{place.suffix}")
     known = [store.input_path(one) for one in job.files]
-    for path, one in zip(known, job.files, strict=True):
-        if sha256_of(path, disk) != one.sha256:
-            message = f"{plain(path)} is gone or was changed after it was submitted; nothing was sent"
-            raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, "restore the file as it was, then run again")
+    for one in job.files:
+        require_unchanged(store, one, disk)
     answers = require_answers(job.row_map, store.folder, disk)
     work = store.path.with_name(f".{store.path.name}.work")
     with disk.work_folder(work) as folder, Database(folder) as target:
