@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.door import call_door
 
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile, Retry, Written, job_path, locked, resolve
@@ -146,3 +147,21 @@ def test_the_job_file_stands_beside_the_first_batch_file() -> None:
     """Split files share one job."""
     assert job_path(Path("d/movies.jsonl")) == Path("d/movies.job.json")
     assert job_path(Path("d/movies-0001.jsonl")) == Path("d/movies.job.json")
+
+
+@pytest.mark.parametrize(("job", "code"), [("other.json", "bad_job_name"), ("nowhere/other.job.json", "no_folder")])
+@pytest.mark.parametrize("name", ["submit", "run_batch"])
+def test_a_job_file_that_no_script_would_find_is_refused(tmp_path: Path, name: str, job: str, code: str) -> None:
+    """By its name it is told from batch files and ids; before anything is made or sent."""
+    (tmp_path / "a.jsonl").write_text(to_request("a"))
+    (tmp_path / "t.csv").write_text("text\nx\n")
+    words = {"submit": ["a.jsonl"], "run_batch": ["o.csv", "--input", "t.csv", "--model", "m", "--prompt", "{text}"]}
+    refused = call_door(name, *words[name], "--job", job, "--base-url", "http://127.0.0.1:9/v1", cwd=tmp_path)
+    assert (refused.code, refused.json["error"]["code"]) == (2, code)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "t.csv"]
+
+
+def to_request(custom_id: str) -> str:
+    """The line of a batch file."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}) + "\n"

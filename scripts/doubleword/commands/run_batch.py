@@ -26,7 +26,7 @@ from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.job_file import JobFile, Written, job_path, locked
+from doubleword.jobs.job_file import JobFile, Written, job_path, locked, named_job
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside
@@ -53,10 +53,10 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
     output = Path(args.output)
     _refuse_arguments(args, output)
     requests = output.with_name(f"{output.stem}.requests.jsonl")
-    job = Path(args.job) if args.job else job_path(requests)
     progress, disk = Progress(system.monotonic), system.disk
     if not disk.is_folder(output.parent):
         refuse_existing(output, disk, args.force)
+    job = named_job(args.job, job_path(requests), disk)
     with contextlib.ExitStack() as held:
         held.enter_context(locked(job, disk))
         known = JobFile.load(job, disk) if disk.size(job) is not None else None

@@ -13,7 +13,7 @@ from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.cost_limit import prices_of, require_limit
-from doubleword.jobs.job_file import SUFFIX, JobFile, job_path, locked
+from doubleword.jobs.job_file import JobFile, job_path, locked, named_job
 from doubleword.jobs.submission import WINDOWS, carry_out, checked, metadata_of, plan, report, require_same
 from doubleword.pricing.estimate import total_of
 from doubleword.server.key import read_key
@@ -29,9 +29,7 @@ def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
     progress = Progress(system.monotonic)
     check = checked(paths, system)
     metadata = metadata_of(args.metadata)
-    path = Path(args.job) if args.job else job_path(paths[0])
-    if not path.name.endswith(SUFFIX):
-        raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
+    path = named_job(args.job, job_path(paths[0]), system.disk)
     with contextlib.ExitStack() as held:
         if not args.dry_run:
             held.enter_context(locked(path, system.disk))

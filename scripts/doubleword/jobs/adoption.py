@@ -24,7 +24,7 @@ from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
-from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked
+from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked, named_job
 from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_key
 from doubleword.jobs.submission import WINDOWS, input_file, recorded_map, report
 from doubleword.jobs.watching import look
@@ -56,13 +56,9 @@ def adopt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     if args.window or args.metadata or args.max_cost is not None or args.dry_run:
         message = "--adopt takes no --window, --metadata, --max-cost or --dry-run: it sends nothing"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "leave them out")
-    given = named_files(args.files, system.disk)
-    path = Path(args.job) if args.job else job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}")
-    if not path.name.endswith(SUFFIX):
-        raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
     disk = system.disk
-    if not disk.is_folder(path.parent):
-        raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
+    given = named_files(args.files, disk)
+    path = named_job(args.job, job_path(given[0]) if given else Path(f"{ADOPTED}{job_id[:8]}{SUFFIX}"), disk)
     engine = path.parent / local_folder(path)
     if args.local and not disk.is_folder(engine):
         message = f"there is no data of the embedded engine in {plain(engine)}"

@@ -223,6 +223,17 @@ def job_path(batch_file: Path) -> Path:
     return batch_file.with_name(f"{stem}{SUFFIX}")
 
 
+def named_job(given: str | None, usual: Path, disk: Disk) -> Path:
+    """The job file that --job names, `usual` without; raises Failure (2) for one that could not be made, or found."""
+    path = Path(given) if given else usual
+    if not path.name.endswith(SUFFIX):
+        raise Failure(Exit.BAD_INPUT, "bad_job_name", f"a job file ends in {SUFFIX}", f"--job {path.stem}{SUFFIX}")
+    if not disk.is_folder(path.parent):
+        folder = plain(path.parent)
+        raise Failure(Exit.BAD_INPUT, "no_folder", f"there is no folder {folder}", f"mkdir -p {folder}")
+    return path
+
+
 @contextlib.contextmanager
 def locked(path: Path, disk: Disk) -> Iterator[None]:
     """Be the only process that works on the job at `path`; raises Failure (7) when another one does."""
