@@ -24,7 +24,6 @@ from doubleword.commands.submit import submit
 from doubleword.jobs.adoption import adopt
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.transfers import Content
 
 ROOMS = {
     "adopt": ("submit", adopt),
@@ -381,14 +380,11 @@ def test_a_copy_that_comes_short_is_not_adopted(
     user.lose()
     content = Api.content
 
-    class Short:
-        def __init__(self, whole: Content) -> None:
-            self.whole = b"".join(whole.blocks())
+    def short(api: Api, file_id: str) -> Iterator[bytes]:
+        whole = b"".join(content(api, file_id))
+        yield whole[: whole.index(b"\n")]
 
-        def blocks(self) -> Iterator[bytes]:
-            yield self.whole[: self.whole.index(b"\n")]
-
-    monkeypatch.setattr(Api, "content", lambda self, file_id: Short(content(self, file_id)))
+    monkeypatch.setattr(Api, "content", short)
     refused = user.run("adopt", "--adopt", job_id, exit_code=5)
     assert "1 of 2 requests" in refused["error"]["message"] and user.names() == []
 

@@ -20,7 +20,7 @@ FILE = InputFile("a.jsonl", 10, "00" * 32, 3, "/v1/chat/completions")
 
 
 def make(folder: Path) -> JobFile:
-    one = Intended("key-1", 0, FILE, state="created", since=None, file_id="f", batch_id="b")
+    one = Intended("key-1", 0, FILE, state="created", file_id="f", batch_id="b")
     one.retries.append(Retry(2.5, "asked", {"completed": 1, "failed": 2, "ended_at": None}))
     answer: dict[str, Any] = {"complete": True}
     written = Written("out.csv", None, "11" * 32, None, answer, shape={"format": "csv", "join": ["a.csv"]})

@@ -19,7 +19,7 @@ from doubleword.failure import Exit, Failure
 from doubleword.server.api import Api, checked_base_url
 from doubleword.server.errors import ApiError, error_from_answer
 from doubleword.server.objects import bare_id
-from doubleword.server.transfers import Content, FileChanged, Upload
+from doubleword.server.transfers import FileChanged, Upload, content_of
 
 BASE = "https://server.test/v1"
 SECRET = "a-key-for-tests-0123456789"
@@ -105,7 +105,7 @@ def test_the_key_is_dropped_when_another_host_is_named(api: Api) -> None:
     """A redirect to another host is followed for a GET, without the key; to plain http it is not followed."""
     responses.get(f"{BASE}/files/f1/content", status=307, headers={"Location": "https://store.test/blob?x=1"})
     responses.get("https://store.test/blob", body=b"{}\n")
-    assert b"".join(api.content("f1").blocks()) == b"{}\n"
+    assert b"".join(api.content("f1")) == b"{}\n"
     assert responses.calls[0].request.headers["Authorization"] == f"Bearer {SECRET}"
     assert "Authorization" not in responses.calls[1].request.headers
     responses.get(f"{BASE}/files/f2/content", status=302, headers={"Location": "http://store.test/blob"})
@@ -336,7 +336,7 @@ def blocks_of(body: bytes, size: int) -> list[bytes]:
     response = requests.Response()
     response.headers["Content-Encoding"] = "gzip"
     response.raw = Raw(body, size)
-    return list(Content(response, lambda: 0.0).blocks())
+    return list(content_of(response, lambda: 0.0))
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])

@@ -12,7 +12,7 @@ from tests.clock import Clocked
 from doubleword.server import objects
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import Analytics, BatchError, CostEstimate, ModelCost
+from doubleword.server.objects import Analytics, CostEstimate, ModelCost
 
 BASE = "https://server.test/v1"
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -139,7 +139,7 @@ def test_ids_of_webhooks_work_in_every_call_for_one_object(api: Api) -> None:
         responses.get(f"{BASE}/{folder}/{kind}_{UUID}{call}", status=400, body="Invalid ID format")
         responses.get(f"{BASE}/{folder}/{UUID}{call}", json=value)
     assert api.file(f"file_{UUID}").id == UUID
-    assert b"".join(api.content(f"file_{UUID}").blocks())
+    assert b"".join(api.content(f"file_{UUID}"))
     assert api.cost_estimate(f"file_{UUID}", "24h") is not None
     assert api.analytics(f"batch_{UUID}") is not None
 
@@ -170,19 +170,18 @@ def test_models_are_asked_for_by_what_they_can(api: Api, words: dict[str, bool],
                     {"code": "token_limit_exceeded", "message": "Enqueued token limit reached for m.", "line": None}
                 ]
             },
-            (BatchError("token_limit_exceeded", "Enqueued token limit reached for m."),),
+            ("Enqueued token limit reached for m. (token_limit_exceeded)",),
         ),
-        ({"data": [{"message": "bad\x1b[2J line", "line": 3}, "x", {}]}, (BatchError("", "bad[2J line", 3),)),
-        ({"message": "no template"}, (BatchError("", "no template"),)),
+        ({"data": [{"message": "bad\x1b[2J line", "line": 3}, "x", {}]}, ("bad[2J line",)),
+        ({"message": "no template"}, ("no template",)),
         ({"data": None}, ()),
         (None, ()),
         ("x", ()),
     ],
 )
-def test_why_a_whole_batch_failed_keeps_code_and_message(errors: Any, expected: tuple[BatchError, ...]) -> None:
+def test_why_a_whole_batch_failed_keeps_code_and_message(errors: Any, expected: tuple[str, ...]) -> None:
     """In the form of OpenAI, in that of the stored error, and with nothing of it."""
     assert objects.batch({**BATCH, "errors": errors}).errors == expected
-    assert str(BatchError("a_code", "words")) == "words (a_code)"
 
 
 @pytest.mark.parametrize(("value", "model"), [({}, ""), ({"model": None}, ""), ({"model": "mixed"}, "mixed")])

@@ -298,14 +298,12 @@ class Submission:
     def _begin(self, one: Intended, state: str) -> None:
         with self._saving:
             one.state = state
-            one.since = self._system.now()
             one.tries += 1
             self._store.save()
 
     def _finish(self, one: Intended, state: str) -> None:
         with self._saving:
             one.state = state
-            one.since = None
             self._store.save()
 
     def _wait_or_give_up(self, one: Intended, back_to: str, error: ApiError, doing: str) -> None:

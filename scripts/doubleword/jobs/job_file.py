@@ -62,8 +62,7 @@ class Intended(Struct):
     again when a reply is lost. `file` is the index of the batch file whose requests it answers; `attempt`
     counts from 1, and later ones hold requests that are asked again: `left` is how many of the others are still
     unanswered, `change` what was changed in the requests (`max_tokens`, `model`, `note`), None for nothing, empty where
-    that is not known any more. `since` is when the call of the present state was about to be made (epoch seconds),
-    `tries` how often.
+    that is not known any more. `tries` is how often the call of the present state was made.
     """
 
     key: str
@@ -71,7 +70,6 @@ class Intended(Struct):
     input: InputFile
     attempt: Count = 1
     state: str = "planned"
-    since: float | None = None
     tries: Count = 0
     file_id: str | None = None
     batch_id: str | None = None

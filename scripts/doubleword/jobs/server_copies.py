@@ -106,7 +106,7 @@ class ServerCopies:
         """One attempt at a whole copy. A body can end early without a word, so its requests are counted."""
         ended = True
         with self._disk.create(scratch, 0o600) as file:
-            for block in self._api.content(file_id).blocks():
+            for block in self._api.content(file_id):
                 file.write(block)
                 ended = block.endswith(b"\n")
             if not ended:

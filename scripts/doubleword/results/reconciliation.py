@@ -292,7 +292,7 @@ def _unlike_lengths(reading: Reading) -> list[str]:
 
 def _no_row(batches: Sequence[Batch]) -> str:
     """Why a request has no row though its batches are over: by the latest batch that says why it failed as a whole."""
-    said = next((str(batch.errors[0]) for batch in reversed(batches) if batch.errors), None)
+    said = next((batch.errors[0] for batch in reversed(batches) if batch.errors), None)
     if said is not None:
         return plain(said, 160)
     states = plain(", ".join(sorted({one.status for one in batches})), 60)

@@ -21,7 +21,7 @@ from doubleword.server.errors import ApiError
 from doubleword.server.objects import Analytics, Batch, CostEstimate, RemoteFile, bare_id
 from doubleword.server.route import is_safe
 from doubleword.server.sending import Sender
-from doubleword.server.transfers import Content, Upload
+from doubleword.server.transfers import Upload, content_of
 from doubleword.system import System
 
 DEFAULT_BASE_URL = "https://api.doubleword.ai/v1"
@@ -57,15 +57,15 @@ class Api(Sender):
         for item in self._found("/files", search, {"purpose": "batch"}):
             yield api_objects.remote_file(item)
 
-    def content(self, file_id: str, skip: int = 0) -> Content:
-        """GET /files/{id}/content from line `skip`, as one stream; one attempt, ApiError when it is refused.
+    def content(self, file_id: str, skip: int = 0) -> Iterator[bytes]:
+        """GET /files/{id}/content from line `skip`, as `content_of` gives it; one attempt, ApiError when it is refused.
 
         The server reads `skip` (dwctl files.rs), its documentation says `offset`; both are sent, and a caller
         that skips must still expect lines it has seen.
         """
         query = f"?{urlencode({'skip': skip, 'offset': skip})}" if skip else ""
         response = _by_id(file_id, lambda one: self.once("GET", f"/files/{one}/content{query}"))
-        return Content(response, self._system.monotonic)
+        return content_of(response, self._system.monotonic)
 
     def cost_estimate(self, file_id: str, window: str) -> CostEstimate | None:
         """GET /files/{id}/cost-estimate: an uploaded file at the live tariff of `window` (dwctl files.rs).

@@ -35,20 +35,6 @@ class RemoteFile(Struct, frozen=True):
     created_at: int | None
 
 
-class BatchError(Struct, frozen=True):
-    """Why a batch failed as a whole: OpenAI's `code` (`token_limit_exceeded`) and `message`; what is absent is empty.
-
-    `line` counts the lines of the input file from 1, None where the error is about none of them.
-    """
-
-    code: str
-    message: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.code})" if self.message and self.code else self.message or self.code
-
-
 class Analytics(Struct, frozen=True):
     """What the server counted and billed of a batch so far (dwctl api/models/batches.rs, `BatchAnalytics`).
 
@@ -90,8 +76,9 @@ class Batch(Struct, frozen=True):
     """A batch object; times in seconds since the epoch, absent ones None.
 
     `ended_at` is the latest end of any kind. `completed` and `failed` are the server's counts: cancelled requests
-    are in neither (dwctl batches.rs). `model` is the one of all requests, `mixed` for several, empty where the server
-    does not say (dwctl before 11.1.0, OpenAI). `analytics` come with the list alone, where they were asked for.
+    are in neither (dwctl batches.rs). `errors` say why it failed as a whole. `model` is the one of all requests,
+    `mixed` for several, empty where the server does not say (dwctl before 11.1.0, OpenAI). `analytics` come with
+    the list alone, where they were asked for.
     """
 
     id: str
@@ -108,7 +95,7 @@ class Batch(Struct, frozen=True):
     completed: int
     failed: int
     metadata: dict[str, str] = field(default_factory=dict)
-    errors: tuple[BatchError, ...] = ()
+    errors: tuple[str, ...] = ()
     model: str = ""
     analytics: Analytics | None = None
 
@@ -202,15 +189,15 @@ def cost_estimate(value: dict[str, Any]) -> CostEstimate:
     )
 
 
-def _errors(errors: Any) -> tuple[BatchError, ...]:
+def _errors(errors: Any) -> tuple[str, ...]:
     """`{"data": [{"code", "message", "line"}, …]}`; fusillade postgres.rs stores `{"message"}` alone."""
     listed = errors.get("data", [errors]) if isinstance(errors, dict) else None
-    found = [
-        BatchError(plain(one.get("code") or "", 80), plain(one.get("message") or "", 200), _whole(one.get("line")))
-        for one in (listed if isinstance(listed, list) else ())
-        if isinstance(one, dict)
-    ]
-    return tuple(one for one in found if str(one))
+    found = []
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict):
+            code, message = plain(one.get("code") or "", 80), plain(one.get("message") or "", 200)
+            found.append(f"{message} ({code})" if message and code else message or code)
+    return tuple(filter(None, found))
 
 
 def _id(value: dict[str, Any]) -> str:

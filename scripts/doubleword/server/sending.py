@@ -7,7 +7,6 @@ have done it all the same, and the caller looks before it calls again.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from urllib.parse import urlencode, urljoin
 from doubleword.failure import plain
 from doubleword.server.errors import ApiError, error_from_answer
 from doubleword.server.route import Route, is_safe, origin, route_to
-from doubleword.server.transfers import Content, Upload
+from doubleword.server.transfers import Upload, content_of
 from doubleword.system import System
 
 if TYPE_CHECKING:
@@ -149,18 +148,19 @@ class Sender:
         route = self._route(url)
         sent_headers = {
             "Accept": "application/json, application/x-ndjson",
-            "Accept-Encoding": "gzip",  # what `Content` can read
+            "Accept-Encoding": "gzip",  # what `content_of` can read
             "User-Agent": "doubleword-api-skill",
         }
         if isinstance(body, bytes):
             sent_headers["Content-Type"] = "application/json"
+        if self._key and origin(url) == origin(self.base_url):
+            sent_headers["Authorization"] = f"Bearer {self._key}"
         try:
             response = self._session().request(
                 method,
                 url,
                 data=body,
                 headers={**sent_headers, **headers},
-                auth=functools.partial(_signed, self._key if origin(url) == origin(self.base_url) else ""),
                 timeout=self._timeouts(),
                 stream=True,
                 allow_redirects=False,
@@ -187,7 +187,7 @@ class Sender:
         if self.until is not None:
             ends = min(ends, self.until)
         body = bytearray()
-        for block in Content(response, self._system.monotonic).blocks():
+        for block in content_of(response, self._system.monotonic):
             body += block
             if len(body) > limit:
                 response.close()
@@ -215,10 +215,3 @@ class Sender:
                 session.mount("http://", adapter)
                 self._open = session
             return self._open
-
-
-def _signed(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """The request with the key, if any. Being its `auth`, this also keeps requests from looking for another."""
-    if key:
-        request.headers["Authorization"] = f"Bearer {key}"
-    return request

@@ -33,50 +33,45 @@ class TooSlow(ApiError):
     """A body that came, but at no pace at which it would end."""
 
 
-class Content:
-    """The bytes of an answer as they arrive. Whether all rows came is for the reader to count: the server's
-    X-Last-Line and X-Incomplete are absent or ambiguous too often (dwctl files.rs).
+def content_of(response: requests.Response, monotonic: Callable[[], float]) -> Iterator[bytes]:
+    """An answer's bytes as they arrive, decoded, in blocks of at most 256 KiB.
+
+    Raises ApiError when the body stalls, drips, breaks or is cut. Whether all rows came is for the reader to count: the
+    server's X-Last-Line and X-Incomplete are absent or ambiguous too often (dwctl files.rs).
     """
+    import zlib
 
-    def __init__(self, response: requests.Response, monotonic: Callable[[], float]) -> None:
-        self._response = response
-        self._monotonic = monotonic
+    import urllib3
 
-    def blocks(self) -> Iterator[bytes]:
-        """Blocks of at most 256 KiB, decoded; raises ApiError when the body stalls, drips, breaks or is cut."""
-        import zlib
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    try:
+        if encoding in ("", "identity"):
+            yield from _received(response, monotonic)
+        elif encoding in ("gzip", "x-gzip", "deflate"):
+            yield from _inflated(_received(response, monotonic))
+        else:
+            raise ApiError(None, f"the answer came as {plain(encoding, 20)}, which was not asked for")
+    except (urllib3.exceptions.HTTPError, OSError, ValueError, zlib.error) as error:
+        raise error_from_exception(error) from error
+    finally:
+        response.close()
 
-        import urllib3
 
-        encoding = self._response.headers.get("Content-Encoding", "").strip().lower()
-        try:
-            if encoding in ("", "identity"):
-                yield from self._received()
-            elif encoding in ("gzip", "x-gzip", "deflate"):
-                yield from _inflated(self._received())
-            else:
-                raise ApiError(None, f"the answer came as {plain(encoding, 20)}, which was not asked for")
-        except (urllib3.exceptions.HTTPError, OSError, ValueError, zlib.error) as error:
-            raise error_from_exception(error) from error
-        finally:
-            self._response.close()
-
-    def _received(self) -> Iterator[bytes]:
-        """What arrives, as it arrives: nothing waits here for more than came, so that no drip goes unnoticed."""
-        raw = self._response.raw
-        read = getattr(raw, "read1", raw.read)
-        waited, got = 0.0, 0
-        while True:
-            asked = self._monotonic()
-            block = read(BLOCK, decode_content=False)
-            waited, got = waited + self._monotonic() - asked, got + len(block)
-            if not block:
-                return
-            yield block
-            if got >= PACE_BYTES:
-                waited, got = 0.0, 0
-            elif waited > PACE_S:
-                raise TooSlow(None, "the answer came too slowly")
+def _received(response: requests.Response, monotonic: Callable[[], float]) -> Iterator[bytes]:
+    """What arrives, as it arrives: nothing waits here for more than came, so that no drip goes unnoticed."""
+    read = getattr(response.raw, "read1", response.raw.read)
+    waited, got = 0.0, 0
+    while True:
+        asked = monotonic()
+        block = read(BLOCK, decode_content=False)
+        waited, got = waited + monotonic() - asked, got + len(block)
+        if not block:
+            return
+        yield block
+        if got >= PACE_BYTES:
+            waited, got = 0.0, 0
+        elif waited > PACE_S:
+            raise TooSlow(None, "the answer came too slowly")
 
 
 def _inflated(received: Iterator[bytes]) -> Iterator[bytes]:
@@ -185,11 +180,11 @@ class Lines(NamedTuple):
     ended: bool = True
 
 
-def lines_of(content: Content, progress: Callable[[int], None]) -> Iterator[Lines]:
+def lines_of(content: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[Lines]:
     """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
     rest: list[bytes] = []
     length = 0
-    for block in content.blocks():
+    for block in content:
         progress(len(block))
         first, *others = block.split(b"\n")
         length += len(first)
