@@ -144,13 +144,14 @@ def test_a_bundle_that_gives_no_certificates_is_told_at_once(
     assert "refused" in failed("http://127.0.0.1:9/v1", system).sentence
 
 
-def test_a_bundle_that_may_not_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_bundle_that_may_not_be_read_is_told(monkeypatch: pytest.MonkeyPatch, system: Clocked) -> None:
     """With the reason that the disk gives."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "corp.pem"))
-    system = Clocked()
-    monkeypatch.setattr(
-        system.disk, "open", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
-    )
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/corp.pem")
     assert "cannot be read (Permission denied)" in failed(BASE, system).sentence
 
 
@@ -169,7 +170,7 @@ def test_the_first_bundle_counts_and_a_folder_is_one(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(variable, str(tmp_path))
         assert route_to(BASE).bundle == Bundle(str(tmp_path), variable)
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/at/all.pem")
-    route_to(BASE).require_usable(Clocked().disk)
+    route_to(BASE).require_usable()
 
 
 # --- proxies --------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.server_retry import ServerRetry
-from doubleword.jobs.submission import carry_out, report, require_unchanged
+from doubleword.jobs.submission import carry_out, is_refused, report, require_unchanged
 from doubleword.output_file import sha256_of
 from doubleword.pricing.estimate import Total, total_of
 from doubleword.quick_msgspec import replace
@@ -189,17 +189,14 @@ class Retrial:
 
     @contextlib.contextmanager
     def _withdrawing(self, results: Sequence[Written] = ()) -> Iterator[None]:
-        """Plan attempts no more that cannot be submitted as they are, such as by a model that does not exist, or at the
-        server's price; `results` are what was delivered before.
+        """Plan attempts no more that cannot be submitted as they are; `results` are what was delivered before.
 
-        They would stand in the way of every other retry. Of what was uploaded at most no batch was made; what an
-        account without credit refuses can be submitted later.
+        They would stand in the way of every other retry. Of what was uploaded at most no batch was made.
         """
         try:
             yield
         except Failure as failure:
-            too_dear = failure.code in ("over_max_cost", "cost_unknown")
-            if too_dear or failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND):
+            if is_refused(failure):
                 job = self._store.job
                 unmade = [one for one in job.batches if one.attempt > 1 and not one.may_cost]
                 job.batches = [one for one in job.batches if one not in unmade]

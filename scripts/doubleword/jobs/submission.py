@@ -199,6 +199,14 @@ def bring(
         raise
 
 
+def is_refused(failure: Failure) -> bool:
+    """Whether it says that batches cannot be submitted as they are planned, such as by a model that does not exist, or
+    at the server's price. What an account without credit refuses can be submitted later.
+    """
+    too_dear = failure.code in ("over_max_cost", "cost_unknown")
+    return too_dear or failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND)
+
+
 def report(store: JobFile, statuses: dict[str, str], resumed: bool) -> dict[str, Any]:
     """The keys of `submit.py`."""
     batches = [

@@ -54,7 +54,7 @@ class Api(Sender):
 
     def files(self, search: str) -> Iterator[RemoteFile]:
         """GET /files page by page; `search` is a part of the name, which OpenAI ignores (dwctl files.rs)."""
-        for item in self._found("/files", search, {"purpose": "batch"}):
+        for item in self.found("/files", search, {"limit": str(PAGE), "purpose": "batch"}):
             yield api_objects.remote_file(item)
 
     def content(self, file_id: str, skip: int = 0) -> Iterator[bytes]:
@@ -126,8 +126,8 @@ class Api(Sender):
 
         With `analytics` each batch brings its own, which only the list does (dwctl batches.rs).
         """
-        query = {"status": status, "include": "analytics" if analytics else ""}
-        for item in self._found("/batches", search, query):
+        query = {"limit": str(PAGE), "status": status, "include": "analytics" if analytics else ""}
+        for item in self.found("/batches", search, query):
             yield api_objects.batch(item)
 
     def analytics(self, batch_id: str) -> Analytics | None:
@@ -144,19 +144,6 @@ class Api(Sender):
     def retry(self, batch_id: str) -> Batch:
         """POST /batches/{id}/retry, once: failed and cancelled requests are pending again (dwctl batches.rs)."""
         return api_objects.batch(self.json(self.once("POST", f"/batches/{_segment(batch_id)}/retry")))
-
-    def _found(self, path: str, search: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
-        """A list, narrowed by `search`; a server that refuses to search gives the whole of it."""
-        query = {"limit": str(PAGE), **{name: value for name, value in query.items() if value}}
-        if search:
-            try:
-                yield from self.pages(path, {**query, "search": search})
-            except ApiError as error:
-                if error.status not in (400, 422):
-                    raise
-            else:
-                return
-        yield from self.pages(path, query)
 
     # Models and single requests
 

@@ -24,14 +24,12 @@ from urllib.parse import urlsplit
 from doubleword.failure import Exit, plain
 from doubleword.quick_msgspec import Struct
 from doubleword.server.errors import Advice, ApiError, error_from_exception, innermost
-from doubleword.system import Disk
 
 if TYPE_CHECKING:
     from urllib3.util import Url
 
 # In this order; requests itself reads the first two, OpenSSL the third.
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
 # What OpenSSL says of a certificate (x509_vfy.h): expired, not valid yet; for another host, for another address.
 OUT_OF_TIME = {10: "has expired", 9: "is not valid yet"}
@@ -92,12 +90,12 @@ class Route(Struct, frozen=True):
             "verify": self.bundle.path if self.bundle else True,
         }
 
-    def require_usable(self, disk: Disk) -> None:
+    def require_usable(self) -> None:
         """Raise ApiError where the settings cannot work, whatever the network does."""
         if self.proxy is not None:
             _require_usable_proxy(self.proxy)
         if self.bundle is not None:
-            _require_certificates(self.bundle, disk)
+            _require_certificates(self.bundle)
 
     def error(self, error: BaseException) -> ApiError:
         """What kept a request from being made or answered, in words that name the place to look at."""
@@ -243,28 +241,23 @@ def _require_usable_proxy(proxy: Proxy) -> None:
         raise ApiError(None, sentence, sent=False, lasting=True, advice=advice)
 
 
-def _require_certificates(bundle: Bundle, disk: Disk) -> None:
-    path = Path(bundle.path)
-    if disk.is_folder(path):
+def _require_certificates(bundle: Bundle) -> None:
+    if Path(bundle.path).is_dir():
         return
-    flaw = ""
     try:
-        with disk.open(path) as file:
-            whole = file.read()
-        if b"-----BEGIN TRUSTED CERTIFICATE-----" not in whole:  # OpenSSL's own form, which only it can judge
-            certificates = b"\n".join(PEM.findall(whole)).decode("ascii")
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificates)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle.path)
     except FileNotFoundError:
         flaw = "is not there"
     except (ssl.SSLError, ValueError):
         flaw = "holds no valid certificates in PEM form"
     except OSError as error:
         flaw = f"cannot be read ({plain(error.strerror or error, 60)})"
-    if flaw:
-        sentence = f"{bundle.variable} gives no certificates: {plain(path, 200)} {flaw}"
-        hint = f"correct it, or unset {bundle.variable}: then the certificates of the package certifi are used"
-        advice = Advice(Exit.BAD_INPUT, "bad_certificates", hint)
-        raise ApiError(None, sentence, sent=False, lasting=True, advice=advice)
+    else:
+        return
+    sentence = f"{bundle.variable} gives no certificates: {plain(bundle.path, 200)} {flaw}"
+    hint = f"correct it, or unset {bundle.variable}: then the certificates of the package certifi are used"
+    advice = Advice(Exit.BAD_INPUT, "bad_certificates", hint)
+    raise ApiError(None, sentence, sent=False, lasting=True, advice=advice)
 
 
 def _is_untrusted(inner: BaseException) -> bool:
@@ -278,7 +271,7 @@ def _no_connection(error: BaseException, inner: BaseException) -> str:
     import requests
     from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-    if isinstance(inner, NameResolutionError) or "NameResolution" in repr(inner):
+    if isinstance(inner, NameResolutionError):
         return "the name cannot be resolved"
     if isinstance(inner, (NewConnectionError, ConnectionRefusedError)):
         told = str(inner).rpartition("Failed to establish a new connection: ")[2]

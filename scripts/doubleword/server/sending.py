@@ -77,7 +77,20 @@ class Sender:
         answer: dict[str, Any] = self.patiently(lambda: self.json(self.once("GET", path)))
         return answer
 
-    def pages(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+    def found(self, path: str, search: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Every object of a list, narrowed by `search`; a server that refuses to search gives the whole of it."""
+        query = {name: value for name, value in query.items() if value}
+        if search:
+            try:
+                yield from self._pages(path, {**query, "search": search})
+            except ApiError as error:
+                if error.status not in (400, 422):
+                    raise
+            else:
+                return
+        yield from self._pages(path, query)
+
+    def _pages(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         """Every object of a list; ends at a page seen before, since an unknown cursor gives page 1 for ever."""
         after = ""
         seen: set[str] = set()
@@ -177,7 +190,7 @@ class Sender:
         if place not in self._routes:
             route = route_to(url)
             if place == origin(self.base_url):
-                route.require_usable(self._system.disk)
+                route.require_usable()
             self._routes[place] = route
         return self._routes[place]
 

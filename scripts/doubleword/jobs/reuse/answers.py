@@ -5,6 +5,7 @@ Promises: an answer that several jobs have, since one took it over from the othe
 
 from __future__ import annotations
 
+import bisect
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,6 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import sha256_of
 from doubleword.results.spool import Spool
 from doubleword.system import Disk
-
-NONE = -1
 
 
 def require_answers(row_map: RowMap | None, folder: Path, disk: Disk) -> Path | None:
@@ -38,9 +37,9 @@ class EarlierAnswers:
         self.warnings: list[str] = []
         self._disk = disk
         self._spool = Spool(spool, disk)
-        self._heads: dict[bytes, int] = {}  # for each digest its first answer, a number
-        self._tails: dict[bytes, int] = {}  # and its last, where that is another one
-        self._places, self._next = array("q"), array("q")  # of each answer, and which comes after it
+        self._first: dict[bytes, int] = {}  # the number of the first answer to each digest
+        self._others: dict[bytes, list[int]] = {}  # and of those after it, where there are some
+        self._places = array("q")  # of each answer
         self._origins: set[int] = set()
 
     def __enter__(self) -> EarlierAnswers:
@@ -66,11 +65,9 @@ class EarlierAnswers:
             return False
         self._origins.add(origin)
         number, digest = len(self._places), bytes.fromhex(found.digest)
-        if (head := self._heads.setdefault(digest, number)) != number:
-            self._next[self._tails.get(digest, head)] = number
-            self._tails[digest] = number
+        if self._first.setdefault(digest, number) != number:
+            self._others.setdefault(digest, []).append(number)
         self._places.append(self._spool.add(line))
-        self._next.append(NONE)
         return True
 
     def add_file(self, path: Path) -> int:
@@ -87,9 +84,12 @@ class EarlierAnswers:
 
     def find(self, digest: str, after: int | None) -> int | None:
         """The number of the first answer to a request, or of the one `after` another; None where there is no more."""
+        key = bytes.fromhex(digest)
         if after is None:
-            return self._heads.get(bytes.fromhex(digest))
-        return None if self._next[after] == NONE else self._next[after]
+            return self._first.get(key)
+        others = self._others.get(key, ())
+        at = bisect.bisect(others, after)
+        return others[at] if at < len(others) else None
 
     def lines(self, numbers: Sequence[int]) -> list[bytes]:
         """The answers with these numbers, as `Reused.written` wrote them."""

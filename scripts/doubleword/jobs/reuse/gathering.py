@@ -21,7 +21,7 @@ from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, InputFile, JobFile, Written, resolve
-from doubleword.jobs.reuse.answers import NONE, EarlierAnswers
+from doubleword.jobs.reuse.answers import EarlierAnswers
 from doubleword.jobs.watching import Answering
 from doubleword.output_file import sha256_of
 from doubleword.quick_msgspec import replace
@@ -36,6 +36,7 @@ from doubleword.server.objects import Asked
 from doubleword.system import Disk, System
 
 SHOWN_JOBS = 3
+NONE = -1  # where no answer is
 PASSED_OVER = (Exit.BAD_INPUT, Exit.NOT_FOUND)  # what lasts; any other failure may be another one later
 
 

@@ -15,10 +15,10 @@ from doubleword.batch_files.reading import request_lines, request_of
 from doubleword.batch_files.record import Record, record_path, written
 from doubleword.batch_files.row_map import RowMap, RowMapFile, map_path, read_answers, read_rows
 from doubleword.batch_files.writing import Writer
-from doubleword.failure import Exit, Failure
+from doubleword.failure import Failure
 from doubleword.jobs.job_file import Intended, JobFile
 from doubleword.jobs.reuse.answers import require_answers
-from doubleword.jobs.submission import checked, input_file, relative, require_unchanged
+from doubleword.jobs.submission import checked, input_file, is_refused, relative, require_unchanged
 from doubleword.output_file import WholeFile, sha256_of
 from doubleword.quick_msgspec import Struct, replace
 from doubleword.request_lines.line import digest_of, to_line
@@ -85,9 +85,7 @@ def applied(update: Update, store: JobFile, system: System) -> Iterator[None]:
     except Failure as failure:
         now = JobFile.load(store.path, system.disk)
         is_new = [one for one in now.job.batches if one.file >= len(before[0])]
-        refused = failure.code in ("over_max_cost", "cost_unknown")
-        refused = refused or failure.exit_code in (Exit.BAD_INPUT, Exit.NO_KEY, Exit.NOT_FOUND)
-        if refused and not any(one.may_cost for one in is_new):
+        if is_refused(failure) and not any(one.may_cost for one in is_new):
             now.job.files, _, now.job.row_map, now.job.update = before
             now.job.batches = [one for one in now.job.batches if one not in is_new]
             now.save()
