@@ -17,7 +17,7 @@ from doubleword.commands.fetch_results import Delivery, is_final
 from doubleword.commands.submit import opened
 from doubleword.compare.sample import Side
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.cost_limit import Approval, require_limit
+from doubleword.jobs.cost_limit import learn, require_limit
 from doubleword.jobs.job_file import Intended, JobFile, job_path
 from doubleword.jobs.submission import bring, checked
 from doubleword.jobs.watching import status_of, watch_job
@@ -92,7 +92,7 @@ def submit(
 
         def approve(batches: Sequence[Intended]) -> None:
             if one.store.job.local is None:
-                unsure.update(Approval(one.store, api, system, None, progress.note).learn(batches)[0])
+                unsure.update(learn(one.store, api, system, batches, progress.note)[0])
             if at + 1 < len(waiting):
                 bring_from(at + 1)
             else:

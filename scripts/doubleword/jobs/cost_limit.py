@@ -203,62 +203,47 @@ def _asked_models(job: Job | None, batches: Sequence[Batch], first: Sequence[str
     return found
 
 
-class Approval:
-    """Holds the price table against the server's own, once the batch files of a job are there and before it is paid.
-
-    Raises Failure (8) where the job would not stay within `limit` USD by the server's prices.
+def learn(
+    store: JobFile, api: Api, system: System, ones: Sequence[Intended], note: Callable[[str], None]
+) -> tuple[set[str], Decimal | None]:
+    """Keep what the server says of the prices of uploaded batch files in the job file, and refuse nothing: the models
+    whose price it does not tell, and what it roughly expects of all, where it says so.
     """
+    quotes = _quotes(store.job, api, system, ones)
+    unsure = _learnt(store, api, system, quotes)
+    for warning in behind(store.job, system.disk):
+        note(warning)
+    return unsure, sum((quote.cost_usd or Decimal(0) for _, quote in quotes), Decimal(0)) or None
 
-    def __init__(
-        self, store: JobFile, api: Api, system: System, limit: float | None, note: Callable[[str], None]
-    ) -> None:
-        self._store = store
-        self._api = api
-        self._system = system
-        self._limit = limit
-        self._note = note
 
-    def __call__(self, ones: Sequence[Intended]) -> None:
-        unsure, rough = self.learn(ones)
-        require_limit([self._store], self._limit, self._system, unsure=unsure, rough_usd=rough)
+def _quotes(job: Job, api: Api, system: System, ones: Sequence[Intended]) -> list[tuple[Intended, CostEstimate]]:
+    """What the server expects each file to cost; nothing where it has no such call, or stays away."""
+    found: dict[str, CostEstimate | None] = {}
 
-    def learn(self, ones: Sequence[Intended]) -> tuple[set[str], Decimal | None]:
-        """Keep the server's prices in the job file, and refuse nothing: the models whose price it does not tell, and
-        what it roughly expects of all, where it says so.
-        """
-        quotes = self._quotes(ones)
-        unsure = self._learnt(quotes)
-        for warning in behind(self._store.job, self._system.disk):
-            self._note(warning)
-        return unsure, sum((quote.cost_usd or Decimal(0) for _, quote in quotes), Decimal(0)) or None
+    def ask(one: Intended) -> None:
+        found[one.key] = api.cost_estimate(one.file_id or "", job.window)
 
-    def _quotes(self, ones: Sequence[Intended]) -> list[tuple[Intended, CostEstimate]]:
-        """What the server expects each file to cost; nothing where it has no such call, or stays away."""
-        found: dict[str, CostEstimate | None] = {}
+    with contextlib.suppress(ApiError):  # then the table has to do
+        ask(ones[0])
+        if found[ones[0].key] is not None:
+            system.together([functools.partial(ask, one) for one in ones[1:]], AT_ONCE)
+    return [(one, quote) for one in ones if (quote := found.get(one.key)) is not None]
 
-        def ask(one: Intended) -> None:
-            found[one.key] = self._api.cost_estimate(one.file_id or "", self._store.job.window)
 
-        with contextlib.suppress(ApiError):  # then the table has to do
-            ask(ones[0])
-            if found[ones[0].key] is not None:
-                self._system.together([functools.partial(ask, one) for one in ones[1:]], AT_ONCE)
-        return [(one, quote) for one in ones if (quote := found.get(one.key)) is not None]
-
-    def _learnt(self, quotes: Sequence[tuple[Intended, CostEstimate]]) -> set[str]:
-        """Keep the server's prices where they are others than ours; the models whose price it does not tell."""
-        job, prices = self._store.job, prices_of(self._store.job, self._system.disk)
-        unlike: dict[str, str] = {}
-        for one, quote in quotes:
-            one.models = sorted(model.model for model in quote.models)
-            endpoint = EMBEDDINGS if one.input.endpoint == EMBEDDINGS else CHAT
-            unlike.update(dict.fromkeys(live.unlike([quote], prices, job.window), endpoint))
-        told = []
-        with contextlib.suppress(ApiError):
-            told = live.live_prices(self._api, self._system, unlike, (job.window, REALTIME)) if unlike else []
-        for price in told:
-            pair = [f"{price.input_usd:f}", f"{price.output_usd:f}"]
-            job.tariff.setdefault(price.model, {})[price.window] = pair
-        if quotes:
-            self._store.save()
-        return unlike.keys() - {price.model for price in told if price.window == job.window}
+def _learnt(store: JobFile, api: Api, system: System, quotes: Sequence[tuple[Intended, CostEstimate]]) -> set[str]:
+    """Keep the server's prices where they are others than ours; the models whose price it does not tell."""
+    job, prices = store.job, prices_of(store.job, system.disk)
+    unlike: dict[str, str] = {}
+    for one, quote in quotes:
+        one.models = sorted(model.model for model in quote.models)
+        endpoint = EMBEDDINGS if one.input.endpoint == EMBEDDINGS else CHAT
+        unlike.update(dict.fromkeys(live.unlike([quote], prices, job.window), endpoint))
+    told = []
+    with contextlib.suppress(ApiError):
+        told = live.live_prices(api, system, unlike, (job.window, REALTIME)) if unlike else []
+    for price in told:
+        pair = [f"{price.input_usd:f}", f"{price.output_usd:f}"]
+        job.tariff.setdefault(price.model, {})[price.window] = pair
+    if quotes:
+        store.save()
+    return unlike.keys() - {price.model for price in told if price.window == job.window}

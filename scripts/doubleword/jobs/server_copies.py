@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,15 +128,8 @@ def require_files(store: JobFile) -> None:
 
 def asks_the_same(path: Path, copy: Path, disk: Disk) -> bool:
     """Whether two batch files ask the same in the same order, whatever the server changed in writing it anew."""
-    missing = object()
-    ours, theirs = _requests(path, disk), _requests(copy, disk)
     try:
-        while True:
-            one, other = next(ours, missing), next(theirs, missing)
-            if one is missing or other is missing:
-                return one is other
-            if one != other:
-                return False
+        return all(one == other for one, other in itertools.zip_longest(_requests(path, disk), _requests(copy, disk)))
     except Failure:
         return False
 

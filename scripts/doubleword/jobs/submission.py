@@ -18,7 +18,7 @@ from doubleword.batch_files.record import record_beside, row_map_of
 from doubleword.batch_files.row_map import RowMap, map_path
 from doubleword.cli import Progress, quoted, script
 from doubleword.failure import Exit, Failure, plain
-from doubleword.jobs.cost_limit import Approval, behind
+from doubleword.jobs.cost_limit import behind, learn, require_limit
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, Submission
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
 from doubleword.jobs.reuse.answers import require_answers
@@ -159,8 +159,12 @@ def carry_out(
     if not store.job.batches:
         store.save()
         return report(store, {}, resumed)
-    approval = Approval(store, api, system, max_cost, progress.note) if store.job.local is None else None
-    bring(store, api, system, progress, resumed, approval)
+
+    def approve(ones: Sequence[Intended]) -> None:
+        unsure, rough = learn(store, api, system, ones, progress.note)
+        require_limit([store], max_cost, system, unsure=unsure, rough_usd=rough)
+
+    bring(store, api, system, progress, resumed, approve if store.job.local is None else None)
     progress.close()
     statuses: dict[str, str] = {}
     with contextlib.suppress(ApiError):  # every batch exists and is on record; its status is only a courtesy
