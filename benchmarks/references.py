@@ -26,7 +26,7 @@ from doubleword.server.api import Api
 from doubleword.system import System
 began = time.perf_counter()
 with open(sys.argv[3], "wb") as file:
-    for block in Api(sys.argv[2], "any", System()).content("out-f").blocks(): file.write(block)
+    for block in Api(sys.argv[2], "any", System()).content("out-f"): file.write(block)
 print(time.perf_counter() - began)
 """
 JOIN = """

@@ -10,7 +10,6 @@ import gzip
 import http.client
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -228,9 +227,8 @@ def _read(body: Any, cut: bool, world: World) -> bytes:
     """The body of a request as urllib3 would send it; of one that is cut, only the beginning is asked for."""
     if body is None or isinstance(body, (bytes, str)):
         return body.encode() if isinstance(body, str) else body or b""
-    read: Callable[[int], bytes] = body.read
     sent = bytearray()
-    while block := read(1 << 18):
+    for block in body:
         world.step("sending")
         sent += block
         if cut:

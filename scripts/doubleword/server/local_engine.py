@@ -32,7 +32,6 @@ DOOR = Path(__file__).resolve().parents[2] / "local_server.py"
 START_S = 600.0  # the first start through uv downloads about 250 MB
 NOTE_S = 30.0
 END_S = 5.0
-LOG_BYTES = 1 << 20
 
 
 class LocalEngine(NamedTuple):
@@ -107,11 +106,8 @@ def _models_run_here() -> bool:
 
 
 def _log(data: Path) -> IO[bytes]:
-    """The engine's stderr, beside its data, for its owner alone; begun anew when it has grown long."""
-    path = data / "engine.log"
-    full = path.is_file() and path.stat().st_size > LOG_BYTES
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if full else 0)
-    return os.fdopen(os.open(path, flags, 0o600), "ab")
+    """The engine's stderr, beside its data, for its owner alone; begun anew with each start."""
+    return os.fdopen(os.open(data / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def _listening(child: subprocess.Popen[bytes], data: Path, system: System, note: Callable[[str], None]) -> str:
