@@ -6,6 +6,7 @@ Promises: the client reaches none of them in any other way, so a test or a simul
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import os
@@ -257,15 +258,14 @@ class System:
         Once one has raised, none is begun any more; those under way go on to their end. Then the first exception, in
         the order of `works`, is raised. Ctrl-C ends the waiting, not the works: the process may end under them.
         """
-        left = iter(list(enumerate(works)))
+        left = collections.deque(enumerate(works))
         raised: dict[int, BaseException] = {}
-        taking = threading.Lock()
 
         def go_on() -> None:
-            while True:
-                with taking:
-                    number, work = next(left, (0, None)) if not raised else (0, None)
-                if work is None:
+            while not raised:
+                try:
+                    number, work = left.popleft()
+                except IndexError:
                     return
                 try:
                     work()

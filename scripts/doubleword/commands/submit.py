@@ -69,7 +69,7 @@ def opened(
             system=system,
             identity=identity,
         )
-    if not store.job.submitted:
+    if args.max_cost is not None and not store.job.submitted:
         alone = args.dry_run or not read_key()  # then the server is not asked for its prices
         require_limit([store], args.max_cost, system, last_word=alone)
     return store, resumed

@@ -1,8 +1,6 @@
 """What the server knows of a job: its batches, and its copies of their input files.
 
 Promises: names come from this machine, never from the server; a copy that came short is fetched again, never taken.
-
-Every batch carries the id of its job and its own key as metadata (`exactly_once`).
 """
 
 from __future__ import annotations

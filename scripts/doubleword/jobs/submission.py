@@ -74,7 +74,8 @@ def plan(
     keys = [system.new_key() for _ in range(len(files) + 1)]
     if identity is not None:
         asked = [identity, window, *(f"{one.endpoint} {one.sha256}" for one in files)]
-        keys = [_digest([*asked, str(number)]) for number in range(len(keys))]
+        told = (json.dumps([*asked, str(number)]) for number in range(len(keys)))
+        keys = [hashlib.sha256(one.encode()).hexdigest()[:32] for one in told]  # as `System.new_key` draws them
     job = Job(
         id=keys[0],
         created_at=system.now(),
@@ -88,11 +89,6 @@ def plan(
     )
     require_answers(job.row_map, job_path.parent, system.disk)
     return JobFile(job_path, job, system.disk)
-
-
-def _digest(words: list[str]) -> str:
-    """32 hexadecimal digits, as `System.new_key` draws them."""
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 
 
 def recorded_map(files: list[Path], folder: Path, disk: Disk) -> RowMap | None:
