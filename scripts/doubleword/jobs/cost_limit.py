@@ -242,7 +242,7 @@ def _learnt(store: JobFile, api: Api, system: System, quotes: Sequence[tuple[Int
     with contextlib.suppress(ApiError):
         told = live.live_prices(api, system, unlike, (job.window, REALTIME)) if unlike else []
     for price in told:
-        pair = [f"{price.input_usd:f}", f"{price.output_usd:f}"]
+        pair = f"{price.input_usd:f}", f"{price.output_usd:f}"
         job.tariff.setdefault(price.model, {})[price.window] = pair
     if quotes:
         store.save()

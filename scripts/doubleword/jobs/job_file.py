@@ -31,7 +31,7 @@ STATES = ("planned", "uploading", "uploaded", "creating", "created")
 LATER = {"left", "change", "models"}  # fields of a batch that older job files do not have
 
 Count = Annotated[int, Meta(ge=0)]
-Pair = Annotated[list[str], Meta(min_length=2, max_length=2)]  # of prices, as texts that keep their digits
+Price = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d+)?$")]  # a text, which keeps its digits
 
 
 class InputFile(Struct):
@@ -123,7 +123,7 @@ class Job(Struct):
     files: list[InputFile]
     batches: list[Intended]
     results: list[Written] = field(default_factory=list)
-    tariff: dict[str, dict[str, Pair]] = field(default_factory=dict)
+    tariff: dict[str, dict[str, tuple[Price, Price]]] = field(default_factory=dict)
     files_deleted: bool = False
     row_map: RowMap | None = None
     update: dict[str, Any] | None = None
@@ -300,7 +300,4 @@ def _job(value: dict[str, Any]) -> Job:
             one.state == "created" and not one.batch_id
         ):
             raise ValueError(f"a batch in the state {one.state} has no id")
-    prices = [price for windows in job.tariff.values() for pair in windows.values() for price in pair]
-    if not all(0 <= float(price) < 1e9 for price in prices):
-        raise ValueError("a price is not as it should be")
     return job
