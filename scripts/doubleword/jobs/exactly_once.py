@@ -20,7 +20,7 @@ from doubleword.jobs.job_file import Intended, JobFile
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch, RemoteFile
-from doubleword.server.transfers import FileChanged, Upload
+from doubleword.server.transfers import Upload
 from doubleword.system import System
 
 # A call whose reply was lost may still be under way behind a gateway; for so long, absence proves nothing. An
@@ -196,11 +196,6 @@ class Submission:
             self._begin(one, "uploading")
             try:
                 remote = self._send(one, name)
-            except FileChanged:
-                self._finish(one, "planned")
-                message = f"{plain(one.input.path)} was changed while it was sent; no batch was made of it"
-                hint = "restore the file as it was, then run the same command again"
-                raise Failure(Exit.BAD_INPUT, "batch_file_changed", message, hint) from None
             except ApiError as error:
                 if not error.may_have_happened:
                     self._wait_or_give_up(one, "planned", error, doing)

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from doubleword.failure import plain
-from doubleword.server.errors import ApiError, error_from_exception
+from doubleword.failure import Exit, plain
+from doubleword.server.errors import Advice, ApiError, error_from_exception
 
 if TYPE_CHECKING:
     import requests
@@ -102,7 +102,10 @@ class FileChanged(ApiError):
     """The file on disk is no longer the one that was to be sent; the server took nothing."""
 
     def __init__(self) -> None:
-        super().__init__(None, "the batch file was changed while it was sent", sent=False, lasting=True)
+        hint = "restore the file as it was, then run the same command again"
+        advice = Advice(Exit.BAD_INPUT, "batch_file_changed", hint)
+        sentence = "the file was changed while it was sent, and no batch was made of it"
+        super().__init__(None, sentence, sent=False, lasting=True, advice=advice)
 
 
 class Upload:
