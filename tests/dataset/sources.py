@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def flat(folder: Path, parts: int, rows: int = 3) -> Path:
     return folder
 
 
-def write(path: Path, words: list[str]) -> None:
+def write(path: Path, words: Sequence[str | None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, Any] = {"id": pa.array(range(len(words)), pa.int32()), "word": words}
+    columns: dict[str, Any] = {"id": pa.array(range(len(words)), pa.int32()), "word": pa.array(words, pa.string())}
     columns["when"] = pa.array([0] * len(words), pa.timestamp("ms"))
     pq.write_table(pa.table(columns), path)
 

@@ -53,6 +53,7 @@ def test_parts_become_parts_of_the_same_names(engine: RunningEngine, folder: Pat
     assert (first.code, first.json["parts"]["done"], first.json["counts"]["succeeded"]) == (0, 4, 12), first.json
     assert parts_of(folder / "out") == parts_of(folder / "src")
     read = ds.dataset(folder / "out", partitioning="hive").to_table().sort_by([("lang", "ascending")])
+    assert read.schema.names[:6] == ["id", "word", "when", "answer", "status", "error"], read.schema.names
     assert str(read.schema.field("id").type) == "int32" and str(read.schema.field("when").type) == "timestamp[ms]"
     assert read.column("answer").to_pylist() == [
         f"answer to: {row['word']} in {row['lang']}?" for row in read.to_pylist()
@@ -113,7 +114,8 @@ def test_what_failed_stands_in_the_parts_and_can_be_asked_again(engine: RunningE
     first = dataset(engine, folder)
     assert (first.code, first.json["counts"]) == (6, {"total": 6, "succeeded": 5, "failed": 1, "missing": 0})
     assert first.json["failures"][0]["part"] == "part-001.parquet"
-    assert [one["state"] for one in manifest(folder / "out")["parts"]] == ["done", "some_failed"]
+    assert [one["state"] for one in manifest(folder / "out")["parts"]] == ["done", "done"]
+    assert [one["failed"] for one in manifest(folder / "out")["parts"]] == [0, 1]
     bad = rows(folder / "out")[-1]
     assert (bad["status"], bad["answer"]) == ("failed", None) and "told to fail" in bad["error"]
     assert dataset(engine, folder).json == first.json
@@ -225,19 +227,45 @@ def test_what_all_parts_would_say_is_said_once(dear: RunningEngine, folder: Path
     assert said.count("is not in the price table") == said.count(f".parquet: {MODEL}") == 1, said
 
 
-def test_one_limit_holds_for_all_parts(dear: RunningEngine, folder: Path) -> None:
-    """A part can cost USD 12.10 and costs 0.40: of two at once only one fits; what it really cost leaves room again."""
+def test_one_limit_is_judged_for_all_parts_before_the_first_is_sent(dear: RunningEngine, folder: Path) -> None:
+    """A part can cost USD 12.10 and costs 0.40: three of them do not fit into 36, and fit into 36.30."""
     flat(folder / "src", 3, rows=1)
-    with dear.upstream.hold("p"):
-        refused = dataset(dear, folder, "--max-cost", "14", "--at-once", "2", "--wait", "0")
-    assert (refused.code, refused.json["error"]["code"], batches(dear)) == (8, "over_max_cost", 1), refused.json
-    assert "for all parts USD 1.9 is left" in refused.json["error"]["message"]
-    again = dataset(dear, folder, "--max-cost", "12.2", "--at-once", "2")
-    assert (again.code, again.json["parts"]["done"], again.json["cost_usd"]) == (8, 1, 0.4)
-    assert (dataset(dear, folder, "--max-cost", "12.2").code, batches(dear)) == (8, 1)
-    assert dataset(dear, folder, "--max-cost", "60").code == 0
+    refused = dataset(dear, folder, "--max-cost", "36")
+    assert (refused.code, refused.json["error"]["code"], batches(dear)) == (8, "over_max_cost", 0), refused.json
+    assert "the 3 requests" in refused.json["error"]["message"] and "36.3" in refused.json["error"]["message"]
+    assert not (folder / "out").exists() and dear.call("GET", "/files").json()["data"] == []
+    done = dataset(dear, folder, "--max-cost", "36.3")
+    assert (done.code, done.json["parts"]["done"], done.json["cost_usd"]) == (0, 3, 1.2), done.json
     assert (batches(dear), dear.upstream.count()) == (3, 3)
     assert [float(entry.cost_usd or 0) for entry in dear.ledger()] == pytest.approx([0.4] * 3)
+
+
+def test_parts_that_come_later_are_judged_with_what_was_asked_before(dear: RunningEngine, folder: Path) -> None:
+    """What the first parts really cost counts, and what those under way can cost at most."""
+    flat(folder / "src", 2, rows=1)
+    assert dataset(dear, folder, "--max-cost", "24.2").code == 0
+    write(folder / "src" / "part-002.parquet", ["p2-0"])
+    refused = dataset(dear, folder, "--max-cost", "12.5")
+    assert (refused.code, refused.json["error"]["code"], batches(dear)) == (8, "over_max_cost", 2), refused.json
+    with dear.upstream.hold("p2-0"):
+        assert dataset(dear, folder, "--max-cost", "12.95", "--wait", "0").code == 7
+    write(folder / "src" / "part-003.parquet", ["p3-0"])
+    refused = dataset(dear, folder, "--max-cost", "12.95", "--at-once", "1")
+    assert (refused.code, refused.json["error"]["code"], batches(dear)) == (8, "over_max_cost", 3), refused.json
+    assert dataset(dear, folder, "--max-cost", "60").code == 0
+    assert (batches(dear), dear.upstream.count()) == (4, 4)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_all_parts_are_checked_before_the_first_is_sent(engine: RunningEngine, folder: Path, more: list[str]) -> None:
+    """A part whose rows lack what the prompt asks for is told by its name, and leaves no run behind that has to go."""
+    flat(folder / "src", 3)
+    write(folder / "src" / "part-001.parquet", [None])
+    refused = dataset(engine, folder, *more)
+    assert (refused.code, batches(engine), engine.upstream.count()) == (2, 0, 0), refused.json
+    assert "part-001.parquet" in refused.json["error"]["message"]
+    assert not (folder / "out").exists()
+    assert dataset(engine, folder, *more, ask=[*ASK, "--default", "word=none"]).code == 0
 
 
 def test_a_part_without_rows_costs_nothing_of_a_limit(dear: RunningEngine, folder: Path) -> None:

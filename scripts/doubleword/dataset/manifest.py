@@ -19,14 +19,13 @@ DONE, SOME_FAILED, EMPTY, OPEN = "done", "some_failed", "empty", "open"
 def manifest(parts: Sequence[Partition], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """`{parts: [{part, rows, succeeded, failed, missing, cost_usd, state}]}` and the sums of the parts that ended.
 
-    What an open part holds is null, and one without rows is empty and has no file. `cost_usd` is null where that of a
-    part is not known.
+    What an open part holds is null, and one without rows has no file. `cost_usd` is null where that of a part is not
+    known.
     """
     told, ended = [], [records[one.part] for one in parts if one.part in records]
     for one in parts:
         record = records.get(one.part, dict.fromkeys((*KEYS, "cost_usd")))
-        rows, good = record["rows"], record["succeeded"]
-        state = OPEN if rows is None else EMPTY if not rows else DONE if good == rows else SOME_FAILED
+        state = OPEN if record["rows"] is None else DONE
         told.append({"part": one.part, **{name: record[name] for name in (*KEYS, "cost_usd")}, "state": state})
     costs = [one["cost_usd"] for one in ended]
     return {
@@ -44,7 +43,7 @@ def answer(
     `said` is why parts are open.
     """
     whole = manifest(parts, records)
-    states = Counter(one["state"] for one in whole["parts"])
+    states = Counter(_outcome(one) for one in whole["parts"])
     failures = _failures(parts, records)
     warnings = [
         f"{plain(one.part, 80)}: {said}" for one in parts for said in records.get(one.part, {}).get("warnings", ())
@@ -73,6 +72,13 @@ def answer(
             hint = "the rows that failed stand in their parts with the error: ask them as a dataset of their own"
         raise Failure(Exit.SOME_FAILED, "some_failed", message, hint, keys)
     return keys
+
+
+def _outcome(part: Mapping[str, Any]) -> str:
+    """How a part ended, if it did."""
+    if part["state"] == OPEN:
+        return OPEN
+    return DONE if 0 < part["succeeded"] == part["rows"] else SOME_FAILED if part["rows"] else EMPTY
 
 
 def _failures(parts: Sequence[Partition], records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -33,9 +33,11 @@ from doubleword.jobs.exactly_once import take_up
 from doubleword.jobs.job_file import SUFFIX, JobFile, locked
 from doubleword.jobs.submission import carry_out, checked
 from doubleword.jobs.watching import watch_job
+from doubleword.pricing.estimate import Total, total_of
+from doubleword.pricing.prices import load_prices
 from doubleword.quick_msgspec import replace
 from doubleword.results.expected import Schemas
-from doubleword.results.table_rows import Wanted, names_of
+from doubleword.results.table_rows import ANSWER, Wanted, names_of
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import System
@@ -112,14 +114,20 @@ class PartJob:
             # To count it reads all requests once more, and is done only where somebody asks for it.
             return spent_ceiling(store, self._system) if limit is not None else None, said.get("warnings", [])
 
-    def made(self) -> list[Path]:
-        """The batch files of its requests; raises Failure (2), `no_rows` where there is nothing to ask."""
-        known = JobFile.load(self.path, self._disk) if self.is_known else None
-        return made_requests(self._args, self.requests, known, self._system).paths
+    def asked(self, count: bool) -> Total | None:
+        """What it asks, where that is to be counted; nothing is sent. Raises Failure (2) for all that would be refused
+        later, with the code `no_rows` where there is nothing to ask.
+        """
+        with self._working:
+            store, _ = self._planned()
+            files = [store.input_path(one) for one in store.job.files]
+            return total_of(files, self._disk, load_prices(None, self._disk)) if count else None
 
     def _planned(self) -> tuple[JobFile, bool]:
         """The job of the requests that are made now, and whether it was known here before."""
-        check, identity = checked(self.made(), self._system), f"{self._name} {self._one.part}"
+        before = JobFile.load(self.path, self._disk) if self.is_known else None
+        made = made_requests(self._args, self.requests, before, self._system).paths
+        check, identity = checked(made, self._system), f"{self._name} {self._one.part}"
         store, known = opened(self._args, check, self.path, {}, self._system, ENGINE, identity)
         if store.job.base_url != self._base_url:
             message = f"the job of {self._one.part} was submitted to {store.job.base_url or 'the embedded engine'}"
@@ -175,8 +183,10 @@ class PartJob:
             names = table.names
         columns, folders = self._args.columns, {called for called, _ in self._one.hive}
         found = names_of(Wanted("parquet", columns), names, endpoints, properties)
-        if columns is None and folders:
-            columns = _listed([new for new, _ in found.chosen if new not in folders])
+        if columns is None:
+            first = [found.added[what] for what in (ANSWER, "status", "error")]
+            added = [*first, *(one for one in found.added.values() if one not in first)]
+            columns = _listed([*(one for one in found.source if one not in folders), *added])
         told = {
             **dict.fromkeys(("delimiter", "history", "response_schema")),
             **dict.fromkeys(("bom", "raw_cells", "partial"), False),

@@ -1,8 +1,8 @@
 """run_dataset.py: a dataset in, a dataset out, partition by partition.
 
-Promises: at most so many partitions are under way at once; what was asked for a partition is never asked again; the
-limit of the cost is one for all of them, and what may be spent is counted before it is; the manifest is true whenever
-it is written.
+Promises: all partitions are checked before anything is sent for the first; at most so many are under way at once; what
+was asked for a partition is never asked again; the limit of the cost is one for all of them, and what may be spent is
+counted before it is; the manifest is true whenever it is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,22 @@ from doubleword.cli import Progress
 from doubleword.dataset import manifest
 from doubleword.dataset.claims import read_state
 from doubleword.dataset.on_ray import cluster
-from doubleword.dataset.part_job import ENGINE, PartJob
+from doubleword.dataset.part_job import ENGINE
 from doubleword.dataset.partitions import Partition, Source, sliced
-from doubleword.dataset.places import is_url, place
-from doubleword.dataset.steps import ALL, FINISH, SUBMIT, WORK, Step, files_of, perform, said_once, was_retried
+from doubleword.dataset.places import Place, is_url, place
+from doubleword.dataset.steps import ALL, CHECK, FINISH, SUBMIT, WORK, Step, files_of, perform, said_once, was_retried
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect
-from doubleword.jobs.cost_limit import ASK
+from doubleword.jobs.cost_limit import ASK, require_within
 from doubleword.jobs.submission import WINDOWS
 from doubleword.pricing.estimate import Total
-from doubleword.pricing.prices import load_prices
+from doubleword.pricing.live import all_live_prices
+from doubleword.pricing.prices import REALTIME, load_prices
 from doubleword.quick_msgspec import replace
 from doubleword.request_lines.form_arguments import bad_arguments
 from doubleword.server.api import Api
+from doubleword.server.errors import ApiError
+from doubleword.server.key import read_key
 from doubleword.server.local_engine import LocalEngine, engine
 from doubleword.system import System
 
@@ -54,12 +57,10 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """
     _refuse(args)
     progress = Progress(system.monotonic)
-    parts = _partitions(args, system)
-    if args.dry_run:
-        return _forecast(args, parts, system)
     with contextlib.ExitStack() as held:
         held.callback(progress.close)
-        return Running(args, parts, system, progress, held).run()
+        running = Running(args, _partitions(args, system), system, progress, held)
+        return running.forecast() if args.dry_run else running.run()
 
 
 class Running:
@@ -82,6 +83,7 @@ class Running:
         self._base_url = None if args.local else chosen_base_url(args)
         self._files = files_of(args, system.disk)
         self._name = args.name or (args.output if is_url(args.output) else str(Path(args.output).absolute()))
+        self._window = args.window or WINDOWS[0]
         self._ends = system.monotonic() + args.wait
         self._records: dict[str, dict[str, Any]] = {}
         self._costs: dict[str, float | None] = {}  # what each part costs at most, or did; None is not known
@@ -95,47 +97,44 @@ class Running:
 
     def run(self) -> dict[str, Any]:
         """The keys of `run_dataset.py`."""
-        self._require_same_run()
+        args, output = self._args, self._output
+        digest = _digest(args, self._files, self._name, self._base_url)
+        is_new = not _is_known(output, digest, args.output)
+        answer = functools.partial(manifest.answer, args.output, self._parts, self._records, self._open)
         begun = self._read_states()
         left = [one for one in self._parts if one.part not in self._records]
         left.sort(key=lambda one: one not in begun)
-        if left and self._args.local:
-            folder = Path(self._args.output) / WORK / ENGINE
+        if left and args.ray:
+            self._perform = self._held.enter_context(cluster(args.ray, self._note))
+        if not begun:
+            self._require_cost(self._checked(left))
+        if is_new and not output.create(RUN, digest):
+            _is_known(output, digest, args.output)
+        if left and args.local:
+            folder = Path(args.output) / WORK / ENGINE
             self._engine = self._held.enter_context(engine(folder, self._system, self._note))
-        if left and self._args.ray:
-            self._perform = self._held.enter_context(cluster(self._args.ray, self._note))
         try:
-            for one in begun if self._args.max_cost is not None else ():
+            for one in begun if args.max_cost is not None else ():
                 self._tried(one, self._count)
             works = [functools.partial(self._tried, one, self._work) for one in left]
-            self._system.together(works, self._args.at_once)
+            self._system.together(works, args.at_once)
         except Failure as failure:
             self._write_manifest()
             try:
-                failure.keys = self._answer()
+                failure.keys = answer()
             except Failure as open_parts:
                 failure.keys = open_parts.keys
             raise
         self._write_manifest()
-        return self._answer()
+        return answer()
 
-    def _answer(self) -> dict[str, Any]:
-        return manifest.answer(self._args.output, self._parts, self._records, self._open)
-
-    def _require_same_run(self) -> None:
-        """Raise Failure (2) where the output is that of a run that asked something else."""
-        asked = {name: value for name, value in vars(self._args).items() if name not in FREE}
-        contents = {name: hashlib.sha256(content).hexdigest() for name, (_, content) in self._files.items()}
-        told = json.dumps({**asked, **contents, "server": self._base_url}, sort_keys=True)
-        own = json.dumps({"name": self._name, "asks": hashlib.sha256(told.encode()).hexdigest()}).encode()
-        found = self._output.read(RUN)
-        if found is None and self._output.create(RUN, own):
-            return
-        found = found or self._output.read(RUN)
-        if found is None or found.content != own:
-            message = f"{plain(self._args.output, 120)} was begun with other arguments than these"
-            hint = "name another OUTPUT_DIR for a new, paid run; or use the arguments, server and --name of the first"
-            raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
+    def forecast(self) -> dict[str, Any]:
+        """What a dry run answers: the parts, and what they would cost."""
+        asked = [one for one in self._checked(self._parts).values() if one is not None]
+        total = Total(load_prices(None, self._system.disk))
+        for one in asked:
+            total.include(one)
+        return {"parts": {"total": len(self._parts), "asked": len(asked)}, **total.forecast(self._window)}
 
     def _read_states(self) -> list[Partition]:
         """Take note of the parts that are done; those that were begun and are not."""
@@ -162,6 +161,49 @@ class Running:
         self._system.together([functools.partial(read, one) for one in self._parts], READ_AT_ONCE)
         return begun
 
+    # Before anything is sent
+
+    def _checked(self, parts: list[Partition]) -> dict[str, Total | None]:
+        """What each of them would ask; raises the Failure (2) of one that cannot be asked."""
+        totals: dict[str, Total | None] = {}
+        if not (self._args.local or self._args.ray or self._args.dry_run):
+            with self._server():  # which needs a key
+                pass
+
+        def check(one: Partition) -> None:
+            found = self._perform(self._step(CHECK, one))["total"]
+            with self._noting:
+                totals[one.part] = found
+                self._progress.show("parts checked:", len(totals), len(parts))
+
+        self._system.together([functools.partial(self._tried, one, check) for one in parts], self._args.at_once)
+        return totals
+
+    def _require_cost(self, totals: dict[str, Total | None]) -> None:
+        """Raise Failure (8) unless all that is asked surely stays within --max-cost, by the server's prices."""
+        limit = self._args.max_cost
+        if limit is None or self._args.local:
+            return
+        spent = None if None in self._costs.values() else sum(cost or 0.0 for cost in self._costs.values())
+        prices = load_prices(None, self._system.disk)
+        models = {model for one in totals.values() if one is not None for model in one.models}
+        if models and read_key():
+            with self._server() as api, contextlib.suppress(ApiError):  # then the table has to do
+                prices = prices.replaced(all_live_prices(api, self._system, models, (self._window, REALTIME)))
+        whole = Total(prices)
+        for part, found in totals.items():
+            total = Total(prices)
+            if found is not None:
+                total.include(found)
+                whole.include(found)
+            self._costs[part] = total.estimate(self._window).ceiling_usd
+        try:
+            require_within(limit, whole.estimate(self._window) if whole.requests else None, spent)
+        except Failure as failure:
+            if failure.code == "over_max_cost":
+                failure.hint = f"fewer parts or rows, a smaller --max-tokens, or {ASK}"
+            raise
+
     # One partition
 
     def _tried(self, one: Partition, work: Callable[[Partition], None]) -> None:
@@ -185,7 +227,7 @@ class Running:
 
     def _submit(self, one: Partition) -> None:
         with self._submitting:
-            limit = self._left(one.part)
+            limit = _left(self._costs, one.part, float(self._args.max_cost))
             try:
                 self._submit_within(one, limit)
             except Failure as failure:
@@ -196,15 +238,6 @@ class Running:
 
     def _submit_within(self, one: Partition, limit: float) -> None:
         self._costs[one.part] = self._perform(self._step(SUBMIT, one, limit))["ceiling_usd"]
-
-    def _left(self, part: str) -> float:
-        """What a part may cost; raises Failure (8) where what others cost is not known."""
-        others = {other: cost for other, cost in self._costs.items() if other != part}
-        unknown = next((other for other, cost in others.items() if cost is None), None)
-        if unknown is not None:
-            message = f"--max-cost cannot be promised: what {plain(unknown, 120)} costs is not known"
-            raise Failure(Exit.REFUSED, "cost_unknown", message, "leave --max-cost out")
-        return max(0.0, float(self._args.max_cost) - sum(cost or 0.0 for cost in others.values()))
 
     def _work(self, one: Partition) -> None:
         with self._noting:
@@ -276,21 +309,32 @@ def _refuse_nested(source: str, output: str, parts: list[Partition]) -> None:
         raise Failure(Exit.BAD_INPUT, "output_is_input", message, "name an OUTPUT_DIR beside the source")
 
 
-def _forecast(args: argparse.Namespace, parts: list[Partition], system: System) -> dict[str, Any]:
-    """What a dry run answers: the parts, and what they would cost. Their requests are made one by one, and removed."""
-    disk, source, asked = system.disk, Source(args.source, system.disk), 0
-    total = Total(load_prices(None, disk))
-    for one in parts:
-        with disk.work_folder(None) as folder, disk.work_folder(None) as meanwhile:
-            file = source.fetch(one, meanwhile)
-            job = PartJob(args, one, file, folder, "", None, system, Progress(system.monotonic))
-            try:
-                paths = job.made()
-            except Failure as failure:
-                if failure.code != "no_rows":
-                    raise
-                continue
-            for path in paths:
-                total.add_file(path, disk)
-            asked += 1
-    return {"parts": {"total": len(parts), "asked": asked}, **total.forecast(args.window or WINDOWS[0])}
+def _digest(args: argparse.Namespace, files: Mapping[str, tuple[str, bytes]], name: str, server: str | None) -> bytes:
+    """What `RUN` says: the name of the run, and a digest of what it asks."""
+    asked = {flag: value for flag, value in vars(args).items() if flag not in FREE}
+    contents = {flag: hashlib.sha256(content).hexdigest() for flag, (_, content) in files.items()}
+    told = json.dumps({**asked, **contents, "server": server}, sort_keys=True)
+    return json.dumps({"name": name, "asks": hashlib.sha256(told.encode()).hexdigest()}).encode()
+
+
+def _is_known(output: Place, digest: bytes, shown: str) -> bool:
+    """Whether the output was begun; raises Failure (2) where that was by a run that asked something else."""
+    found = output.read(RUN)
+    if found is not None and found.content != digest:
+        message = f"{plain(shown, 120)} was begun with other arguments than these"
+        hint = "name another OUTPUT_DIR for a new, paid run; or use the arguments, server and --name of the first"
+        raise Failure(Exit.BAD_INPUT, "other_requests", message, hint)
+    return found is not None
+
+
+def _left(costs: Mapping[str, float | None], part: str, limit: float) -> float:
+    """What a part may cost: what the others leave, or what it was checked for, should sums of USD differ by a hair.
+
+    Raises Failure (8) where what others cost is not known.
+    """
+    others = {other: cost for other, cost in costs.items() if other != part}
+    unknown = next((other for other, cost in others.items() if cost is None), None)
+    if unknown is not None:
+        message = f"--max-cost cannot be promised: what {plain(unknown, 120)} costs is not known"
+        raise Failure(Exit.REFUSED, "cost_unknown", message, "leave --max-cost out")
+    return max(costs.get(part) or 0.0, limit - sum(cost or 0.0 for cost in others.values()))

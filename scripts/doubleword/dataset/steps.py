@@ -23,7 +23,7 @@ from doubleword.quick_msgspec import Struct
 from doubleword.server.api import Api
 from doubleword.system import Disk, System
 
-SUBMIT, FINISH, ALL = "submit", "finish", "all"
+CHECK, SUBMIT, FINISH, ALL = "check", "submit", "finish", "all"
 WORK = "_work"
 # Arguments that name a file which the requests are made with; it travels with the step.
 FILES = ("prompt_file", "system_file", "examples", "response_schema", "tools")
@@ -31,7 +31,7 @@ COUNTS = ("total", "succeeded", "failed", "missing")
 
 
 class Step(Struct, frozen=True):
-    """What is to be done of a partition: `SUBMIT` its batches, `FINISH` it, or `ALL` of it.
+    """What is to be done of a partition: `CHECK` what it would ask, `SUBMIT` its batches, `FINISH` it, or `ALL` of it.
 
     `args` are those of the script, `files` the names and contents of the files that they name. `base_url` is None on
     the embedded engine. `limit` is what the batches may cost at most, `wait_s` how long they are waited for.
@@ -54,10 +54,13 @@ def perform(
     working: AbstractContextManager[Any],
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Do a step; the record of the part, or after `SUBMIT` what its job can cost: `{"ceiling_usd"}`.
+    """Do a step; the record of the part, after `SUBMIT` what its job can cost: `{"ceiling_usd"}`, and after `CHECK`
+    what it would ask, a Total or None where that is not to be counted: `{"total"}`.
 
     `working` is held while tables are read and written. Raises Failure: 7 while its batches run, or another run has it.
     """
+    if step.what == CHECK:
+        return _checked(step, system, working, note)
     one, disk, output = step.one, system.disk, place(step.args["output"], system)
     with contextlib.ExitStack() as held:
         claim = held.enter_context(claimed(output, one.part, system))
@@ -94,6 +97,24 @@ def perform(
         claim.save(record=record)
         job.clean(record["succeeded"] == record["rows"])
         return record
+
+
+def _checked(
+    step: Step, system: System, working: AbstractContextManager[Any], note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Make the requests of a partition where they leave nothing behind."""
+    one, disk = step.one, system.disk
+    with disk.work_folder(None) as folder, disk.work_folder(None) as meanwhile:
+        with working:
+            file = Source(step.args["source"], disk).fetch(one, meanwhile)
+        args, progress = _arguments(step, meanwhile, disk), _Quiet(system, note, one.part)
+        job = PartJob(args, one, file, folder, step.name, step.base_url, system, progress, working)
+        try:
+            return {"total": job.asked(args.dry_run or args.max_cost is not None)}
+        except Failure as failure:
+            if failure.code != "no_rows":
+                raise
+            return {"total": None}
 
 
 def _submitted(step: Step, claim: Claim, job: PartJob, api: Api) -> list[str]:

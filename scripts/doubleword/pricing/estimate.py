@@ -130,6 +130,22 @@ class Total:
         self._unseen_images += prompt.unseen_images
         self.requests += 1
 
+    def include(self, other: Total) -> None:
+        """Count all that another one has counted."""
+        for model, more in other._models.items():
+            sums = self._models.setdefault(model, _Sums())
+            for name in _Sums.__struct_fields__:
+                setattr(sums, name, getattr(sums, name) + getattr(more, name))
+        self._sources.update(other._sources)
+        self._uncapped += other._uncapped
+        self._unseen_images += other._unseen_images
+        self.requests += other.requests
+
+    @property
+    def models(self) -> list[str]:
+        """The models that are asked."""
+        return list(self._models)
+
     def estimate(self, window: str) -> Estimate:
         """The sums as money in `window`."""
         known = {model: price for model in self._models if (price := self._prices.at_most(model, window))}
