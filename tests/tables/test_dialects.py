@@ -244,6 +244,16 @@ def test_blanks_around_names_do_not_count(tmp_path: Path, names: str) -> None:
     assert f"only: id, {shown!r}" in refusal(tmp_path, table, prompt="{nothing}")
 
 
+@pytest.mark.parametrize(
+    "name", ["long\nname", "long\r\n name", "long\u00a0name", "long  name", "lo\u00adng name\u200e"]
+)
+def test_names_are_found_as_they_are_read(tmp_path: Path, name: str) -> None:
+    """Headers of several lines, with hard spaces or soft hyphens; accents of their own; in --where and --id too."""
+    table = {"t.csv": f'id,"{name}",gro\u0308\u00dfe\n1,hello,5\n2,bye,7\n'}
+    found = ask(tmp_path, table, "--id", "{long name}", "--where", "\"long name\" = 'bye'", prompt="{gr\u00f6\u00dfe}")
+    assert (found.prompts, found.ids) == (["7"], ["bye"])
+
+
 # Held against the standard library
 
 

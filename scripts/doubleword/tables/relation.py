@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,13 +94,15 @@ def _with_short_floats(sql: str, kind: str) -> str:
     return f"CAST(CAST({sql} AS {as_texts}) AS {doubles})"
 
 
-# What editors and web pages leave around a name unseen: zero-width characters and marks of direction.
-UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+# What editors and web pages leave in a name unseen: zero-width characters, marks of direction, soft hyphens.
+UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 
 
 def bare_name(name: str) -> str:
-    """A column's name without blanks around it, seen or unseen."""
-    return name.strip().strip(UNSEEN).strip()
+    """A column's name as people read it: blanks around it are none, and those in it, line ends too, are one space;
+    accents are part of their letters.
+    """
+    return " ".join(unicodedata.normalize("NFC", name.translate(UNSEEN)).split())
 
 
 def column_at(wanted: str, names: Sequence[str]) -> int:

@@ -58,7 +58,7 @@ def filtered(sql: str, columns: Sequence[Column], condition: str, target: Databa
 
 
 def _may_be_in(called: str, condition: str) -> bool:
-    return bare_name(called).casefold().replace('"', '""') in condition.casefold()
+    return bare_name(called).casefold().replace('"', '""') in bare_name(condition).casefold()
 
 
 def _called(columns: Sequence[Column]) -> dict[str, Column]:
