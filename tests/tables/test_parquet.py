@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.tables.asking import ask, refusal
+from tests.door import call_door
+from tests.tables.asking import ask, put, refusal
 
 UTC = datetime.timezone.utc
 
@@ -52,6 +54,15 @@ VALUES: dict[str, tuple[pa.Array, list[str]]] = {
         pa.array([decimal.Decimal("12345678901234567890123456789012345678")], pa.decimal128(38, 0)),
         ["12345678901234567890123456789012345678"],
     ),
+    "decimals below one": (pa.array([decimal.Decimal("0.10"), decimal.Decimal("-0.05")]), ["0.10", "-0.05"]),
+    "whole decimals within": (
+        pa.array([{"n": decimal.Decimal(100), "x": [decimal.Decimal("9" * 38)]}]),
+        [f'{{"n":100,"x":[{"9" * 38}]}}'],
+    ),
+    "decimals beside single precision": (
+        pa.array([{"p": 19.99, "n": decimal.Decimal(7)}], pa.struct([("p", pa.float32()), ("n", pa.decimal128(3, 0))])),
+        ['{"p":19.99,"n":7}'],
+    ),
     "single precision": (pa.array([19.99, 0.1, 16777216.0], pa.float32()), ["19.99", "0.1", "16777216.0"]),
     "half precision": (pa.array(numpy.array([1.5], numpy.float16)), ["1.5"]),
     "double precision": (pa.array([19.99, 0.1 + 0.2, 1e22]), ["19.99", "0.30000000000000004", "1e+22"]),
@@ -82,6 +93,16 @@ def test_each_type_is_the_text_that_people_write(tmp_path: Path, kind: str) -> N
     """No digit of a number or a time is lost; times of a zone are of UTC; nested ones are JSON."""
     array, texts = VALUES[kind]
     assert ask(tmp_path, {"t.parquet": parquet({"v": array})}, prompt="{v}").prompts == texts
+
+
+def test_request_lines_of_parquet_keep_their_numbers(tmp_path: Path) -> None:
+    """Single precision in a body is written as it is meant, not with the digits that a cast adds."""
+    fields = [("model", pa.string()), ("prompt", pa.string()), ("temperature", pa.float32())]
+    body = pa.array([{"model": "m", "prompt": "a", "temperature": 0.7}], pa.struct(fields))
+    line = {"custom_id": ["1"], "method": ["POST"], "url": ["/v1/completions"], "body": body}
+    put(tmp_path, {"t.parquet": parquet(line)})
+    assert call_door("create_batch_file", "out.jsonl", "--input", "t.parquet", cwd=tmp_path).code == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text())["body"]["temperature"] == 0.7
 
 
 def test_no_type_stands_in_the_way_of_other_columns(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.quick_msgspec import Struct, field
 from doubleword.tables.plain_copy import STDIN
 
+SINGLE = re.compile(r"\bFLOAT\b")
+WHOLE = re.compile(r"\bDECIMAL\([0-9]+,0\)")
+FRACTION = re.compile(r"DECIMAL\(([0-9]+),\1\)")
 NESTED = re.compile(r"\[\d*\]$|^(STRUCT|MAP|UNION)\b|^LIST\b")
 
 
@@ -77,21 +80,24 @@ def as_text(sql: str, kind: str) -> str:
         return f"CASE WHEN NOT isnan({sql}) THEN CAST({sql} AS VARCHAR) END"
     if kind == "BLOB":
         return f"coalesce(TRY(decode({sql})), CAST({sql} AS VARCHAR))"
+    if FRACTION.fullmatch(kind):  # DuckDB writes .10
+        return f"regexp_replace(CAST({sql} AS VARCHAR), '^(-?)[.]', '\\10.')"
     if NESTED.search(kind):
-        return f"CAST(to_json({_with_short_floats(sql, kind)}) AS VARCHAR)"
+        return f"CAST(to_json({_with_plain_numbers(sql, kind)}) AS VARCHAR)"
     return f"CAST({sql} AS VARCHAR)"
 
 
-def _with_short_floats(sql: str, kind: str) -> str:
-    """`sql` with each FLOAT inside as the DOUBLE that is written the same, such as 19.99; a mere cast adds digits."""
+def _with_plain_numbers(sql: str, kind: str) -> str:
+    """`sql` with numbers inside in types whose JSON is as people write it: 19.99 of a FLOAT, to which a mere cast adds
+    digits, and 100 of a DECIMAL without a fraction, to which JSON adds one.
+    """
+    meant = _retyped(_retyped(kind, SINGLE, "DOUBLE"), WHOLE, "HUGEINT")
+    return sql if meant == kind else f"CAST(CAST({sql} AS {_retyped(kind, SINGLE, 'VARCHAR')}) AS {meant})"
+
+
+def _retyped(kind: str, some: re.Pattern[str], other: str) -> str:
     parts = re.split(r'("(?:[^"]|"")*")', kind)  # names stand in quotes where they could be types
-    if not any(re.search(r"\bFLOAT\b", part) for part in parts[::2]):
-        return sql
-    as_texts, doubles = (
-        "".join(re.sub(r"\bFLOAT\b", other, part) if at % 2 == 0 else part for at, part in enumerate(parts))
-        for other in ("VARCHAR", "DOUBLE")
-    )
-    return f"CAST(CAST({sql} AS {as_texts}) AS {doubles})"
+    return "".join(some.sub(other, part) if at % 2 == 0 else part for at, part in enumerate(parts))
 
 
 # What editors and web pages leave in a name unseen: zero-width characters, marks of direction, soft hyphens.

@@ -9,7 +9,7 @@ from pathlib import Path
 from doubleword.failure import Exit, Failure, plain
 from doubleword.tables import plain_copy
 from doubleword.tables.database import Database, name, text
-from doubleword.tables.relation import Column, Relation, unlike_names
+from doubleword.tables.relation import Column, Relation, as_text, unlike_names
 from doubleword.tables.sources.json_files import REQUEST_KEYS
 from doubleword.text_encoding import undecodable
 
@@ -92,7 +92,8 @@ def _typed(sql: str, names: Sequence[str], shown: str, target: Database) -> Rela
     made = Relation(sql, columns)
     if set(names) >= REQUEST_KEYS:
         pairs = ", ".join(f"{name(column.name)} := {column.sql}" for column in columns)
-        made.own = f"CAST(to_json(struct_pack({pairs})) AS VARCHAR)"
+        types = ", ".join(f"{name(column.name)} {column.type}" for column in columns)
+        made.own = as_text(f"struct_pack({pairs})", f"STRUCT({types})")
     return made
 
 
