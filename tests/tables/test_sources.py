@@ -176,6 +176,23 @@ def test_a_format_can_be_told(tmp_path: Path) -> None:
     assert "--input-format csv" in refusal(tmp_path, {"t.txt": "id\ttext\n1\ta\n"}, prompt="{id}")
 
 
+TABLES = ["id\ttext\n1\ta\n", '"text";"n"\n"a";"1"\n', "id,Text\r\n1,a\r\n", 'text|n\na|1\n', '{"text": "a"}\n',
+          '{"id":1,"text":"a"}\n']  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_is_not_asked_line_by_line(tmp_path: Path, table: str) -> None:
+    """Saved as .txt, with a column that is called as lines are; unless that is what the user says."""
+    assert refusal(tmp_path, {"t.txt": table}).startswith("unknown_format: t.txt looks like a table")
+    assert ask(tmp_path, {"t.txt": table}, "--input-format", "text").prompts == table.splitlines()
+
+
+@pytest.mark.parametrize("line", ["text", "Text, and more", "images, text, sound", "a text", "the text; then {text}"])
+def test_sentences_are_lines(tmp_path: Path, line: str) -> None:
+    """Whatever words stand in them."""
+    assert ask(tmp_path, {"t.txt": f"{line}\nb\n"}).prompts == [line, "b"]
+
+
 def test_a_missing_file_and_an_empty_folder_are_bad_input(tmp_path: Path) -> None:
     """Exit 2, as nothing was sent; a disk error would say that running again may help."""
     assert "no_file: there is no file none.csv" in refusal(tmp_path, {}, "--input", "none.csv")

@@ -45,6 +45,11 @@ FOREIGN = {
 }
 MARKUP = {"<html": "a web page", "<!doct": "a web page", "<table": "a web page", "<?xml": "XML"}
 START = 4096
+# A first line with the only name that the lines of a text file have: among those of a table, or in an object. After
+# the commas of sentences stands a blank.
+NAMES_TEXT = re.compile(
+    r'([^\r\n]*[\t,;|])?"?text"?[\t,;|](?! )|[^\r\n]*[\t,;|]"?text"?([\r\n]|$)|\{ *"([^\r\n]*")?text" *:', re.IGNORECASE
+)
 OBJECTS = re.compile(r'\[\s*\{|\{\s*"')
 
 
@@ -71,6 +76,10 @@ def kind_of(path: Path, content: Path, said: str | None, shown: str) -> str:
     if foreign is not None and by_name != "text":
         hint = "name a table (CSV, JSON, Parquet, a workbook), or a folder of texts or images"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", f"{shown} is {foreign}, not a table", hint)
+    if by_name == "text" and NAMES_TEXT.match(text):
+        message = f"{shown} looks like a table with a column text, and would be asked line by line"
+        hint = "add --input-format csv, tsv or jsonl, whichever it is; or text, where each line is to be a row"
+        raise Failure(Exit.BAD_INPUT, "unknown_format", message, hint)
     found = _by_text(text, by_name)
     if found is None:
         message = f"{shown}: neither its ending nor its beginning tells the format"
