@@ -254,6 +254,28 @@ def test_names_are_found_as_they_are_read(tmp_path: Path, name: str) -> None:
     assert (found.prompts, found.ids) == (["7"], ["bye"])
 
 
+BANK = '"Account:";"DE12"\n\n"Date";"Text";"Amount"\n'
+STATEMENT = "Statement;;;\nAccount:;DE12;;\nFrom:;01.01.2024;;\n\nDate;Text;Amount;Currency\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 30])
+@pytest.mark.parametrize(
+    ("above", "row"),
+    [
+        (BANK, '"01.02.2024";"Rent; {at}";"-{at}.000,50"\n'),
+        (STATEMENT, "01.02.2024;Rent, {at};{at},50;EUR\n"),
+        ("Report January, all\nDate;Text;Amount\n", "01.02.2024;Rent, {at};{at},50\n"),
+        ("Report, all\nid\tText\tn\n", "{at}\tRent, {at}\t{at}\n"),
+        ("id,Text,n;;\n", "{at},Rent {at},1;;\n"),
+    ],
+)
+def test_amounts_with_commas_separate_no_cells(tmp_path: Path, above: str, row: str, count: int) -> None:
+    """Below lines that belong to no row, as banks write them, however few rows there are."""
+    found = ask(tmp_path, {"t.csv": above + "".join(row.format(at=at) for at in range(count))}, prompt="{Text}")
+    assert [one[-1] for one in found.prompts] == [str(at)[-1] for at in range(count)]
+    assert all(one[:4] == "Rent" for one in found.prompts)
+
+
 # Held against the standard library
 
 

@@ -143,15 +143,20 @@ def _score(rows: Sequence[Record], delimiter: str) -> tuple[float, int]:
     width = _width(rows)
     above = next((at for at, row in enumerate(rows) if len(row.cells or ()) > 1), len(rows))
     body = rows[above:]
-    header = next((row.cells for row in body if row.cells is not None and len(row.cells) == width), [])
+    at = next((at for at, row in enumerate(body) if row.cells is not None and len(row.cells) == width), 0)
+    header = body[at].cells or [] if body else []
     share = sum(len(row.cells or ()) == width for row in body) / max(1, len(body))
     named = are_names(header)
+    # Some rows and titles look like a header: what really separates the cells stands in them, or they stand alone.
+    others = "".join(one for one in DELIMITERS if one != delimiter)
+    inner = any(re.search(rf"[{others}][^ {others}]", cell) for cell in header)
+    alone = at + 1 < len(body) and len(body[at + 1].cells or ()) != width
     # Lines above the header may be rows of a single column: then not every line below is separated so.
     if width < 2 or (above and (not named or share < 0.9 or len(body) < 2)):
         return 0.0, 0
     if delimiter in RARE and (above or share < 1 or len(rows) < 2):
         return 0.0, 0
-    return share * (1 if named else 0.6) * (0.9 if above else 1), width
+    return share * (1 if named and not inner else 0.6) * (0.9 if above else 1) * (0.8 if alone else 1), width
 
 
 def _width(rows: Sequence[Record]) -> int:
