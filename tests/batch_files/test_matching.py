@@ -212,7 +212,8 @@ def test_a_table_with_another_delimiter_is_read_right_or_refused(tmp_path: Path)
 
 def test_the_same_bytes_read_another_way_are_another_table(tmp_path: Path) -> None:
     """A CSV file under the name of a text file has a row for each line, of which the header is the first."""
-    create(tmp_path, save(tmp_path / "t.csv", ROWS).name)
+    rows = [{"city": row["city"], "note": row["note"]} for row in ROWS]
+    create(tmp_path, save(tmp_path / "t.csv", rows).name)
     shutil.copy(tmp_path / "t.csv", tmp_path / "t.txt")
     refused(tmp_path, "t.txt")
     shutil.copy(tmp_path / "t.csv", tmp_path / "t.tsv")
@@ -389,12 +390,23 @@ def test_without_a_record_ids_have_to_say_it(tmp_path: Path) -> None:
     assert right(join(tmp_path, "t.csv", template="ü \n{city}")[0])
     save(tmp_path / "t.csv", [KIEL, *ROWS[::-1], {"city": "", "text": "", "note": "no id"}])
     found, said = join(tmp_path, "t.csv", template="ü \n{city}")
-    assert right(found) and "not asked: 1, such as row 1" in said[0]
+    assert right(found) and "not asked: 1, such as row 1" in " ".join(said)
+    assert "have no id: 1, such as row 6; left out" in " ".join(said)
     (tmp_path / "o.csv").unlink()
     save(tmp_path / "t.csv", [*ROWS, ROWS[0]])
     assert "more than one row" in refused(tmp_path, "t.csv", template="ü \n{city}").message
     save(tmp_path / "t.csv", ROWS[1:])
     refused(tmp_path, "t.csv", template="ü \n{city}")
+
+
+def test_a_column_that_is_not_there_is_named_with_a_step_that_can_be_taken(tmp_path: Path) -> None:
+    """A join has no --default, and leaves no row out by --skip-invalid."""
+    create(tmp_path, save(tmp_path / "t.csv", ROWS).name, "--id", "{city}")
+    (tmp_path / "b.source.json").unlink()
+    with pytest.raises(Failure) as failure:
+        join(tmp_path, "t.csv", template="{town}")
+    assert "only: city, text, note" in failure.value.message
+    assert failure.value.hint == "name one of these columns in --id"
 
 
 def test_a_wrong_template_is_named(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class Matching:
             if self._id is None:
                 message = "it is not known which row each request was made of"
                 raise _mismatch(message, 'say how custom_ids were made, such as --id "{sku}"; or leave --join out')
-            return Match(self._by_ids(self._id), by_keys=True)
+            return self._by_ids(self._id)
         form = record.form if self._id is None else replace(record.form, id=self._id)
         unchanged = form == record.form and self._is_unchanged(record, given)
         if unchanged and form.id is None:
@@ -157,8 +157,9 @@ class Matching:
             return False
         return record.hashes == self._hashes
 
-    def _by_ids(self, template: str) -> str:
+    def _by_ids(self, template: str) -> Match:
         """By keys alone, where nothing else is known: as the template gives them, or repaired."""
+        without: list[str] = []
 
         def ids() -> Iterator[tuple[int, str | None]]:
             for row in self._table.rows():
@@ -166,7 +167,10 @@ class Matching:
                     custom_id = templates.fill(template, row)
                 except BadRow as bad:
                     if bad.code == "missing_column":
-                        raise
+                        raise Failure(
+                            bad.exit_code, bad.code, bad.message, "name one of these columns in --id"
+                        ) from None
+                    without.append(row.shown)
                     continue
                 for one in {custom_id, templates.repaired(custom_id)}:
                     yield row.number, one
@@ -175,7 +179,8 @@ class Matching:
         twice = self._repeated(found)
         if twice is not None:
             raise _mismatch(f"{plain(twice, 64)} is the id of more than one row", "make --id of other columns")
-        return found
+        said = f"rows of the table that have no id: {len(without):,}, such as {without[0]}" if without else ""
+        return Match(found, by_keys=True, warnings=(f"{said}; left out of the output",) if said else ())
 
     def _repeated(self, found: str) -> str | None:
         """An id that more than one row has, if any."""

@@ -78,7 +78,7 @@ def kind_of(path: Path, content: Path, said: str | None, shown: str) -> str:
         raise Failure(Exit.BAD_INPUT, "bad_arguments", f"{shown} is {foreign}, not a table", hint)
     if by_name == "text" and NAMES_TEXT.match(text):
         message = f"{shown} looks like a table with a column text, and would be asked line by line"
-        hint = "add --input-format csv, tsv or jsonl, whichever it is; or text, where each line is to be a row"
+        hint = "call it .csv, .tsv or .jsonl, or add --input-format csv; or text, where each line is to be a row"
         raise Failure(Exit.BAD_INPUT, "unknown_format", message, hint)
     found = _by_text(text, by_name)
     if found is None:
