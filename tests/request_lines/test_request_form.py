@@ -85,6 +85,17 @@ def test_defaults_fill_empty_cells_of_a_table_that_is_read_fast(tmp_path: Path) 
     assert [body["messages"][0]["content"] for body in bodies(tmp_path)] == ["12"] * 150 + ["?2"] + ["12"] * 150
 
 
+@pytest.mark.parametrize("column", ["a", " a", "a "])
+def test_a_default_names_its_column_as_a_place_does(tmp_path: Path, column: str) -> None:
+    """Blanks around names do not count, here as little as in the prompt."""
+    assert create(tmp_path, [{" a": "x"}, {" a": ""}], *PROMPT, "{a}{ a }", "--default", f"{column}=?").code == 0
+    assert [body["messages"][0]["content"] for body in bodies(tmp_path)] == ["xx"]
+    assert (
+        create(tmp_path, [{" a": "", "b": "y"}], *PROMPT, "{b}{ a }", "--default", f"{column}=?", "--force").code == 0
+    )
+    assert [body["messages"][0]["content"] for body in bodies(tmp_path)] == ["y?"]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -21,7 +21,7 @@ from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RE
 from doubleword.strict_json import read
 from doubleword.system import Disk
 from doubleword.tables import plain_copy
-from doubleword.tables.relation import column_at
+from doubleword.tables.relation import bare_name, column_at
 from doubleword.tables.sources.documents import ID_TEMPLATE
 from doubleword.tables.sources.json_files import REQUEST_KEYS
 
@@ -186,11 +186,12 @@ def _defaults(args: argparse.Namespace, used: list[str | None]) -> dict[str, str
         column, equals, text = one.partition("=")
         if not equals or not text.strip():
             raise bad_arguments(f"--default {plain(one, 60)} is not COLUMN=TEXT", "--default colour=unknown")
-        if column not in places:
+        meant = [place for place in places if bare_name(place) == bare_name(column)]
+        if not meant:
             known = ", ".join(plain(place, 40) for place in sorted(places)) or "none"
             message = f"--default {plain(column, 60)}: no template names this column; they name: {known}"
             raise bad_arguments(message, "an --id takes no default, as ids must differ")
-        found[column] = text
+        found.update(dict.fromkeys(meant, text))
     return found
 
 

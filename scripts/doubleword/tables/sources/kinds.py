@@ -83,7 +83,8 @@ def kind_of(path: Path, content: Path, said: str | None, shown: str) -> str:
     found = _by_text(text, by_name)
     if found is None:
         message = f"{shown}: neither its ending nor its beginning tells the format"
-        raise Failure(Exit.BAD_INPUT, "unknown_format", message, f"add --input-format with one of {', '.join(FORMATS)}")
+        hint = f"let its name tell it, such as table.csv, or add --input-format with one of {', '.join(FORMATS)}"
+        raise Failure(Exit.BAD_INPUT, "unknown_format", message, hint)
     return found
 
 
