@@ -152,6 +152,16 @@ def test_what_is_said_of_good_answers_is_counted() -> None:
     assert len(rest) == 2 and all(said.startswith("1 answers ") and said.endswith("such as c") for said in rest)
 
 
+def test_unlike_lengths_of_vectors_are_told_across_all_files_of_a_job() -> None:
+    """Once, each length with the first request that has it."""
+    remarks = Remarks()
+    for name, vector in (("a", [1, 2]), ("b", [1, 2]), ("c", [1])):
+        file = Remarks()
+        file.add(name, judged({"data": [{"embedding": vector}]}, EMBEDDINGS))
+        remarks.include(file)
+    assert remarks.warnings() == ["vectors have unlike lengths: 1 (c), 2 (a)"]
+
+
 def test_an_answer_nested_too_deep_fails_and_crashes_nothing() -> None:
     """Also where a parser could still read it."""
     deep: Any = "x"

@@ -141,7 +141,8 @@ SENTENCE = 20  # characters: shorter ones may be labels, which repeat
 class Remarks(Struct):
     """What warnings say of answers beside their flaws: how many there are of a kind, and the custom_id of the first.
 
-    `texts` counts equal answers among the `compared` ones; `cut_at` is the most tokens of an answer that was cut off.
+    `texts` counts equal answers among the `compared` ones; `cut_at` is the most tokens of an answer that was cut off;
+    `lengths` are those of vectors, each with the custom_id of the first; `unreadable` counts lines of nobody's answer.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -149,6 +150,8 @@ class Remarks(Struct):
     texts: Counter[str] = field(default_factory=Counter)
     compared: int = 0
     cut_at: int = 0
+    lengths: dict[int, str] = field(default_factory=dict)
+    unreadable: int = 0
 
     def add(self, custom_id: str, found: Judgement, used: int | None = None, used_all: bool = False) -> None:
         """Count what is to be said of one answer of `used` tokens; `used_all` as `lines.used_all_tokens` tells it."""
@@ -162,6 +165,8 @@ class Remarks(Struct):
             self._count(custom_id, "used all their tokens, so they may be cut off though the server says nothing of it")
         if found.texts and not found.flaws:
             self.compare(found.texts[0])
+        if found.length:
+            self.lengths.setdefault(found.length, custom_id)
 
     def compare(self, text: str) -> None:
         """Count a good answer's text among those that are held beside each other; of a long one its beginning."""
@@ -180,6 +185,8 @@ class Remarks(Struct):
         self.texts.update(other.texts)
         self.compared += other.compared
         self.cut_at = max(self.cut_at, other.cut_at)
+        self.lengths = {**other.lengths, **self.lengths}
+        self.unreadable += other.unreadable
 
     def warnings(self) -> list[str]:
         """A sentence for each kind, the most frequent first."""
@@ -192,4 +199,9 @@ class Remarks(Struct):
                 told.append(
                     f"{alike} of {self.compared} answers that were compared are the same text: {plain(text, 80)}"
                 )
+        if len(self.lengths) > 1:
+            unlike = (f"{length} ({plain(example, 40)})" for length, example in list(self.lengths.items())[:5])
+            told.append(f"vectors have unlike lengths: {', '.join(unlike)}")
+        if self.unreadable:
+            told.append(f"{self.unreadable} result lines do not say whose answer they are")
         return told

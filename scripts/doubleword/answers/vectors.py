@@ -93,11 +93,6 @@ def flaw_of(found: Sequence[list[float] | str], form: Form = FLOAT32) -> str | N
     return cause
 
 
-def unlike(length: int, usual: int) -> str | None:
-    """Why a vector of `length` is no good beside those of the same file, which have `usual`; None where it is."""
-    return None if length == usual else f"the vector has {length} numbers, and the others have {usual}"
-
-
 def _vector(value: Any, form: Form) -> list[float] | str:
     if value is None or value == "":
         return []

@@ -54,7 +54,6 @@ Row = Flawed | int
 
 
 def rank_of(row: Row) -> int:
-    """The better of two rows for a request has the higher rank."""
     return GOOD if isinstance(row, int) else row.rank
 
 
@@ -72,9 +71,7 @@ class Reading(Struct):
     """What the batches of one batch file showed: the best row for each custom_id, with `past` all of them by batch.
 
     `over` says that no row can come any more. `several` has all rows of ids that stand in more than one request.
-    `gone` names the result files that the server has deleted, `output` and `error`. `unreadable` counts lines that do
-    not say whose they are; `usage` has the tokens of each batch; `remarks` tell of answers that are good all the same,
-    and `lengths` which lengths vectors had, each with the custom_id of the first.
+    `gone` names the result files that the server has deleted, `output` and `error`.
     """
 
     rows: dict[str, Row] = field(default_factory=dict)
@@ -82,10 +79,6 @@ class Reading(Struct):
     several: dict[str, list[Row]] = field(default_factory=dict)
     over: bool = True
     gone: set[str] = field(default_factory=set)
-    unreadable: int = 0
-    usage: dict[str, Usage] = field(default_factory=dict)
-    remarks: Remarks = field(default_factory=Remarks)
-    lengths: dict[int, str] = field(default_factory=dict)
 
 
 class _Shown(Struct):
@@ -95,10 +88,8 @@ class _Shown(Struct):
     several: dict[str, list[Row]] = field(default_factory=dict)
     lines: int = 0
     gone: set[str] = field(default_factory=set)
-    unreadable: int = 0
     usage: Usage = field(default_factory=Usage)
     remarks: Remarks = field(default_factory=Remarks)
-    lengths: dict[int, str] = field(default_factory=dict)
 
 
 class Reader:
@@ -106,7 +97,8 @@ class Reader:
 
     With `partial` rows may be missing; without it they are a Failure (7) where the server counts more than it shows.
     `pack` says what is kept of an answer instead of its line. With `remember` every batch's rows are kept, and lines,
-    too. Vectors are not packed, since a line may have to be told of them in the end.
+    too. Vectors are not packed, since a line may have to be told of them in the end. `usage` has the tokens of each
+    batch, `remarks` what is to be said of all answers.
     """
 
     def __init__(
@@ -126,6 +118,8 @@ class Reader:
         self._partial = partial
         self._pack = pack
         self._remember = remember
+        self.usage: dict[str, Usage] = {}
+        self.remarks = Remarks()
 
     def read(self, asked: Asked, expected: Expected, repeated: frozenset[str] = frozenset()) -> Reading:
         """Every row of the batches of `asked`, whose answers have to be as `expected`, with its bytes in the spool.
@@ -158,7 +152,7 @@ class Reader:
                 # A replica may show failures that a retry has mended, as many rows as are counted all the same.
                 old = old or (kind == "output" and shown.lines < rows)
             whole = shown.lines >= batch.completed + batch.failed
-            if not batch.terminal or (whole and not old and not shown.unreadable) or wait is None:
+            if not batch.terminal or (whole and not old and not shown.remarks.unreadable) or wait is None:
                 break
             self._system.sleep(wait)
             try:
@@ -169,10 +163,8 @@ class Reader:
         if not over and not self._partial:
             raise _rows_missing(batch, shown.lines)
         reading.gone |= set() if whole else shown.gone
-        reading.unreadable += shown.unreadable
-        reading.usage[batch.id] = shown.usage
-        reading.remarks.include(shown.remarks)
-        reading.lengths = {**shown.lengths, **reading.lengths}
+        self.usage[batch.id] = shown.usage
+        self.remarks.include(shown.remarks)
         reading.several.update(shown.several)
         if not reading.rows and not self._remember:  # a first attempt, which is most of what is read
             reading.rows = shown.rows
@@ -273,7 +265,7 @@ class _Into:
         judged = result_lines.judge(raw, self._endpoint)
         if judged is None:
             known = ("", hashlib.sha256(raw).hexdigest())
-            shown.unreadable += known not in seen
+            shown.remarks.unreadable += known not in seen
             seen.add(known)
             return
         identity = (judged.id, judged.custom_id)
@@ -291,8 +283,6 @@ class _Into:
             used = usage_of.tokens(judged.body)[1]
             used_all = usage_of.used_all_tokens(judged.body, asked.limit)
             shown.remarks.add(judged.custom_id, found, used, used_all)
-            if found.length:
-                shown.lengths.setdefault(found.length, judged.custom_id)
         elif cause is not None:  # a refusal may repeat the key it refused
             cause = without_key(cause)
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.answers import lines as result_lines
-from doubleword.answers.judgement import INVALID, Remarks
+from doubleword.answers.judgement import INVALID
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import Exit, Failure, plain
-from doubleword.pricing.bill import Usage
 from doubleword.quick_msgspec import Struct, field
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
 from doubleword.results.expected import Expected, Schemas
@@ -123,9 +122,8 @@ class Collector:
         self._reading = Reading()
         self._expected = Expected()
         self.tally = Tally()
-        self.usage: dict[str, Usage] = {}  # of each batch
-        self.remarks = Remarks()
-        self.unreadable = 0
+        self.usage = self._reader.usage
+        self.remarks = self._reader.remarks
         self.warnings: list[str] = []
 
     def __enter__(self) -> Collector:
@@ -134,6 +132,11 @@ class Collector:
 
     def __exit__(self, *failed: object) -> None:
         self._spool.__exit__(*failed)
+
+    @property
+    def unreadable(self) -> int:
+        """How many lines do not say whose answer they are."""
+        return self.remarks.unreadable
 
     def collect(self, every: Sequence[Asked]) -> Iterator[Result]:
         """One result for each request of each batch file, in their order; each is counted in `tally`."""
@@ -153,10 +156,6 @@ class Collector:
                 for start, end in _runs(rows):
                     results = self._good if isinstance(rows[start], int) else self._others
                     yield from results(custom_ids[start:end], rows[start:end], reading, asked)
-            self.unreadable += reading.unreadable
-            self.usage.update(reading.usage)
-            self.remarks.include(reading.remarks)
-            self.warnings += _unlike_lengths(reading)
 
     def _good(
         self, custom_ids: Sequence[str], places: Sequence[Any], _reading: Reading, asked: Asked
@@ -281,13 +280,6 @@ class Collector:
                 return None
             raise error.failure("reading the input file") from error  # it is there, and can be read another time
         return found
-
-
-def _unlike_lengths(reading: Reading) -> list[str]:
-    if len(reading.lengths) < 2:
-        return []
-    told = (f"{length} ({plain(example, 40)})" for length, example in list(reading.lengths.items())[:5])
-    return [f"vectors have unlike lengths: {', '.join(told)}"]
 
 
 def _no_row(batches: Sequence[Batch]) -> str:

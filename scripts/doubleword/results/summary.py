@@ -46,8 +46,6 @@ def remarks(collector: Collector, tally: Tally, schemas: Schemas, advice: Advice
     formats = [plain(one, 40) for one in schemas.unjudged_formats()]
     if formats:
         yield f"the schema asks for formats that are not judged here: {', '.join(formats[:5])}"
-    if collector.unreadable:
-        yield f"{collector.unreadable} result lines do not say whose answer they are"
 
 
 def _flawed(tally: Tally, advice: Advice) -> Iterator[str]:
