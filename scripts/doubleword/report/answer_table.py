@@ -120,11 +120,7 @@ class AnswerTable:
 
     def add(self, found: Result | Good) -> None:
         """Append one result, or good ones that follow each other."""
-        if isinstance(found, Good) and found.packed:
-            self._staged.add_lines(found.kept)
-        else:
-            for one in found.results() if isinstance(found, Good) else [found]:
-                self._staged.add_lines([one.packed or self.pack(one)])
+        self._staged.add_lines(found.packed_by(self))
 
     def finish(self) -> None:
         """Make the table of what was added."""
@@ -233,9 +229,9 @@ def _cells(result: Result) -> dict[str, str | int | None]:
     plainly = result.kind == "succeeded" and not result.flaws
     kind = GOOD if plainly else OPEN if result.kind == "pending" else WRONG
     told = result.custom_id, kind, result.status, ", ".join(result.flaws) or None, result.cause
-    if result.line is None or (result.kind != "succeeded" and result.status != "invalid"):
+    body = result.answer()
+    if body is None:
         return _told(*told)
-    body: dict[str, Any] = result.body or (result_lines.parse(result.line) or {})["response"]["body"]
     if result.endpoint == EMBEDDINGS:
         answer = result_lines.answer_text(body, EMBEDDINGS, result.form)
         answer = answer if len(answer) <= VECTOR else f"{answer[:VECTOR]} …"

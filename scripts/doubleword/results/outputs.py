@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from doubleword.batch_files.matching import HINT, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
@@ -19,8 +18,7 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.output_file import WholeFile
 from doubleword.quick_msgspec import Struct, replace
 from doubleword.request_lines import templates
-from doubleword.results.reading import Pack
-from doubleword.results.result import Good, Result, error_line
+from doubleword.results.result import Good, Pack, Result, error_line
 from doubleword.results.table_rows import ResultRows, Wanted, names_of, vector_of
 from doubleword.system import Disk
 from doubleword.tables.database import Database
@@ -42,61 +40,44 @@ NO_ROW = "no row of the table asks what was asked by the request "
 LOST = f"error('{NO_ROW}' || coalesce(results.custom_id, ''))"
 
 
-class Output(Protocol):
-    """What results are written to."""
-
-    @property
-    def pack(self) -> Pack | None:
-        """What is kept of an answer until its turn comes; None for its line."""
-
-    def add(self, result: Result) -> None:
-        """Append one request's result."""
-
-    def add_good(self, good: Good) -> None:
-        """Append good answers, as `add` does each."""
-
-    def finish(self, file: WholeFile) -> list[str]:
-        """Write to `file` what is left, once all results came; returns what the user should know."""
-
-
-class Lines:
-    """The server's own lines of the requests that succeeded; failed ones belong to the errors file."""
+class Output:
+    """What results are written to. `pack` is what is kept of an answer until its turn comes, None for its line."""
 
     pack: Pack | None = None
+
+    def add(self, found: Result | Good) -> None:
+        """Append results."""
+        raise NotImplementedError
+
+    def finish(self, _file: WholeFile) -> list[str]:
+        """Write to the file what is left, once all results came; returns what the user should know."""
+        return []
+
+
+class Lines(Output):
+    """The server's own lines of the requests that succeeded; failed ones belong to the errors file."""
 
     def __init__(self, file: WholeFile) -> None:
         self._file = file
 
-    def add(self, result: Result) -> None:
-        """Append the line of a request that succeeded."""
-        if result.kind == "succeeded" and result.line is not None:
-            self._file.write(result.line + b"\n")
-
-    def add_good(self, good: Good) -> None:
-        """Append the lines of good answers."""
-        self._file.write(b"\n".join([*good.kept, b""]))
-
-    def finish(self, _file: WholeFile) -> list[str]:
-        """Nothing is left."""
-        return []
+    def add(self, found: Result | Good) -> None:
+        """Append the lines of requests that succeeded."""
+        if isinstance(found, Good):
+            self._file.write(b"\n".join([*found.kept, b""]))
+        elif found.kind == "succeeded" and found.line is not None:
+            self._file.write(found.line + b"\n")
 
 
-class Vectors:
+class Vectors(Output):
     """A matrix with a row for each of `rows` requests, and the file of their ids."""
-
-    pack: Pack | None = None
 
     def __init__(self, file: WholeFile, ids: WholeFile, rows: int) -> None:
         self._matrix = Matrix(file, ids, rows)
 
-    def add(self, result: Result) -> None:
-        """Append one vector, NaN where there is none."""
-        self._matrix.add(result.custom_id, vector_of(result))
-
-    def add_good(self, good: Good) -> None:
-        """Append the vectors of good answers."""
-        for result in good.results():
-            self.add(result)
+    def add(self, found: Result | Good) -> None:
+        """Append a vector for each, NaN where there is none."""
+        for result in found.results():
+            self._matrix.add(result.custom_id, vector_of(result))
 
     def finish(self, _file: WholeFile) -> list[str]:
         """Write what waits."""
@@ -115,7 +96,7 @@ class Source(Struct, frozen=True):
     row_map: RowFiles | None = None
 
 
-class TableOutput:
+class TableOutput(Output):
     """A table of results, joined to their source; used as a context manager. `work` is a folder for the meantime."""
 
     def __init__(
@@ -149,7 +130,7 @@ class TableOutput:
             self._staged = held.enter_context(Staged(self._target))
             several = self._wanted.format != "parquet"
             self._rows = ResultRows(self._staged, self._endpoints, self._properties, several, self._wanted.reused)
-            self.pack: Pack | None = self._rows
+            self.pack = self._rows
             self._held = held.pop_all()
         return self
 
@@ -158,13 +139,9 @@ class TableOutput:
     ) -> None:
         self._held.__exit__(kind, error, trace)
 
-    def add(self, result: Result) -> None:
-        """Append one request's row."""
-        self._rows.add(result)
-
-    def add_good(self, good: Good) -> None:
-        """Append the rows of good answers."""
-        self._rows.add_good(good)
+    def add(self, found: Result | Good) -> None:
+        """Append the rows of results."""
+        self._rows.add(found)
 
     def finish(self, file: WholeFile) -> list[str]:
         """Write the table. Raises Failure (exit 2) where a request has no row in the source."""
@@ -290,11 +267,8 @@ def write_results(
     """Give every result its place; the file of those that failed or are missing, where there are some."""
     file: WholeFile | None = None
     for result in results:
-        if isinstance(result, Good):
-            output.add_good(result)
-            continue
         output.add(result)
-        if result.kind in ("failed", "missing"):
+        if isinstance(result, Result) and result.kind in ("failed", "missing"):
             file = file or files.enter_context(WholeFile(errors, disk, force=True))
             file.write(error_line(result) + b"\n")
     return file

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
 from doubleword.answers.judgement import LOOKED_AT, Remarks
-from doubleword.answers.usual import UsualLine, usual
+from doubleword.answers.usual import usual
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.bill import Usage
 from doubleword.quick_msgspec import Struct, field
 from doubleword.results.expected import Expected
-from doubleword.results.result import Result
+from doubleword.results.result import Pack, Result
 from doubleword.results.spool import Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -55,16 +55,6 @@ Row = Flawed | int
 
 def rank_of(row: Row) -> int:
     return GOOD if isinstance(row, int) else row.rank
-
-
-class Pack(Protocol):
-    """What keeps less of an answer than its line: as many bytes as its table needs when the answer's turn comes."""
-
-    def pack(self, result: Result, /) -> bytes:
-        """What is kept of any answer."""
-
-    def pack_usual(self, answer: UsualLine, /) -> bytes:
-        """The same of a usual one."""
 
 
 class Reading(Struct):

@@ -22,8 +22,8 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.quick_msgspec import Struct, field
 from doubleword.results.advice import GONE, UNEXPLAINED, is_lasting
 from doubleword.results.expected import Expected, Schemas
-from doubleword.results.reading import FLAWED, GOOD, Pack, Reader, Reading, Row
-from doubleword.results.result import Entry, Good, Result
+from doubleword.results.reading import FLAWED, GOOD, Reader, Reading, Row
+from doubleword.results.result import Entry, Good, Pack, Result
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -141,10 +141,7 @@ class Collector:
     def collect(self, every: Sequence[Asked]) -> Iterator[Result]:
         """One result for each request of each batch file, in their order; each is counted in `tally`."""
         for found in self.collect_runs(every):
-            if isinstance(found, Good):
-                yield from found.results()
-            else:
-                yield found
+            yield from found.results()
 
     def collect_runs(self, every: Sequence[Asked]) -> Iterator[Result | Good]:
         """As `collect`, with good answers that follow each other taken together."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from doubleword.answers import judgement
 from doubleword.answers import lines as result_lines
 from doubleword.answers.json_text import written
+from doubleword.answers.usual import UsualLine
 from doubleword.answers.vectors import FLOAT32, Form
+from doubleword.quick_msgspec import Decoder, MsgspecError, Raw, encode
 
 REUSED_FROM = "reused_from"  # where a line says which job and custom_id its answer was taken over from
 
@@ -40,6 +41,31 @@ class Result(NamedTuple):
         """`kind`, but invalid for an answer that failed only because it is not what was asked for."""
         return judgement.INVALID if judgement.INVALID in self.flaws else self.kind
 
+    def answer(self) -> dict[str, Any] | None:
+        """The body of an answer, be it only an invalid one; None where there is none."""
+        if self.line is None or (self.kind != "succeeded" and self.status != judgement.INVALID):
+            return None
+        body: dict[str, Any] = self.body or (result_lines.parse(self.line) or {})["response"]["body"]
+        return body
+
+    def results(self) -> Iterator[Result]:
+        """Itself, as `Good.results` gives many."""
+        yield self
+
+    def packed_by(self, pack: Pack) -> Sequence[bytes]:
+        """What `pack` keeps of it."""
+        return [pack.pack(self) if self.packed is None else self.packed]
+
+
+class Pack(Protocol):
+    """What keeps less of an answer than its line: as many bytes as its table needs when the answer's turn comes."""
+
+    def pack(self, result: Result, /) -> bytes:
+        """What is kept of any answer."""
+
+    def pack_usual(self, answer: UsualLine, /) -> bytes:
+        """The same of a usual one."""
+
 
 class Good(NamedTuple):
     """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it.
@@ -57,6 +83,10 @@ class Good(NamedTuple):
         for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
             packed, _, line = kept.partition(b"\n") if self.packed else (None, b"", kept)
             yield Result(custom_id, "succeeded", line or None, None, self.endpoint, packed=packed)
+
+    def packed_by(self, pack: Pack) -> Sequence[bytes]:
+        """What `pack` keeps of each."""
+        return self.kept if self.packed else [pack.pack(one) for one in self.results()]
 
 
 class Entry(NamedTuple):
@@ -97,29 +127,20 @@ def origin_of(line: bytes) -> str | None:
     return origin if isinstance(origin, str) else None
 
 
+_decode_parts = Decoder(dict[str, Raw]).decode
+
+
 def _with(line: bytes, name: str, value: str) -> bytes:
     """A line with a text under a name; as it is where that is there."""
-    decode, encode, error = _raw_codec()
     try:
-        parts = decode(line)
+        parts = _decode_parts(line)
         own = encode(value)
         return line if bytes(parts.get(name, b"")) == own else encode({**parts, name: value})
-    except (error, UnicodeError, RecursionError):
+    except (MsgspecError, UnicodeError, RecursionError):
         whole = result_lines.parse(line)  # with half of a surrogate pair, say, which stays as it is
         if whole is None or whole.get(name) == value:
             return line
         return json.dumps({**whole, name: value}).encode()
-
-
-@functools.cache
-def _raw_codec() -> tuple[Callable[[bytes], dict[str, Any]], Callable[[Any], bytes], type[Exception]]:
-    from doubleword import quick_msgspec
-
-    return (
-        quick_msgspec.Decoder(dict[str, quick_msgspec.Raw]).decode,
-        quick_msgspec.Encoder().encode,
-        quick_msgspec.MsgspecError,
-    )
 
 
 def history_line(custom_id: str, entry: Entry, attempt: int | None, change: dict[str, Any] | None) -> bytes:

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure
-from doubleword.results.reading import Pack
 from doubleword.results.reconciliation import RUN_BYTES, Tally
-from doubleword.results.result import Good, Result, line_for, line_from
+from doubleword.results.result import Good, Pack, Result, line_for, line_from
 from doubleword.results.spool import LENGTH, Spool
 from doubleword.results.table_rows import packed_for
 from doubleword.service import EMBEDDINGS
@@ -94,7 +93,7 @@ class RowResults:
             self._kind = (run.endpoint, run.packed)
             self._places.extend(map(self._spool.add, run.kept))
             return
-        for result in run.results() if isinstance(run, Good) else [run]:
+        for result in run.results():
             line, packed = (None if one is None else self._spool.add(one) for one in (result.line, result.packed))
             kept = _Kept(result._replace(custom_id="", line=None, packed=None, body=None), line, packed)
             self._others[len(self._places)] = self._alike.setdefault(kept, kept) if line is packed is None else kept

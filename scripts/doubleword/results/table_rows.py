@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from doubleword.answers import lines as result_lines
 from doubleword.answers import usage as usage_of
@@ -125,17 +125,9 @@ class ResultRows:
             self.may_run = True
         return encode(_UsualRow(answer.custom_id, text, tokens.prompt_tokens, tokens.completion_tokens))
 
-    def add(self, result: Result) -> None:
-        """Append a result's row."""
-        self._staged.add_lines([self.pack(result) if result.packed is None else result.packed])
-
-    def add_good(self, good: Good) -> None:
-        """Append the rows of good answers."""
-        if good.packed:
-            self._staged.add_lines(good.kept)
-        else:
-            for result in good.results():
-                self.add(result)
+    def add(self, found: Result | Good) -> None:
+        """Append the rows of results."""
+        self._staged.add_lines(found.packed_by(self))
 
     @property
     def sql(self) -> str:
@@ -173,7 +165,7 @@ class ResultRows:
         cells["error"] = result.cause
         if self._origins and result.line is not None:
             cells[REUSED_FROM] = origin_of(result.line)
-        body = _answer_of(result)
+        body = result.answer()
         if body is None:
             return cells
         endpoint = result.endpoint
@@ -208,17 +200,9 @@ def packed_for(packed: bytes, custom_id: str) -> bytes:
     return b'{"custom_id":' + encode(custom_id) + packed[start.end() :]
 
 
-def _answer_of(result: Result) -> dict[str, Any] | None:
-    """The body of an answer, be it only an invalid one; None where there is none."""
-    if result.line is None or (result.kind != "succeeded" and result.status != "invalid"):
-        return None
-    body: dict[str, Any] = result.body or (result_lines.parse(result.line) or {})["response"]["body"]
-    return body
-
-
 def vector_of(result: Result) -> Sequence[float] | None:
     """The one vector of an answer; None where there is none. Raises Failure (2) for several."""
-    body = _answer_of(result)
+    body = result.answer()
     found = vectors(body, result.form) if body is not None and result.kind == "succeeded" else []
     if len(found) > 1:
         raise several_vectors(result)
