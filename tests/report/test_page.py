@@ -12,7 +12,7 @@ from tests.report.written_page import WrittenPage
 
 from doubleword.pricing.bill import usd
 from doubleword.report.answer_table import GOOD, OPEN, WRONG, Bar, Field, Shown
-from doubleword.report.gathering import Gathered, Subject
+from doubleword.report.gathering import Subject
 from doubleword.report.page import MARK, MOST_ROWS, headline, page
 from doubleword.server.objects import Asked, Batch
 from doubleword.system import Disk
@@ -37,7 +37,7 @@ def shown(place: int, answer: str | None = "yes", kind: int = GOOD, **cells: Any
     return Shown(**{**dict.fromkeys(Shown._fields), "place": place, "kind": kind, **told})
 
 
-def gathered(rows: list[Shown], name: str = "job", total: int = 0, status: str = "completed", **told: Any) -> Gathered:
+def gathered(rows: list[Shown], name: str = "job", total: int = 0, status: str = "completed", **told: Any) -> Subject:
     """A bare batch as it was gathered."""
     batch = Batch(name, status, CHAT, "f", None, None, "24h", int(NOW) - 60, None, int(NOW), len(rows), 0, 0)
     total = total or len(rows)
@@ -45,10 +45,10 @@ def gathered(rows: list[Shown], name: str = "job", total: int = 0, status: str =
     counts = {"total": total, "succeeded": total - wrong, "failed": wrong, "missing": 0}
     keys = {"counts": counts, "failures": [], "usage": {}, "cost_usd": 0.5, **told.pop("keys", {})}
     asked = [Asked(None, total, CHAT, (batch,))]
-    return Gathered(Subject(None, [name], None, name), NOW, asked, keys=keys, rows=rows, **{"wrong": wrong, **told})
+    return Subject(None, [name], None, name, asked, NOW, keys=keys, rows=rows, **{"wrong": wrong, **told})
 
 
-def written(*found: Gathered, reload_s: int = 0) -> WrittenPage:
+def written(*found: Subject, reload_s: int = 0) -> WrittenPage:
     """The page on them."""
     return WrittenPage(page(found, True, 1, NOW, reload_s, Disk())[0])
 
@@ -59,8 +59,8 @@ def everywhere(said: str) -> WrittenPage:
     field = Field(said, [Bar(0, 0, 1, said), Bar(0, 0, 2, "b")], 2, 3, None)
     told: dict[str, Any] = {
         "name": said, "columns": (said,), "cells": {1: [said]}, "prompts": {1: [(said, said)]}, "models": [said],
-        "notes": [said], "flaws": {said: 1}, "steps": {said: said}, "fields": [field], "missing": said,
-        "keys": {"failures": [failure], "cost_usd": None, "cost_reason": said},
+        "notes": [said], "steps": {said: said}, "fields": [field], "missing": said,
+        "keys": {"failures": [failure], "answers": {said: 1}, "cost_usd": None, "cost_reason": said},
     }  # fmt: skip
     rows = [shown(1, said, custom_id=said, cause=said, model=said, flaws=said, finish=said)]
     return written(gathered(rows, **told))
@@ -167,7 +167,7 @@ def test_the_bill_stands_in_the_page_as_far_as_it_is_known() -> None:
 def test_the_cost_of_a_job_that_runs_is_only_so_far() -> None:
     """And the page says itself that it will be there anew, a page on a job that is over does not."""
     running = gathered([shown(1), shown(2, None, OPEN)], status="in_progress")
-    assert headline(running) == "2 of 2 answered · USD 0.50 so far"
+    assert headline([running]) == "2 of 2 answered · USD 0.50 so far"
     made = written(running, reload_s=7)
     assert ("div", {"id": "reloading", "class": "sub", "data-every": "7"}) in made.elements
     assert ("meta", {"http-equiv": "refresh", "content": "7"}) in made.elements  # for a browser without scripts
@@ -177,7 +177,7 @@ def test_the_cost_of_a_job_that_runs_is_only_so_far() -> None:
 
 def test_a_job_that_could_not_be_read_keeps_its_line_with_the_reason() -> None:
     """Beside those that could; totals are those of jobs that were read."""
-    gone = Gathered(Subject(None, ["gone"], None, "gone"), NOW, problem="no such batch")
+    gone = Subject(None, ["gone"], None, "gone", problem="no such batch")
     words = written(gathered([shown(1)]), gone).words
     assert "1 of 1 answered · USD 0.50" in words and "no such batch" in words
 

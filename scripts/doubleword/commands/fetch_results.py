@@ -32,7 +32,7 @@ from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, 
 from doubleword.results.reconciliation import Collector, Tally
 from doubleword.results.result import Good, Result, history_line
 from doubleword.results.rows import RowResults
-from doubleword.results.summary import remarks, summary
+from doubleword.results.summary import flawed, remarks, summary
 from doubleword.results.table_rows import Wanted
 from doubleword.server.api import Api
 from doubleword.server.objects import Asked
@@ -259,7 +259,7 @@ class Delivery:
         bill: dict[str, Any],
     ) -> dict[str, Any]:
         advice = self._advice(collector)
-        warnings = [*remarks(collector, tally, schemas, advice), *self._remarks]
+        warnings = [*flawed(tally, advice), *remarks(collector, schemas), *self._remarks]
         job = self._store.job if self._store is not None else None
         row_map = job.row_map if job is not None else None
         told = summary(tally, asked, job.rows if job is not None else tally.total, advice)

@@ -135,11 +135,6 @@ class AnswerTable:
         """How many requests have no good answer, and are not open any more."""
         return int(self._target.run(f"SELECT count(*) FROM answers WHERE kind = {WRONG}")[0][0])
 
-    def flaws(self) -> dict[str, int]:
-        """How many answers succeeded all the same with each flaw."""
-        sql = "SELECT unnest(string_split(flaws, ', ')), count(*) FROM answers WHERE status = 'succeeded' GROUP BY 1"
-        return {flaw: count for flaw, count in self._target.run(f"{sql} ORDER BY 2 DESC, 1") if flaw}
-
     def models(self) -> list[str]:
         """The models that answered, the most frequent first."""
         sql = "SELECT model FROM answers WHERE model <> '' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 9"

@@ -8,13 +8,12 @@ stands as it is.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from doubleword.answers.judgement import INVALID
 from doubleword.batch_files.matching import Matching, reading_settings
 from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.batch_files.record import Record, hashes_of, read_record
@@ -40,60 +39,25 @@ LATEST_S = 60 * 86_400  # an answer that came later than this after the batch wa
 Part = tuple[str, str]  # who speaks, and what
 
 
-class Subject(Struct, frozen=True):
-    """A job, or without `store` the one bare batch in `ids`; how its rows were made, and what the page calls it.
+class Subject(Struct):
+    """A job, or without `store` the one bare batch in `ids`: how its rows were made, what the page calls it, and what
+    is known of it. At each look batches are `asked`; results were read `at` a time in epoch seconds.
 
-    A caller that compares names its variants here; the page shows them side by side where their `table` is one.
+    `keys` are those of `fetch_results.py` on results and costs; without them `problem` says why they could not be read.
+    `steps` has the next step for each flaw of answers. `rows` stand in the page, in the order in which they have a
+    place there, with their `prompts` and the `cells` of their source by place, under `columns`; `missing` says why
+    there are none. `wrong` counts requests of all the job.
     """
 
     store: JobFile | None
     ids: Sequence[str]
     record: Record | None
     name: str
-
-    @property
-    def id(self) -> str:
-        """What marks of its answers are kept under."""
-        return self.store.job.id if self.store is not None else self.ids[0]
-
-    @property
-    def handle(self) -> str:
-        """What commands call it."""
-        return quoted(self.store.path) if self.store is not None else self.ids[0]
-
-    @property
-    def table(self) -> Hashable:
-        """What jobs that ask the rows of one table have in common: what it holds, how it is read, what names a row."""
-        record = self.record
-        return (record.hashes, record.settings, record.form.id) if record is not None and record.hashes else self.id
-
-
-def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, name: str = "") -> Subject:
-    """The subject that `resolve` gave, called like its job file unless it has a `name`."""
-    if store is None:
-        return Subject(None, ids, None, name or ids[0])
-    record = None
-    with contextlib.suppress(Failure):  # a damaged record tells nothing; a fetch with --join says so
-        record = read_record(store.input_path(store.job.files[0]), disk) if store.job.files else store.record()
-    return Subject(store, ids, record, name or store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
-
-
-class Gathered(Struct):
-    """What is known of a subject, `at` a time in epoch seconds. `keys` are those of `fetch_results.py` on results and
-    costs; without them `problem` says why they could not be read. `flaws` counts answers that succeeded all the same,
-    and `steps` has the next step for each flaw.
-
-    `rows` stand in the page, in the order in which they have a place there, with their `prompts` and the `cells` of
-    their source by place, under `columns`; `missing` says why there are none. `wrong` counts requests of all the job.
-    """
-
-    subject: Subject
-    at: float
     asked: list[Asked] = field(default_factory=list)
+    at: float = 0.0
     problem: str = ""
     keys: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    flaws: dict[str, int] = field(default_factory=dict)
     steps: dict[str, str] = field(default_factory=dict)
     wrong: int = 0
     models: list[str] = field(default_factory=list)
@@ -104,6 +68,18 @@ class Gathered(Struct):
     cells: Mapping[int, list[str | None]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     missing: str = ""
+    rests_until: float = 0.0  # by the monotonic clock: its results are not read again before
+
+    @property
+    def id(self) -> str:
+        """What marks of its answers are kept under."""
+        return self.store.job.id if self.store is not None else self.ids[0]
+
+    @property
+    def table(self) -> Hashable:
+        """What jobs that ask the rows of one table have in common: what it holds, how it is read, what names a row."""
+        record = self.record
+        return (record.hashes, record.settings, record.form.id) if record is not None and record.hashes else self.id
 
     @property
     def batches(self) -> list[Batch]:
@@ -118,7 +94,7 @@ class Gathered(Struct):
     @property
     def is_free(self) -> bool:
         """Whether it runs on the embedded engine, which costs nothing."""
-        return self.subject.store is not None and self.subject.store.job.local is not None
+        return self.store is not None and self.store.job.local is not None
 
     @property
     def status(self) -> str:
@@ -133,16 +109,26 @@ class Gathered(Struct):
     @property
     def total(self) -> int:
         """How many requests it has."""
-        store = self.subject.store
-        return store.job.requests if store is not None else sum(one.requests or 0 for one in self.asked)
+        return self.store.job.requests if self.store is not None else sum(one.requests or 0 for one in self.asked)
 
 
-def gather(found: Gathered, api: Api, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
+def subject(store: JobFile | None, ids: Sequence[str], disk: Disk) -> Subject:
+    """The subject that `resolve` gave."""
+    if store is None:
+        return Subject(None, ids, None, ids[0])
+    record = None
+    with contextlib.suppress(Failure):  # a damaged record tells nothing; a fetch with --join says so
+        record = read_record(store.input_path(store.job.files[0]), disk) if store.job.files else store.record()
+    return Subject(store, ids, record, store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
+
+
+def gather(about: Subject, api: Api, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:
     """Read all results there are, and choose at most so many requests; raises Failure where the server or disk fails.
 
     `work` is a path that what is needed meanwhile is named after.
     """
     disk, schemas, received = system.disk, Schemas(system.disk), 0
+    about.at = system.now()
 
     def count(size: int) -> None:
         nonlocal received
@@ -154,74 +140,63 @@ def gather(found: Gathered, api: Api, system: System, work: Path, seed: int, mos
         table = AnswerTable(target)
         collector = Collector(api, system, spool, count, partial=True, schemas=schemas, pack=table)
         with collector:
-            for result in collector.collect_runs(found.asked):
-                table.add(result)
+            for found in collector.collect_runs(about.asked):
+                table.add(found)
         table.finish()
-        _ask(found, table)
-        found.rows = table.choose(seed, most)
-        files = [one.path for one in found.asked]
-        found.columns, found.cells, found.missing = cells(found.subject.record, files, disk, target)
-    found.prompts = prompts([row.place for row in found.rows], found.asked, disk)
-    advice = _advice(found.subject, collector)
-    told = summary(collector.tally, found.asked, found.total, advice)
-    found.keys = {**told, **_bill(found, collector, api, system)}
-    flawed = collector.tally.flawed.items()
-    found.steps = {flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in flawed}
-    steps = tuple(found.steps.values())  # which the page shows beside the counts of flaws
-    job = found.subject.store.job if found.subject.store is not None else None
-    if job is not None and job.row_map is not None and job.row_map.reused:
-        said = "rows have the answers of earlier jobs, which are not shown here"
-        found.notes.append(f"{job.row_map.reused:,} {said}")
-    found.notes += [one for one in remarks(collector, collector.tally, schemas, advice) if not one.endswith(steps)]
+        _ask(about, table)
+        about.rows = table.choose(seed, most)
+        files = [one.path for one in about.asked]
+        about.columns, about.cells, about.missing = cells(about.record, files, disk, target)
+    about.prompts = prompts({row.place for row in about.rows}, about.asked, disk)
+    advice, tally = _advice(about.store, collector), collector.tally
+    about.keys = {**summary(tally, about.asked, about.total, advice), **_bill(about, collector, api, system)}
+    about.steps = {
+        flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in tally.flawed.items() if flaw != INVALID
+    }
+    about.notes = list(remarks(collector, schemas))
+    row_map = about.store.job.row_map if about.store is not None else None
+    if row_map is not None and row_map.reused:
+        about.notes.insert(0, f"{row_map.reused:,} rows have the answers of earlier jobs, which are not shown here")
 
 
-def _ask(found: Gathered, table: AnswerTable) -> None:
+def _ask(about: Subject, table: AnswerTable) -> None:
     """What the table of all results tells."""
-    found.wrong, found.flaws = table.wrong(), table.flaws()
-    found.models, found.fields = table.models(), list(table.fields())
-    came = f"created - {found.began or 0}"
+    about.wrong, about.models, about.fields = table.wrong(), table.models(), list(table.fields())
+    came = f"created - {about.began or 0}"
     every = {
         "answers, in tokens": table.numbers("completion_tokens"),
         "prompts, in tokens": table.numbers("prompt_tokens"),
         "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
     }
-    found.numbers = {name: one for name, one in every.items() if one is not None}
+    about.numbers = {name: one for name, one in every.items() if one is not None}
 
 
-def _advice(about: Subject, collector: Collector) -> Advice:
-    job = about.store.job if about.store is not None else None
-    retry = f"{script('retry_failed.py')} {about.handle}" if job is not None else None
-    noted = job is not None and any("note" in (one.change or {}) for one in job.batches)
+def _advice(store: JobFile | None, collector: Collector) -> Advice:
+    retry = f"{script('retry_failed.py')} {quoted(store.path)}" if store is not None else None
+    noted = store is not None and any("note" in (one.change or {}) for one in store.job.batches)
     return Advice(retry, script("list_models.py"), noted, collector.remarks.cut_at)
 
 
-def _bill(found: Gathered, collector: Collector, api: Api, system: System) -> dict[str, Any]:
+def _bill(about: Subject, collector: Collector, api: Api, system: System) -> dict[str, Any]:
     """The keys of the bill, as a fetch gives them."""
-    windows = {batch.window for batch in found.batches}
-    store = found.subject.store
+    store, windows = about.store, {batch.window for batch in about.batches}
     window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
-    expected = expected_of(found.asked, store, window, system.disk)
-    return bill_of(api, store, found.batches, window, system, expected, collector.usage)
+    expected = expected_of(about.asked, store, window, system.disk)
+    return bill_of(api, store, about.batches, window, system, expected, collector.usage)
 
 
 # What was asked in the chosen requests, and of which rows
 
 
-def prompts(places: Sequence[int], asked: Sequence[Asked], disk: Disk) -> dict[int, list[Part]]:
+def prompts(places: Container[int], asked: Sequence[Asked], disk: Disk) -> dict[int, list[Part]]:
     """The parts of the prompts of the requests at `places` in the job, from 1, as far as batch files are there."""
-    ends = list(itertools.accumulate(one.requests or 0 for one in asked))
-    wanted: list[set[int]] = [set() for _ in asked]
-    for place in places:
-        if (file := bisect.bisect_left(ends, place)) < len(asked):
-            wanted[file].add(place)
     found: dict[int, list[Part]] = {}
-    for one, end, own in zip(asked, ends, wanted, strict=True):
-        if one.path is None or not own:
-            continue
-        first, last = end - (one.requests or 0) + 1, max(own)
-        for place, (_, line) in zip(range(first, last + 1), numbered_lines(one.path, disk), strict=False):
-            if place in own:
+    before = 0
+    for one in asked:
+        for place, (_, line) in enumerate(numbered_lines(one.path, disk) if one.path is not None else (), before + 1):
+            if place in places:
                 found[place] = [(role, said[:LONGEST]) for role, said in parts_of(request_of(line)["body"])]
+        before += one.requests or 0
     return found
 
 

@@ -24,7 +24,7 @@ from doubleword.failure import plain
 from doubleword.pricing.bill import usd
 from doubleword.quick_msgspec import format_json
 from doubleword.report.answer_table import WRONG, Shown
-from doubleword.report.gathering import Gathered, Part
+from doubleword.report.gathering import Part, Subject
 from doubleword.server.key import without_key
 from doubleword.system import Disk
 
@@ -39,7 +39,7 @@ UNITS = ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min"))
 
 
 def page(
-    found: Sequence[Gathered], compared: bool, seed: int, now: float, reload_s: int, disk: Disk
+    found: Sequence[Subject], compared: bool, seed: int, now: float, reload_s: int, disk: Disk
 ) -> tuple[bytes, int]:
     """The page on what was gathered until `now`, and how many rows stand in it; after 0 s it does not reload itself."""
     import jinja2
@@ -54,7 +54,7 @@ def page(
     answers = chosen(found, compared)
     text = environment.from_string(template).render(
         found=found,
-        title=headline(found[0]) if len(found) == 1 else _together(found),
+        title=headline(found),
         total=sum(one.total for one in found),
         wrong=sum(one.wrong for one in found),
         number_=number,
@@ -87,35 +87,25 @@ def _hash(text: str) -> str:
 # What the overview says
 
 
-def headline(one: Gathered) -> str:
-    """One line on a job: `4,980 of 5,000 answered · 20 failed · USD 1.12`."""
-    if one.problem:
-        return one.problem
-    return _headline(one.keys["counts"], _cost(one), one.over)
-
-
-def _cost(one: Gathered) -> float | None:
-    return 0.0 if one.is_free else one.keys["cost_usd"]
-
-
-def _headline(counts: dict[str, int], cost: float | None, over: bool) -> str:
-    parts = [f"{counts['succeeded']:,} of {counts['total']:,} answered"]
-    parts += [f"{counts[name]:,} {name}" for name in ("failed", "missing") if counts[name]]
-    parts += [f"{counts['pending']:,} still open"] if counts.get("pending") else []
-    told = "cost not known" if cost is None else f"USD {usd(cost)}" if cost else "no cost"
-    return " · ".join([*parts, told if over or not cost else f"{told} so far"])
-
-
-def _together(found: Sequence[Gathered]) -> str:
-    """The same of several jobs."""
+def headline(found: Sequence[Subject]) -> str:
+    """One line on jobs: `4,980 of 5,000 answered · 20 failed · USD 1.12`; the reason where none could be read."""
     told = [one for one in found if one.keys]
-    names = ("total", "succeeded", "failed", "missing", "pending")
-    counts = {name: sum(one.keys["counts"].get(name, 0) for one in told) for name in names}
-    costs = [cost for one in told if (cost := _cost(one)) is not None]
-    return _headline(counts, sum(costs) if len(costs) == len(told) else None, all(one.over for one in told))
+    if not told:
+        return found[0].problem
+    counts = Counter[str]()
+    for one in told:
+        counts.update(one.keys["counts"])
+    parts = [f"{counts['succeeded']:,} of {counts['total']:,} answered"]
+    names = {"failed": "failed", "missing": "missing", "pending": "still open"}
+    parts += [f"{counts[name]:,} {said}" for name, said in names.items() if counts[name]]
+    costs = [0.0 if one.is_free else one.keys["cost_usd"] for one in told]
+    if None in costs:
+        return " · ".join([*parts, "cost not known"])
+    cost, over = sum(costs), all(one.over for one in told)
+    return " · ".join([*parts, f"USD {usd(cost)}{'' if over else ' so far'}" if cost else "no cost"])
 
 
-def segments(one: Gathered) -> list[tuple[str, str, int]]:
+def segments(one: Subject) -> list[tuple[str, str, int]]:
     """What became of all requests: a class for its colour, its name and how many; together they are all."""
     counts, invalid = one.keys["counts"], one.keys.get("answers", {}).get("invalid", 0)
     flawed = one.wrong - counts["failed"] - counts["missing"]
@@ -165,12 +155,12 @@ class Chosen(NamedTuple):
 Row = list[tuple[int, Shown]]
 
 
-def chosen(found: Sequence[Gathered], compared: bool) -> Chosen:
+def chosen(found: Sequence[Subject], compared: bool) -> Chosen:
     """The chosen requests of all jobs, as many as there is room for: unlike answers first, then what went wrong."""
-    tables = Counter(one.subject.table if compared else number for number, one in enumerate(found))
+    tables = Counter(one.table if compared else number for number, one in enumerate(found))
     together: dict[Hashable, Row] = {}
     for number, one in enumerate(found):
-        table = one.subject.table
+        table = one.table
         for shown in one.rows:
             key = (table, shown.custom_id) if tables[table] > 1 else (number, shown.place)
             together.setdefault(key, []).append((number, shown))
@@ -185,7 +175,7 @@ def chosen(found: Sequence[Gathered], compared: bool) -> Chosen:
             break
         kept.append((row, text))
     kept.sort(key=lambda one: (*_order(one[0]), one[0][0][0], one[0][0][1].place))
-    jobs = [{"id": one.subject.id, "name": one.subject.name, "columns": one.columns} for one in found]
+    jobs = [{"id": one.id, "name": one.name, "columns": one.columns} for one in found]
     head = _json({"jobs": jobs, "filters": _filters(found), "parts": list(parts)})
     text = f'{head[:-1]}, "rows": [{",".join(text for _, text in kept)}]}}'
     every = [shown for row, _ in kept for _, shown in row]
@@ -215,7 +205,7 @@ def _meaning(answer: str) -> str:
         return answer.strip()
 
 
-def _told(row: Row, found: Sequence[Gathered], parts: dict[Part, int]) -> dict[str, Any]:
+def _told(row: Row, found: Sequence[Subject], parts: dict[Part, int]) -> dict[str, Any]:
     """A row as the script reads it; parts of prompts, which many requests share, stand in `parts` once."""
     answers = []
     for job, shown in row:
@@ -238,7 +228,7 @@ def _indented(answer: str) -> str:
         return answer
 
 
-def _filters(found: Sequence[Gathered]) -> list[dict[str, Any]]:
+def _filters(found: Sequence[Subject]) -> list[dict[str, Any]]:
     """The fields of structured answers that have few values, with these."""
     values: dict[str, dict[str, None]] = {}
     for one in found:

@@ -19,8 +19,7 @@ from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
 from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Answering, Pace
 from doubleword.output_file import WholeFile, refuse_existing
-from doubleword.quick_msgspec import replace
-from doubleword.report.gathering import Gathered, Subject, gather, subject
+from doubleword.report.gathering import Subject, gather, subject
 from doubleword.report.page import MARK, MOST_ROWS, page
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
@@ -33,7 +32,7 @@ OF_DATASET = "_work"
 
 
 class Report:
-    """A page on subjects at `path`: each is `read`, or `missed`, and then the page is written.
+    """A page on subjects at `path`: each is `read`, or has a problem, and then the page is written.
 
     Those over the rows of one table are `compared`, each row standing once with all its answers.
     """
@@ -47,66 +46,51 @@ class Report:
         seed: int = SEED,
         compared: bool = True,
     ) -> None:
-        most = max(MOST_ROWS // (len({one.table for one in subjects}) if compared else len(subjects)), 1)
-        self._compared = compared
-        self.path = path
+        self._path = path
         self._subjects = subjects
         self._system = system
-        self._seed = seed
-        self._most = most
         self._progress = progress
-        self._found: dict[int, Gathered] = {}
-        self._free_until: dict[int, float] = {}
+        self._seed = seed
+        self._compared = compared
+        self._most = max(MOST_ROWS // (len({one.table for one in subjects}) if compared else len(subjects)), 1)
 
-    def read(self, number: int, api: Api, seen: Sequence[Batch] | None = None) -> None:
+    def read(self, one: Subject, api: Api, seen: Sequence[Batch] | None = None) -> None:
         """Look at a subject, whose batches may just have been `seen`, and read its results, or leave those for later.
 
         Raises Failure where the server or the disk fails.
         """
-        about, former = self._subjects[number], self._found.get(number)
-        answering = Answering(about.store, about.ids, api, self._system, self._progress.note)
-        found = Gathered(about, self._system.now(), answering.look(seen))
+        one.asked = Answering(one.store, one.ids, api, self._system, self._progress.note).look(seen)
         began = self._system.monotonic()
-        if former is not None and former.keys and not found.over and began < self._free_until.get(number, 0.0):
-            self._found[number] = replace(former, asked=found.asked)
-            return
-        gather(found, api, self._system, self.path, self._seed, self._most, self._progress)
-        self._found[number] = found
-        ended = self._system.monotonic()
-        self._free_until[number] = ended + FREE * max(len(self.running), 1) * (ended - began)
-
-    def missed(self, number: int, why: Failure) -> None:
-        """Take note that a subject cannot be read."""
-        self._found[number] = Gathered(self._subjects[number], self._system.now(), problem=why.message)
+        if one.over or not one.keys or began >= one.rests_until:
+            gather(one, api, self._system, self._path, self._seed, self._most, self._progress)
+            ended = self._system.monotonic()
+            one.rests_until = ended + FREE * max(len(self.running), 1) * (ended - began)
 
     @property
-    def running(self) -> list[int]:
+    def running(self) -> list[Subject]:
         """The subjects that are not over."""
-        return [number for number, one in self._found.items() if not (one.over or one.problem)]
+        return [one for one in self._subjects if not (one.over or one.problem)]
 
     def write(self) -> dict[str, Any]:
         """Write the page; the keys of `report.py`."""
-        found = [self._found[number] for number in sorted(self._found)]
-        now, reload_s = self._system.now(), 0
+        found, now, reload_s = self._subjects, self._system.now(), 0
         if self.running:
             began = min((batch.created_at for one in found for batch in one.batches if batch.created_at), default=now)
             reload_s = round(min(max(SHARE_OF_ELAPSED * (now - began), RELOAD_S[0]), RELOAD_S[1]))
         content, rows = page(found, self._compared, self._seed, now, reload_s, self._system.disk)
-        with WholeFile(self.path, self._system.disk, force=True) as file:
+        with WholeFile(self._path, self._system.disk, force=True) as file:
             file.write(content)
-        total = sum(one.total for one in found)
         return {
-            "output": str(self.path),
+            "output": str(self._path),
             "bytes": len(content),
             "rows": rows,
-            "requests": total,
+            "requests": sum(one.total for one in found),
             "jobs": [_job(one) for one in found],
         }
 
 
-def _job(one: Gathered) -> dict[str, Any]:
-    store = one.subject.store
-    told = {"job": str(store.path) if store is not None else None, "id": plain(one.subject.id, 40)}
+def _job(one: Subject) -> dict[str, Any]:
+    told = {"job": str(one.store.path) if one.store is not None else None, "id": plain(one.id, 40)}
     if one.problem:
         return {**told, "status": "unknown", "problem": one.problem}
     return {**told, "status": one.status, "counts": one.keys["counts"], "cost_usd": one.keys["cost_usd"]}
@@ -122,25 +106,25 @@ def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     made = Report(path, subjects, system, progress, args.sample, compared)
     ends = system.monotonic() + args.wait
     with contextlib.ExitStack() as held:
-        apis: dict[int, Api] = {}
-        for number, one in enumerate(subjects):
+        apis: dict[str, Api] = {}
+        for one in subjects:
             with contextlib.ExitStack() as own:
                 try:
                     place = held if args.watch else own
-                    apis[number] = place.enter_context(connect(args, system, progress.note, one.store))
-                    made.read(number, apis[number])
+                    apis[one.id] = place.enter_context(connect(args, system, progress.note, one.store))
+                    made.read(one, apis[one.id])
                 except Failure as failure:
                     if len(subjects) == 1:
                         raise
-                    made.missed(number, failure)
+                    one.problem = failure.message
         keys = made.write()
         pace, began = Pace(system.random), system.monotonic()
         while args.watch and made.running and (left := ends - system.monotonic()) > 0:
             progress.show(f"{len(made.running)} jobs run; the page is written anew after each look")
             system.sleep(min(left, pace.wait(system.monotonic() - began, 0, 1)))
-            for number in made.running:
-                apis[number].patience_s = PATIENCE_S
-                made.read(number, apis[number])
+            for one in made.running:
+                apis[one.id].patience_s = PATIENCE_S
+                made.read(one, apis[one.id])
             keys = made.write()
     progress.close()
     if args.watch and made.running:
@@ -205,8 +189,8 @@ def along(
 
     def seen(batches: list[Batch]) -> None:
         try:
-            for number in range(len(about)):
-                made.read(number, api, batches if store is not None or not batches else [batches[number]])
+            for number, one in enumerate(about):
+                made.read(one, api, batches if store is not None or not batches else [batches[number]])
             made.write()
         except Exception as error:  # whatever it is, the job is worth more than a page on it
             progress.note(f"the report was not written: {error}")

@@ -37,9 +37,8 @@ def summary(tally: Tally, asked: Sequence[Asked], total: int, advice: Advice) ->
     }
 
 
-def remarks(collector: Collector, tally: Tally, schemas: Schemas, advice: Advice) -> Iterator[str]:
-    """What the user should know beside the counts."""
-    yield from _flawed(tally, advice)
+def remarks(collector: Collector, schemas: Schemas) -> Iterator[str]:
+    """What the user should know beside counts and flaws."""
     yield from collector.remarks.warnings()
     yield from collector.warnings
     yield from (f"a response schema judges nothing: {why}" for why in schemas.unusable())
@@ -48,7 +47,7 @@ def remarks(collector: Collector, tally: Tally, schemas: Schemas, advice: Advice
         yield f"the schema asks for formats that are not judged here: {', '.join(formats[:5])}"
 
 
-def _flawed(tally: Tally, advice: Advice) -> Iterator[str]:
+def flawed(tally: Tally, advice: Advice) -> Iterator[str]:
     """What is wrong with answers that succeeded all the same."""
     for flaw in FLAWS:
         if flaw != INVALID and tally.flaws[flaw]:
