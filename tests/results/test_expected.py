@@ -37,9 +37,11 @@ def test_each_request_has_the_schema_of_its_line(tmp_path: Path) -> None:
     )
     schemas = Schemas(Disk())
     expected = schemas.expected(path)
-    documents = {name: schema and schema.document for name in "abcd" if (schema := expected.of(name)) or True}
+    documents = {
+        name: schema and schema.document for name in "abcd" if (schema := expected.request(name).schema) or True
+    }
     assert documents == {"a": {"properties": {"x": {}}}, "b": DOCUMENT, "c": None, "d": None}
-    assert expected.of("c") is None and expected.of("d") is not None
+    assert expected.request("c").schema is None and expected.request("d").schema is not None
     assert [schema.document for schema in schemas.all_of([path])] == [{"properties": {"x": {}}}, DOCUMENT, None]
 
 
@@ -48,7 +50,7 @@ def test_a_file_that_asks_for_no_json_is_not_read_line_by_line(tmp_path: Path) -
     path = tmp_path / "a.jsonl"
     path.write_text(line("a", messages=['"json_schema"']) + "this would be an error\n")
     expected = Schemas(Disk()).expected(path)
-    assert expected.of("a") is None and expected.nothing
+    assert expected.request("a").schema is None and expected.nothing
 
 
 def test_a_schema_on_a_later_line_is_found(tmp_path: Path) -> None:
@@ -57,8 +59,8 @@ def test_a_schema_on_a_later_line_is_found(tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl"
         path.write_text(line("a", messages=["x" * length]) + line("b", **asks(DOCUMENT)))
         expected = Schemas(Disk()).expected(path)
-        assert expected.of("a") is None and not expected.nothing
-        assert expected.of("b") is not None
+        assert expected.request("a").schema is None and not expected.nothing
+        assert expected.request("b").schema is not None
 
 
 def test_each_endpoint_has_its_place_for_a_schema(tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_each_endpoint_has_its_place_for_a_schema(tmp_path: Path) -> None:
         line("a", "/v1/completions", **asks(DOCUMENT)) + line("b", "/v1/messages", output_config={"format": form})
     )
     expected = Schemas(Disk()).expected(path)
-    assert [schema and schema.document for schema in map(expected.of, "ab")] == [DOCUMENT, DOCUMENT]
+    assert [one.schema and one.schema.document for one in map(expected.request, "ab")] == [DOCUMENT, DOCUMENT]
 
 
 def test_vectors_and_limits_are_known_by_request(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_a_schema_file_takes_the_place_of_all(tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
         schema = read_schema(path, Disk())
         assert schema.document == DOCUMENT
-        assert Schemas(Disk(), schema).expected(None).of("any") is schema
+        assert Schemas(Disk(), schema).expected(None).request("any").schema is schema
     for content in ("[1]", "{", '{"type": 7}'):
         path.write_text(content)
         with pytest.raises(Failure) as refused:

@@ -6,14 +6,10 @@ flaw, with its tokens. A line that the typed reader refuses, or that is anything
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+from doubleword.answers.usage import MOST_TOKENS
 from doubleword.quick_msgspec import Decoder, Meta, MsgspecError, Struct
-from doubleword.service import CHAT
-
-MOST_TOKENS = 1 << 53
-
 
 _Count = Annotated[int, Meta(ge=0, lt=MOST_TOKENS)]
 
@@ -73,12 +69,8 @@ class UsualLine(Struct, gc=False):
 _decode = Decoder(UsualLine).decode
 
 
-def usual(endpoint: str) -> Callable[[bytes], UsualLine | None] | None:
-    """What tells a usual answer of `endpoint` from others; None where there is no such shorter way."""
-    return _of_chat if endpoint == CHAT else None
-
-
-def _of_chat(raw: bytes) -> UsualLine | None:
+def usual(raw: bytes) -> UsualLine | None:
+    """The usual answer to a chat that a line holds; None for any other line."""
     try:
         line = _decode(raw)
     except (MsgspecError, ValueError, RecursionError):

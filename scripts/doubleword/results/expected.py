@@ -8,9 +8,8 @@ Places of the schema: `response_format` of chat and completions, `text.format` o
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,25 +36,20 @@ class Request(NamedTuple):
 ANY = Request()
 
 
-class Expected:
+class Expected(NamedTuple):
     """What the requests of one batch file say: `default`, or what `named` says of a custom_id."""
 
-    def __init__(self, default: Request = ANY, named: dict[str, Request] | None = None) -> None:
-        self._default = default
-        self._named = named or {}
+    default: Request = ANY
+    named: Mapping[str, Request] = {}
 
-    @functools.cached_property
+    @property
     def nothing(self) -> bool:
         """Whether all answers may be any text."""
-        return all(one.schema is None for one in (self._default, *self._named.values()))
+        return all(one.schema is None for one in (self.default, *self.named.values()))
 
     def request(self, custom_id: str) -> Request:
         """What one request says."""
-        return self._named.get(custom_id, self._default) if self._named else self._default
-
-    def of(self, custom_id: str) -> Schema | None:
-        """The schema for one request; None where its answer may be any text."""
-        return self.request(custom_id).schema
+        return self.named.get(custom_id, self.default)
 
 
 class Schemas:
@@ -94,21 +88,22 @@ class Schemas:
         """Every schema in the batch files `paths`, and in the requests that `answers` of earlier jobs answer, in order
         of first appearance; one file at a time is in memory.
         """
-        if self._everywhere is not None:
-            return [self._everywhere]
-        for path in paths:
-            self.expected(path)
-        self.expected_in((one.origin, one.request) for one in read_answers(answers, self._disk) if one.request)
-        return list(self._known.values())
+        if self._everywhere is None:
+            for path in paths:
+                self.expected(path)
+            self.expected_in((one.origin, one.request) for one in read_answers(answers, self._disk) if one.request)
+        return self._judging()
 
     def unusable(self) -> list[str]:
         """Why schemas that were met can judge nothing."""
-        return [why for schema in self._known.values() if (why := schema.unusable) is not None][:3]
+        return [why for schema in self._judging() if (why := schema.unusable) is not None][:3]
 
     def unjudged_formats(self) -> list[str]:
         """The formats in schemas that were met which nothing here can check, each once."""
-        every = [self._everywhere] if self._everywhere is not None else self._known.values()
-        return list(dict.fromkeys(name for schema in every for name in schema.unjudged_formats))
+        return list(dict.fromkeys(name for schema in self._judging() for name in schema.unjudged_formats))
+
+    def _judging(self) -> list[Schema]:
+        return [self._everywhere] if self._everywhere is not None else list(self._known.values())
 
     def _says_anything(self, path: Path) -> bool:
         """Whether a batch file, all of whose requests go to the endpoint of the first, says anything."""

@@ -29,7 +29,7 @@ from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
 from doubleword.server.objects import Asked, Batch
 from doubleword.server.transfers import LONGEST_LINE, Lines, TooSlow, lines_of
-from doubleword.service import EMBEDDINGS
+from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import System
 
 # Rows that the counts promise and a read did not show become visible within moments (a replica, a late commit).
@@ -216,15 +216,15 @@ class _Into:
         self._pack = pack
         self._pack_usual = pack.pack_usual if pack is not None else None
         self._repeated = repeated
-        self._usual = usual(endpoint) if expected.nothing and not repeated and not remember else None
+        self._may_be_usual = endpoint == CHAT and expected.nothing and not repeated and not remember
 
     def keep(self, lines: Lines, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         """Judge lines, and keep each that is new and has no better one."""
-        if self._usual is None or lines.cut:
+        if not self._may_be_usual or lines.cut:
             for raw in filter(None, map(bytes.strip, lines.raws)):
                 self._keep_judged(raw, lines.cut, shown, seen)
             return
-        usual, pack, add, rows = self._usual, self._pack_usual, self._spool.add, shown.rows
+        pack, add, rows = self._pack_usual, self._spool.add, shown.rows
         model, answers, prompt, completion, cached, reasoning = "", 0, 0, 0, 0, 0
         compare = shown.remarks.compared < LOOKED_AT
         for raw in lines.raws:

@@ -23,10 +23,11 @@ LENGTH = (1 << LENGTH_BITS) - 1
 class Spool:
     """A temporary file at `path`, there while the `with` block lasts."""
 
+    _file: BinaryIO
+
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
         self._disk = disk
-        self._file: BinaryIO | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = self._end = 0
         self._whole = b""
@@ -41,14 +42,12 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # what was not written yet is not needed any more
-            if self._file is not None:
-                self._file.close()
+            self._file.close()
         with contextlib.suppress(OSError):
             self._disk.remove(self._path)
 
     def clear(self) -> None:
         """Forget everything."""
-        assert self._file is not None, "a spool is used inside its with block"
         self._file.seek(0)
         self._pending.clear()
         self._pending_bytes = self._end = 0
@@ -68,7 +67,6 @@ class Spool:
     def settle(self) -> None:
         """Write what is pending, so that all can be read; a little is held in memory from then on."""
         self._write()
-        assert self._file is not None, "a spool is used inside its with block"
         self._file.flush()
         self._whole = self._disk.read_at(self._file, 0, self._end) if self._end <= SMALL else b""
 
@@ -77,11 +75,9 @@ class Spool:
         whole, file = self._whole, self._file
         if whole:
             return [whole[(start := place >> LENGTH_BITS) : start + (place & LENGTH)] for place in places]
-        assert file is not None, "a spool is used inside its with block"
         return [self._disk.read_at(file, place >> LENGTH_BITS, place & LENGTH) for place in places]
 
     def _write(self) -> None:
-        assert self._file is not None, "a spool is used inside its with block"
         self._file.write(b"".join(self._pending))
         self._pending.clear()
         self._pending_bytes = 0
