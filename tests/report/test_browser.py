@@ -246,7 +246,7 @@ def test_a_page_on_a_running_job_reloads_itself_and_stays_where_it_was(browser: 
 
     def write(answer: str) -> None:
         rows = [shown(1, answer), shown(2, None, OPEN)]
-        content, _ = page([gathered(rows, status="in_progress")], True, 1, NOW, 1, Disk())
+        content, _ = page([gathered(rows, status="in_progress")], 1, NOW, 1, Disk())
         place.write_bytes(content)
 
     write("before")

@@ -45,12 +45,12 @@ def gathered(rows: list[Shown], name: str = "job", total: int = 0, status: str =
     counts = {"total": total, "succeeded": total - wrong, "failed": wrong, "missing": 0}
     keys = {"counts": counts, "failures": [], "usage": {}, "cost_usd": 0.5, **told.pop("keys", {})}
     asked = [Asked(None, total, CHAT, (batch,))]
-    return Subject(None, [name], None, name, asked, NOW, keys=keys, rows=rows, **{"wrong": wrong, **told})
+    return Subject(None, [name], None, name, asked=asked, at=NOW, keys=keys, rows=rows, **{"wrong": wrong, **told})
 
 
 def written(*found: Subject, reload_s: int = 0) -> WrittenPage:
     """The page on them."""
-    return WrittenPage(page(found, True, 1, NOW, reload_s, Disk())[0])
+    return WrittenPage(page(found, 1, NOW, reload_s, Disk())[0])
 
 
 def everywhere(said: str) -> WrittenPage:

@@ -46,13 +46,15 @@ class Subject(Struct):
     `keys` are those of `fetch_results.py` on results and costs; without them `problem` says why they could not be read.
     `steps` has the next step for each flaw of answers. `rows` stand in the page, in the order in which they have a
     place there, with their `prompts` and the `cells` of their source by place, under `columns`; `missing` says why
-    there are none. `wrong` counts requests of all the job.
+    there are none. `wrong` counts requests of all the job. Those over the rows of one table are `compared`, each row
+    standing once with all its answers.
     """
 
     store: JobFile | None
     ids: Sequence[str]
     record: Record | None
     name: str
+    compared: bool = True
     asked: list[Asked] = field(default_factory=list)
     at: float = 0.0
     problem: str = ""
@@ -79,7 +81,9 @@ class Subject(Struct):
     def table(self) -> Hashable:
         """What jobs that ask the rows of one table have in common: what it holds, how it is read, what names a row."""
         record = self.record
-        return (record.hashes, record.settings, record.form.id) if record is not None and record.hashes else self.id
+        if not self.compared or record is None or not record.hashes:
+            return self.id
+        return record.hashes, record.settings, record.form.id
 
     @property
     def batches(self) -> list[Batch]:
@@ -112,14 +116,14 @@ class Subject(Struct):
         return self.store.job.requests if self.store is not None else sum(one.requests or 0 for one in self.asked)
 
 
-def subject(store: JobFile | None, ids: Sequence[str], disk: Disk) -> Subject:
+def subject(store: JobFile | None, ids: Sequence[str], disk: Disk, compared: bool = True) -> Subject:
     """The subject that `resolve` gave."""
     if store is None:
-        return Subject(None, ids, None, ids[0])
+        return Subject(None, ids, None, ids[0], compared)
     record = None
     with contextlib.suppress(Failure):  # a damaged record tells nothing; a fetch with --join says so
         record = read_record(store.input_path(store.job.files[0]), disk) if store.job.files else store.record()
-    return Subject(store, ids, record, store.path.name.removesuffix(SUFFIX).removesuffix(".requests"))
+    return Subject(store, ids, record, store.path.name.removesuffix(SUFFIX).removesuffix(".requests"), compared)
 
 
 def gather(about: Subject, api: Api, system: System, work: Path, seed: int, most: int, progress: Progress) -> None:

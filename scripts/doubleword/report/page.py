@@ -38,9 +38,7 @@ ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 UNITS = ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min"))
 
 
-def page(
-    found: Sequence[Subject], compared: bool, seed: int, now: float, reload_s: int, disk: Disk
-) -> tuple[bytes, int]:
+def page(found: Sequence[Subject], seed: int, now: float, reload_s: int, disk: Disk) -> tuple[bytes, int]:
     """The page on what was gathered until `now`, and how many rows stand in it; after 0 s it does not reload itself."""
     import jinja2
     from markupsafe import Markup
@@ -51,7 +49,7 @@ def page(
     )
     environment.filters.update(usd=usd, when=when, duration=duration, number=number, plain=plain)
     environment.filters.update(headline=headline, segments=segments)
-    answers = chosen(found, compared)
+    answers = chosen(found)
     text = environment.from_string(template).render(
         found=found,
         title=headline(found),
@@ -155,14 +153,13 @@ class Chosen(NamedTuple):
 Row = list[tuple[int, Shown]]
 
 
-def chosen(found: Sequence[Subject], compared: bool) -> Chosen:
+def chosen(found: Sequence[Subject]) -> Chosen:
     """The chosen requests of all jobs, as many as there is room for: unlike answers first, then what went wrong."""
-    tables = Counter(one.table if compared else number for number, one in enumerate(found))
+    tables = Counter(one.table for one in found)
     together: dict[Hashable, Row] = {}
     for number, one in enumerate(found):
-        table = one.table
         for shown in one.rows:
-            key = (table, shown.custom_id) if tables[table] > 1 else (number, shown.place)
+            key = (one.table, shown.custom_id) if tables[one.table] > 1 else (number, shown.place)
             together.setdefault(key, []).append((number, shown))
     parts: dict[Part, int] = {}
     kept: list[tuple[Row, str]] = []

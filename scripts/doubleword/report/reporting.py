@@ -32,27 +32,17 @@ OF_DATASET = "_work"
 
 
 class Report:
-    """A page on subjects at `path`: each is `read`, or has a problem, and then the page is written.
-
-    Those over the rows of one table are `compared`, each row standing once with all its answers.
-    """
+    """A page on subjects at `path`: each is `read`, or has a problem, and then the page is written."""
 
     def __init__(
-        self,
-        path: Path,
-        subjects: Sequence[Subject],
-        system: System,
-        progress: Progress,
-        seed: int = SEED,
-        compared: bool = True,
+        self, path: Path, subjects: Sequence[Subject], system: System, progress: Progress, seed: int = SEED
     ) -> None:
         self._path = path
         self._subjects = subjects
         self._system = system
         self._progress = progress
         self._seed = seed
-        self._compared = compared
-        self._most = max(MOST_ROWS // (len({one.table for one in subjects}) if compared else len(subjects)), 1)
+        self._most = max(MOST_ROWS // len({one.table for one in subjects}), 1)
 
     def read(self, one: Subject, api: Api, seen: Sequence[Batch] | None = None) -> None:
         """Look at a subject, whose batches may just have been `seen`, and read its results, or leave those for later.
@@ -77,7 +67,7 @@ class Report:
         if self.running:
             began = min((batch.created_at for one in found for batch in one.batches if batch.created_at), default=now)
             reload_s = round(min(max(SHARE_OF_ELAPSED * (now - began), RELOAD_S[0]), RELOAD_S[1]))
-        content, rows = page(found, self._compared, self._seed, now, reload_s, self._system.disk)
+        content, rows = page(found, self._seed, now, reload_s, self._system.disk)
         with WholeFile(self._path, self._system.disk, force=True) as file:
             file.write(content)
         return {
@@ -99,11 +89,11 @@ def _job(one: Subject) -> dict[str, Any]:
 def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `report.py`: its keys; raises Failure 7 with them where a watch ends before the jobs."""
     progress, disk = Progress(system.monotonic), system.disk
-    subjects = [subject(*one, disk) for name in args.names for one in _named(name, disk, progress.note)]
+    compared = not any(disk.is_folder(Path(name)) for name in args.names)  # a folder's jobs ask unlike things
+    subjects = [subject(*one, disk, compared) for name in args.names for one in _named(name, disk, progress.note)]
     path = Path(args.output) if args.output else _usual_path(subjects)
     refuse_other(path, disk)
-    compared = not any(disk.is_folder(Path(name)) for name in args.names)  # a folder's jobs ask unlike things
-    made = Report(path, subjects, system, progress, args.sample, compared)
+    made = Report(path, subjects, system, progress, args.sample)
     ends = system.monotonic() + args.wait
     with contextlib.ExitStack() as held:
         apis: dict[str, Api] = {}
