@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
@@ -71,8 +72,8 @@ def join(
     """The table of answers, each of which is the prompt that was asked, joined to `sources`; and what is said of it."""
     files = [folder / f"{name}.jsonl" for name in names]
     source = Source([str(folder / one) for one in sources], common_record(files, Disk()), files)
-    output = TableOutput(Wanted("csv", id=template), source, {CHAT}, {}, Disk(), folder / "work")
-    with output, WholeFile(folder / "o.csv", Disk(), force=True) as file:
+    with contextlib.ExitStack() as held, WholeFile(folder / "o.csv", Disk(), force=True) as file:
+        output = TableOutput(Wanted("csv", id=template), source, {CHAT}, {}, Disk(), folder / "work", held)
         for line in b"".join(path.read_bytes() for path in files).splitlines():
             asked = json.loads(line)
             message = {"content": asked["body"]["messages"][-1]["content"]}
@@ -423,11 +424,11 @@ def test_where_the_batch_file_is_gone_only_the_same_table_is_joined(tmp_path: Pa
     record, disk = common_record([tmp_path / "b.jsonl"], Disk()), Disk()
     for name, rows in (("t.csv", ROWS), ("n.csv", ROWS[::-1])):
         source = Source([str(save(tmp_path / name, rows))], record, [None])
-        output = TableOutput(Wanted("csv"), source, {CHAT}, {}, disk, tmp_path / "work")
+        told = Wanted("csv"), source, {CHAT}, dict[str, str](), disk, tmp_path / "work"
         if rows is ROWS:
-            with output:
-                assert output.warnings == []
+            with contextlib.ExitStack() as held:
+                assert TableOutput(*told, held).warnings == []
             continue
-        with pytest.raises(Failure) as failure, output:
-            pass
+        with pytest.raises(Failure) as failure, contextlib.ExitStack() as held:
+            TableOutput(*told, held)
         assert failure.value.code == "join_mismatch" and "gone" in failure.value.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import datetime
 import json
@@ -69,8 +70,8 @@ def write(
     """Write results into a table at `path`, beside the rows of `source` whose `id` is theirs; what is said of it."""
     joined = Source([str(source)], None, []) if source is not None else None
     said = Wanted(path.suffix[1:], id="{id}" if source is not None else None, **wanted)
-    made = TableOutput(said, joined, {results[0].endpoint}, properties or {}, Disk(), path.with_name("work"))
-    with made, WholeFile(path, Disk(), force=True) as file:
+    with contextlib.ExitStack() as held, WholeFile(path, Disk(), force=True) as file:
+        made = TableOutput(said, joined, {results[0].endpoint}, properties or {}, Disk(), path.with_name("work"), held)
         for one in results:
             made.add(one)
         return made.finish(file)

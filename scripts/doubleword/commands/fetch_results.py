@@ -226,8 +226,7 @@ class Delivery:
             record = self._store.record() if self._store is not None else None
             source = Source(self.joins, record, [one.path for one in asked], self._row_map)
         properties = properties_of(schemas.all_of([one.path for one in asked], self.reused))
-        made = TableOutput(self.wanted, source, self.endpoints(asked), properties, self._system.disk, self.work)
-        held.enter_context(made)
+        made = TableOutput(self.wanted, source, self.endpoints(asked), properties, self._system.disk, self.work, held)
         self._refuse_to_replace(list(made.sources))
         self._sources = {str(path.absolute()): sha256 for path, sha256 in made.sources.items()}
         return made

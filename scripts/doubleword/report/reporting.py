@@ -89,8 +89,7 @@ def _job(one: Subject) -> dict[str, Any]:
 def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `report.py`: its keys; raises Failure 7 with them where a watch ends before the jobs."""
     progress, disk = Progress(system.monotonic), system.disk
-    compared = not any(disk.is_folder(Path(name)) for name in args.names)  # a folder's jobs ask unlike things
-    subjects = [subject(*one, disk, compared) for name in args.names for one in _named(name, disk, progress.note)]
+    subjects = [one for name in args.names for one in _named(name, disk, progress.note)]
     path = Path(args.output) if args.output else _usual_path(subjects)
     refuse_other(path, disk)
     made = Report(path, subjects, system, progress, args.sample)
@@ -123,23 +122,23 @@ def report(args: argparse.Namespace, system: System) -> dict[str, Any]:
     return keys
 
 
-def _named(name: str, disk: Disk, note: Callable[[str], None]) -> list[tuple[JobFile | None, list[str]]]:
-    """What a name stands for: a job, a bare batch, or the jobs of a folder, the newest first."""
+def _named(name: str, disk: Disk, note: Callable[[str], None]) -> list[Subject]:
+    """What a name stands for: a job, a bare batch, or a folder's jobs, which ask unlike things, the newest first."""
     folder = Path(name)
     if not disk.is_folder(folder):
-        return [resolve([name], disk)]
+        return [subject(*resolve([name], disk), disk)]
     if disk.is_folder(folder / OF_DATASET):  # the output of run_dataset.py
         folder = folder / OF_DATASET
-    paths = [folder / one for one in disk.entries(folder) if one.endswith(SUFFIX) and not one.startswith(".")]
-    stores: list[tuple[JobFile | None, list[str]]] = []
-    for path in paths:
+    stores = list[JobFile]()
+    for path in (folder / one for one in disk.entries(folder) if one.endswith(SUFFIX) and not one.startswith(".")):
         try:
-            stores.append((JobFile.load(path, disk), []))
+            stores.append(JobFile.load(path, disk))
         except Failure as damage:
             note(f"{plain(path)} is left out: {damage.message}")
     if not stores:
         raise Failure(Exit.NOT_FOUND, "no_job", f"there is no job file in {plain(folder)}", "submit.py makes one")
-    return sorted(stores, key=lambda one: -one[0].job.created_at if one[0] is not None else 0)
+    stores.sort(key=lambda one: -one.job.created_at)
+    return [subject(one, [], disk, compared=False) for one in stores]
 
 
 def _usual_path(subjects: Sequence[Subject]) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from doubleword.batch_files.matching import HINT, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
@@ -97,7 +96,7 @@ class Source(Struct, frozen=True):
 
 
 class TableOutput(Output):
-    """A table of results, joined to their source; used as a context manager. `work` is a folder for the meantime."""
+    """A table of results, joined to their source. What is needed meanwhile, in the folder `work`, is `held`."""
 
     def __init__(
         self,
@@ -107,37 +106,22 @@ class TableOutput(Output):
         properties: Mapping[str, str],
         disk: Disk,
         work: Path,
+        held: contextlib.ExitStack,
     ) -> None:
         self._wanted = wanted
         self._source = source
-        self._endpoints = endpoints
-        self._properties = properties
         self._disk = disk
-        self._work = work
-        self._held = contextlib.ExitStack()
         self._table: Table | None = None
         self.sources: dict[Path, str] = {}  # the files of the source, and their SHA-256
         self.warnings: list[str] = []
-
-    def __enter__(self) -> TableOutput:
-        with contextlib.ExitStack() as held:
-            folder = held.enter_context(self._disk.work_folder(self._work))
-            self._target = held.enter_context(Database(folder))
-            if self._source is not None:
-                self._open_source(self._source)
-            names = self._table.names if self._table is not None else ()
-            self._names = names_of(self._wanted, names, self._endpoints, list(self._properties))
-            self._staged = held.enter_context(Staged(self._target))
-            several = self._wanted.format != "parquet"
-            self._rows = ResultRows(self._staged, self._endpoints, self._properties, several, self._wanted.reused)
-            self.pack = self._rows
-            self._held = held.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._held.__exit__(kind, error, trace)
+        self._target = held.enter_context(Database(held.enter_context(disk.work_folder(work))))
+        if source is not None:
+            self._open_source(source)
+        names = self._table.names if self._table is not None else ()
+        self._names = names_of(wanted, names, endpoints, list(properties))
+        self._staged = held.enter_context(Staged(self._target))
+        several = wanted.format != "parquet"
+        self.pack = self._rows = ResultRows(self._staged, endpoints, properties, several, wanted.reused)
 
     def add(self, found: Result | Good) -> None:
         """Append the rows of results."""
