@@ -19,6 +19,7 @@ from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
 from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Answering, Pace
 from doubleword.output_file import WholeFile, refuse_existing
+from doubleword.quick_msgspec import Struct
 from doubleword.report.gathering import Subject, gather, subject
 from doubleword.report.page import MARK, MOST_ROWS, page
 from doubleword.server.api import Api
@@ -31,47 +32,44 @@ RELOAD_S = (5, 300)
 OF_DATASET = "_work"
 
 
-class Report:
+class Report(Struct):
     """A page on subjects at `path`: each is `read`, or has a problem, and then the page is written."""
 
-    def __init__(
-        self, path: Path, subjects: Sequence[Subject], system: System, progress: Progress, seed: int = SEED
-    ) -> None:
-        self._path = path
-        self._subjects = subjects
-        self._system = system
-        self._progress = progress
-        self._seed = seed
-        self._most = max(MOST_ROWS // len({one.table for one in subjects}), 1)
+    path: Path
+    subjects: Sequence[Subject]
+    system: System
+    progress: Progress
+    seed: int = SEED
 
     def read(self, one: Subject, api: Api, seen: Sequence[Batch] | None = None) -> None:
         """Look at a subject, whose batches may just have been `seen`, and read its results, or leave those for later.
 
         Raises Failure where the server or the disk fails.
         """
-        one.asked = Answering(one.store, one.ids, api, self._system, self._progress.note).look(seen)
-        began = self._system.monotonic()
+        one.asked = Answering(one.store, one.ids, api, self.system, self.progress.note).look(seen)
+        began = self.system.monotonic()
         if one.over or not one.keys or began >= one.rests_until:
-            gather(one, api, self._system, self._path, self._seed, self._most, self._progress)
-            ended = self._system.monotonic()
+            most = max(MOST_ROWS // len({one.table for one in self.subjects}), 1)
+            gather(one, api, self.system, self.path, self.seed, most, self.progress)
+            ended = self.system.monotonic()
             one.rests_until = ended + FREE * max(len(self.running), 1) * (ended - began)
 
     @property
     def running(self) -> list[Subject]:
         """The subjects that are not over."""
-        return [one for one in self._subjects if not (one.over or one.problem)]
+        return [one for one in self.subjects if not (one.over or one.problem)]
 
     def write(self) -> dict[str, Any]:
         """Write the page; the keys of `report.py`."""
-        found, now, reload_s = self._subjects, self._system.now(), 0
+        found, now, reload_s = self.subjects, self.system.now(), 0
         if self.running:
             began = min((batch.created_at for one in found for batch in one.batches if batch.created_at), default=now)
             reload_s = round(min(max(SHARE_OF_ELAPSED * (now - began), RELOAD_S[0]), RELOAD_S[1]))
-        content, rows = page(found, self._seed, now, reload_s, self._system.disk)
-        with WholeFile(self._path, self._system.disk, force=True) as file:
+        content, rows = page(found, self.seed, now, reload_s, self.system.disk)
+        with WholeFile(self.path, self.system.disk, force=True) as file:
             file.write(content)
         return {
-            "output": str(self._path),
+            "output": str(self.path),
             "bytes": len(content),
             "rows": rows,
             "requests": sum(one.total for one in found),

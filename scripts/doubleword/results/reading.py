@@ -82,7 +82,7 @@ class _Shown(Struct):
     remarks: Remarks = field(default_factory=Remarks)
 
 
-class Reader:
+class Reader(Struct):
     """Reads the batches of one batch file after the other into a spool.
 
     With `partial` rows may be missing; without it they are a Failure (7) where the server counts more than it shows.
@@ -91,38 +91,29 @@ class Reader:
     batch, `remarks` what is to be said of all answers.
     """
 
-    def __init__(
-        self,
-        api: Api,
-        system: System,
-        spool: Spool,
-        progress: Callable[[int], None],
-        partial: bool,
-        pack: Pack | None,
-        remember: bool,
-    ) -> None:
-        self._api = api
-        self._system = system
-        self._spool = spool
-        self._progress = progress
-        self._partial = partial
-        self._pack = pack
-        self._remember = remember
-        self.usage: dict[str, Usage] = {}
-        self.remarks = Remarks()
+    api: Api
+    system: System
+    spool: Spool
+    progress: Callable[[int], None]
+    partial: bool
+    pack: Pack | None
+    remember: bool
+    usage: dict[str, Usage] = field(default_factory=dict)
+    remarks: Remarks = field(default_factory=Remarks)
 
     def read(self, asked: Asked, expected: Expected, repeated: frozenset[str] = frozenset()) -> Reading:
         """Every row of the batches of `asked`, whose answers have to be as `expected`, with its bytes in the spool.
 
         `repeated` are ids of more than one request, of which all rows are kept.
         """
-        self._spool.clear()
+        self.spool.clear()
         reading = Reading(over=bool(asked.batches))
-        pack = self._pack if asked.endpoint != EMBEDDINGS else None
-        into = _Into(self._spool, asked.endpoint, expected, pack, repeated, self._remember)
+        pack = self.pack if asked.endpoint != EMBEDDINGS else None
+        may_be_usual = asked.endpoint == CHAT and expected.nothing and not repeated and not self.remember
+        into = _Into(self.spool, asked.endpoint, expected, pack, repeated, self.remember, may_be_usual)
         for batch in asked.batches:
             reading.over = self._read_batch(batch, into, reading) and reading.over
-        self._spool.settle()
+        self.spool.settle()
         return reading
 
     def _read_batch(self, batch: Batch, into: _Into, reading: Reading) -> bool:
@@ -136,7 +127,7 @@ class Reader:
             files = ("output", batch.output_file_id, batch.completed), ("error", batch.error_file_id, batch.failed)
             for kind, file_id, rows in files:
                 # The server forgets the id of a file that it has deleted (fusillade postgres.rs).
-                forgotten = rows and batch.ended_at and self._system.now() - batch.ended_at > NAMED_BY_S
+                forgotten = rows and batch.ended_at and self.system.now() - batch.ended_at > NAMED_BY_S
                 if forgotten if not file_id else not self._read_file(file_id, into, shown):
                     shown.gone.add(kind)
                 # A replica may show failures that a retry has mended, as many rows as are counted all the same.
@@ -144,23 +135,23 @@ class Reader:
             whole = shown.lines >= batch.completed + batch.failed
             if not batch.terminal or (whole and not old and not shown.remarks.unreadable) or wait is None:
                 break
-            self._system.sleep(wait)
+            self.system.sleep(wait)
             try:
-                batch = self._api.batch(batch.id)
+                batch = self.api.batch(batch.id)
             except ApiError as error:
                 raise error.failure("looking at the batch again") from error
         over = batch.terminal and (whole or bool(shown.gone))
-        if not over and not self._partial:
+        if not over and not self.partial:
             raise _rows_missing(batch, shown.lines)
         reading.gone |= set() if whole else shown.gone
         self.usage[batch.id] = shown.usage
         self.remarks.include(shown.remarks)
         reading.several.update(shown.several)
-        if not reading.rows and not self._remember:  # a first attempt, which is most of what is read
+        if not reading.rows and not self.remember:  # a first attempt, which is most of what is read
             reading.rows = shown.rows
             return over
         for custom_id, row in shown.rows.items():
-            if self._remember:
+            if self.remember:
                 reading.past.setdefault(custom_id, []).append((batch.id, row))
             known = reading.rows.get(custom_id)
             # A later attempt's word counts, but never against a better answer.
@@ -179,7 +170,7 @@ class Reader:
         while True:
             before = len(seen)
             try:
-                for lines in lines_of(self._api.content(file_id, before), self._progress):
+                for lines in lines_of(self.api.content(file_id, before), self.progress):
                     if not lines.ended and not lines.cut and result_lines.parse(lines.raws[-1]) is None:
                         raise ApiError(None, "the body ended inside a line")
                     into.keep(lines, shown, seen)
@@ -192,39 +183,30 @@ class Reader:
                 failures = 1 if moved else failures + 1
                 if failures >= FAILURES_WITHOUT_PROGRESS or not error.may_pass:
                     raise error.failure("reading results") from error
-                self._system.sleep(self._api.pause(failures, error))
+                self.system.sleep(self.api.pause(failures, error))
         shown.lines += len(seen)
         return True
 
 
-class _Into:
-    """Where the rows of one batch file go."""
+class _Into(Struct):
+    """Where the rows of one batch file go; those that `may_be_usual` are looked at for that first."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        endpoint: str,
-        expected: Expected,
-        pack: Pack | None,
-        repeated: frozenset[str],
-        remember: bool,
-    ) -> None:
-        self._remember = remember
-        self._spool = spool
-        self._endpoint = endpoint
-        self._expected = expected
-        self._pack = pack
-        self._pack_usual = pack.pack_usual if pack is not None else None
-        self._repeated = repeated
-        self._may_be_usual = endpoint == CHAT and expected.nothing and not repeated and not remember
+    spool: Spool
+    endpoint: str
+    expected: Expected
+    pack: Pack | None
+    repeated: frozenset[str]
+    remember: bool
+    may_be_usual: bool
 
     def keep(self, lines: Lines, shown: _Shown, seen: set[tuple[str, str]]) -> None:
         """Judge lines, and keep each that is new and has no better one."""
-        if not self._may_be_usual or lines.cut:
+        if not self.may_be_usual or lines.cut:
             for raw in filter(None, map(bytes.strip, lines.raws)):
                 self._keep_judged(raw, lines.cut, shown, seen)
             return
-        pack, add, rows = self._pack_usual, self._spool.add, shown.rows
+        add, rows = self.spool.add, shown.rows
+        pack = self.pack.pack_usual if self.pack is not None else None
         model, answers, prompt, completion, cached, reasoning = "", 0, 0, 0, 0, 0
         compare = shown.remarks.compared < LOOKED_AT
         for raw in lines.raws:
@@ -252,7 +234,7 @@ class _Into:
         shown.usage.count(model, answers, prompt, completion, cached, reasoning)
 
     def _keep_judged(self, raw: bytes, cut: bool, shown: _Shown, seen: set[tuple[str, str]]) -> None:
-        judged = result_lines.judge(raw, self._endpoint)
+        judged = result_lines.judge(raw, self.endpoint)
         if judged is None:
             known = ("", hashlib.sha256(raw).hexdigest())
             shown.remarks.unreadable += known not in seen
@@ -263,12 +245,12 @@ class _Into:
             return
         seen.add(identity)
         cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
-        asked = self._expected.request(judged.custom_id)
+        asked = self.expected.request(judged.custom_id)
         found = judgement.Judgement()
         if judged.body is not None:
             shown.usage.add(judged.body)
         if cause is None and judged.body is not None:
-            found = judgement.judged(judged.body, self._endpoint, asked.schema, asked.form)
+            found = judgement.judged(judged.body, self.endpoint, asked.schema, asked.form)
             cause = found.cause
             used = usage_of.tokens(judged.body)[1]
             used_all = usage_of.used_all_tokens(judged.body, asked.limit)
@@ -278,20 +260,20 @@ class _Into:
             raw = without_key(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         rank = _rank(cause, found.flaws)
         kind = "succeeded" if rank >= FLAWED else "failed"
-        result = Result(judged.custom_id, kind, raw, cause, self._endpoint, found.flaws, judged.body, found.texts)
+        result = Result(judged.custom_id, kind, raw, cause, self.endpoint, found.flaws, judged.body, found.texts)
         self._keep(result, rank, shown)
 
     def _keep(self, result: Result, rank: int, shown: _Shown) -> None:
         custom_id = result.custom_id
         earlier = shown.rows.get(custom_id)
-        if earlier is not None and rank < rank_of(earlier) and custom_id not in self._repeated:
+        if earlier is not None and rank < rank_of(earlier) and custom_id not in self.repeated:
             return
         kept = result.line or b""
-        if self._pack is not None and rank >= FLAWED:
-            kept = self._pack.pack(result) + (b"\n" + kept if self._remember else b"")
-        place = self._spool.add(kept)
+        if self.pack is not None and rank >= FLAWED:
+            kept = self.pack.pack(result) + (b"\n" + kept if self.remember else b"")
+        place = self.spool.add(kept)
         row = place if rank == GOOD else Flawed(rank, result.cause, result.flaws, place)
-        if custom_id in self._repeated:
+        if custom_id in self.repeated:
             shown.several.setdefault(custom_id, []).append(row)
         shown.rows[custom_id] = row
 
