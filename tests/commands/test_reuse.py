@@ -482,3 +482,16 @@ def test_a_page_and_the_end_of_files_where_nothing_is_asked(engine: RunningEngin
     assert (done.code, done.json["deleted"], len(engine.ledger())) == (0, 0, 2)
     assert (folder / "p.html").stat().st_size > 1000
     assert run(engine, folder, "second.csv", "--force").json["counts"] == done.json["counts"]
+
+
+def test_a_reused_answer_has_its_json_taken_out_as_it_was_the_first_time(engine: RunningEngine, folder: Path) -> None:
+    """What a model put around the JSON hides no field, whichever job the answer is from."""
+    schema = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
+    (folder / "s.json").write_text(json.dumps({**schema, "additionalProperties": False}))
+    engine.upstream.say("Genre of", '```json\n{"mood": "good"}\n```')
+    write_table(folder, ["Heat", "Up"])
+    assert run(engine, folder, "first.csv", "--response-schema", "s.json").code == 0
+    write_table(folder, ["Up", "Alien", "Heat"])
+    assert run(engine, folder, "second.csv", "--response-schema", "s.json", "--reuse", FIRST).json["reused"] == 2
+    assert [row["mood"] for row in rows(folder / "first.csv")] == ["good"] * 2
+    assert [(row["mood"], row["answer"]) for row in rows(folder / "second.csv")] == [("good", '{"mood": "good"}')] * 3

@@ -202,7 +202,7 @@ class Delivery:
                 collector = meanwhile.enter_context(self._collector(api, schemas, output))
                 results, tally = _told(collector, asked, history, self._store), collector.tally
                 if self._row_map is not None:
-                    of_rows = meanwhile.enter_context(RowResults(self.output, disk, output.pack))
+                    of_rows = meanwhile.enter_context(RowResults(self.output, disk, output.pack, schemas))
                     results, tally = of_rows.of(self._row_map, results), of_rows.tally
                 errors = write_results(results, output, self.errors, disk, files)
                 self._remarks += output.finish(file)

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from doubleword.answers.judgement import judged
 from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure
+from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import RUN_BYTES, Tally
 from doubleword.results.result import Good, Pack, Result, line_for, line_from
 from doubleword.results.spool import LENGTH, Spool
@@ -37,13 +39,14 @@ class RowResults:
     """Takes the results of all requests in their order, then hands out those of the rows; used as a context manager.
 
     They are kept on disk beside `output` meanwhile. Each row is counted in `tally`. `pack` says what is kept of an
-    answer where its line is not needed.
+    answer where its line is not needed, `schemas` what those of earlier jobs have to be.
     """
 
-    def __init__(self, output: Path, disk: Disk, pack: Pack | None) -> None:
+    def __init__(self, output: Path, disk: Disk, pack: Pack | None, schemas: Schemas) -> None:
         self.tally = Tally()
         self._disk = disk
         self._pack = pack
+        self._schemas = schemas
         self._spool = Spool(output.with_name(f".{output.name}.answers"), disk)
         self._places = array("q")
         self._others: dict[int, _Kept] = {}
@@ -103,7 +106,13 @@ class RowResults:
         """The answers of earlier jobs, each with its origin."""
         for one in read_answers(answers, self._disk):
             line, pack = line_from(one.line, one.origin), self._pack if one.url != EMBEDDINGS else None
-            kept = line if pack is None else pack.pack(Result("", "succeeded", line, None, one.url))
+            kept = line
+            if pack is not None:
+                result = Result("", "succeeded", line, None, one.url)
+                body = result.answer() or {}
+                schema = self._schemas.expected_in([(one.origin, one.request)]).request(one.origin).schema
+                texts = judged(body, one.url, schema).texts if schema is not None else ()
+                kept = pack.pack(result._replace(body=body, texts=texts))
             yield Good([""], [kept], one.url, pack is not None)
 
     def _good(self, rows: Sequence[tuple[str, int]]) -> Good:
