@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from doubleword.answers.judgement import Remarks, judged
+from doubleword.answers.judgement import LOOKED_AT, Remarks, judged
 from doubleword.answers.lines import judge
 from doubleword.answers.schema import Schema
 from doubleword.answers.usage import used_all_tokens
@@ -160,6 +160,17 @@ def test_unlike_lengths_of_vectors_are_told_across_all_files_of_a_job() -> None:
         file.add(name, judged({"data": [{"embedding": vector}]}, EMBEDDINGS))
         remarks.include(file)
     assert remarks.warnings() == ["vectors have unlike lengths: 1 (c), 2 (a)"]
+
+
+def test_no_more_texts_are_held_for_many_files_than_for_two() -> None:
+    """A job of ten million rows has hundreds of files, and each brings thousands of texts."""
+    remarks = Remarks()
+    for number in range(5):
+        file = Remarks()
+        for at in range(LOOKED_AT):
+            file.compare(f"{number} {at}")
+        remarks.include(file)
+    assert LOOKED_AT <= len(remarks.texts) == remarks.compared <= 2 * LOOKED_AT
 
 
 def test_an_answer_nested_too_deep_fails_and_crashes_nothing() -> None:

@@ -182,8 +182,9 @@ class Remarks(Struct):
         """Count what `other` counted."""
         self.counts.update(other.counts)
         self.examples = {**other.examples, **self.examples}
-        self.texts.update(other.texts)
-        self.compared += other.compared
+        if self.compared < LOOKED_AT:  # else the texts of many files would be in memory
+            self.texts.update(other.texts)
+            self.compared += other.compared
         self.cut_at = max(self.cut_at, other.cut_at)
         self.lengths = {**other.lengths, **self.lengths}
         self.unreadable += other.unreadable
