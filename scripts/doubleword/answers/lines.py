@@ -37,7 +37,6 @@ class Line(NamedTuple):
 
 # What a line has where an object may stand in the place of a text, whose numbers are shown.
 _SHOWN = (b'"arguments"', b'"input"', b'"content":{', b'"content": {')
-_decode = decode
 _decode_digits = Decoder(float_hook=Number.of).decode
 
 
@@ -49,7 +48,7 @@ def parse(raw: bytes) -> dict[str, Any] | None:
     """
     exact = any(name in raw for name in _SHOWN) and b'"embedding"' not in raw
     try:
-        value = _decode_digits(raw) if exact else _decode(raw)
+        value = _decode_digits(raw) if exact else decode(raw)
     except (ValueError, RecursionError):
         try:
             value = json.loads(raw, strict=False, parse_float=Number.of if exact else float, parse_int=_integer)

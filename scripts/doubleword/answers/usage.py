@@ -37,13 +37,13 @@ def usage(body: Mapping[str, Any]) -> Tokens | None:
         return None
     told: dict[str, Any] = body["usage"]
     given, made = _details(told, "prompt", "input"), _details(told, "completion", "output")
-    read, wrote = (_count(told, f"cache_{name}_input_tokens", "") or 0 for name in ("read", "creation"))
+    read, wrote = (_count(told, f"cache_{name}_input_tokens") or 0 for name in ("read", "creation"))
     return Tokens(
         (prompt or 0) + read + wrote,
         completion or 0,
-        read or _count(given, "cached_tokens", "") or 0,
-        _count(made, "reasoning_tokens", "") or 0,
-        wrote or _count(given, "cache_write_tokens", "") or 0,
+        read or _count(given, "cached_tokens") or 0,
+        _count(made, "reasoning_tokens") or 0,
+        wrote or _count(given, "cache_write_tokens") or 0,
     )
 
 
@@ -52,8 +52,8 @@ def _details(usage: dict[str, Any], *names: str) -> dict[str, Any]:
     return next((one for one in found if isinstance(one, dict)), {})
 
 
-def _count(usage: dict[str, Any], name: str, other: str) -> int | None:
-    for found in (usage.get(name), usage.get(other)):
+def _count(usage: dict[str, Any], *names: str) -> int | None:
+    for found in map(usage.get, names):
         if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < MOST_TOKENS:
             return found
     return None

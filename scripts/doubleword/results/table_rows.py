@@ -168,15 +168,17 @@ class ResultRows:
         body = result.answer()
         if body is None:
             return cells
-        endpoint = result.endpoint
-        if endpoint == EMBEDDINGS and not self._several and len(vectors(body, result.form)) > 1:
-            raise several_vectors(result)
-        texts = result.texts or tuple(result_lines.answer_texts(body))
-        is_vector = endpoint == EMBEDDINGS
-        cells[ANSWER] = result_lines.answer_text(body, endpoint, result.form) or None if is_vector else one_text(texts)
+        texts: Sequence[str] = ()
+        if result.endpoint == EMBEDDINGS:
+            if not self._several and len(vectors(body, result.form)) > 1:
+                raise several_vectors(result)
+            cells[ANSWER] = result_lines.answer_text(body, EMBEDDINGS, result.form) or None
+        else:
+            texts = result.texts or result_lines.answer_texts(body)
+            cells[ANSWER] = one_text(texts)
         cells["finish_reason"] = result_lines.finish_reason(body) or None
         cells["prompt_tokens"], cells["completion_tokens"] = usage_of.tokens(body)
-        if self._kinds and texts and result.kind == "succeeded" and endpoint != EMBEDDINGS:
+        if self._kinds and texts and result.kind == "succeeded":
             self._add_properties(cells, texts[0])
         self.may_run |= any(type(cell) is str and cell[:1] in STARTS for name, cell in cells.items() if cell)
         return cells
