@@ -151,27 +151,23 @@ class Collector:
             reading = self._reading = self._reader.read(asked, self._expected, repeated)
             for custom_ids, rows in self._in_order(asked, reading, ids):
                 for start, end in _runs(rows):
-                    results = self._good if isinstance(rows[start], int) else self._others
-                    yield from results(custom_ids[start:end], rows[start:end], reading, asked)
+                    run = custom_ids[start:end], rows[start:end]
+                    if isinstance(rows[start], int):
+                        yield from self._good(*run, asked.endpoint)
+                        continue
+                    for custom_id, row in zip(*run, strict=True):
+                        result = self._result(custom_id, row, reading, asked)
+                        self.tally.add(result)
+                        yield result
 
-    def _good(
-        self, custom_ids: Sequence[str], places: Sequence[Any], _reading: Reading, asked: Asked
-    ) -> Iterator[Good]:
+    def _good(self, custom_ids: Sequence[str], places: Sequence[Any], endpoint: str) -> Iterator[Good]:
         """Good answers, no more at once than fit into `RUN_BYTES`."""
         size = sum(map(LENGTH.__and__, places))
         at_once = max(1, len(places) * RUN_BYTES // max(size, 1))
         for start in range(0, len(places), at_once):
             kept = self._spool.read_all(places[start : start + at_once])
             self.tally.succeeded += len(kept)
-            yield Good(custom_ids[start : start + at_once], kept, asked.endpoint, self._is_packed(asked.endpoint))
-
-    def _others(
-        self, custom_ids: Sequence[str], rows: Sequence[Row | None], reading: Reading, asked: Asked
-    ) -> Iterator[Result]:
-        for custom_id, row in zip(custom_ids, rows, strict=True):
-            result = self._result(custom_id, row, reading, asked)
-            self.tally.add(result)
-            yield result
+            yield Good(custom_ids[start : start + at_once], kept, endpoint, self._is_packed(endpoint))
 
     def history(self, result: Result) -> list[Entry]:
         """What each batch said of the request that `result` ends, oldest first; asked while `collect` stands at it."""
