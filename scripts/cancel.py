@@ -9,9 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -28,13 +25,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Cancel; the keys are batches, kept, failed, not_run, hint."""
-    from doubleword.commands.cancel import cancel_named
-    from doubleword.system import System
-
-    return cancel_named(args, System())
-
+work = cli.command("doubleword.commands.cancel", "cancel_named")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

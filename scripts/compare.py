@@ -15,9 +15,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 from doubleword.request_lines.arguments import add_arguments
 
@@ -35,7 +32,7 @@ def parser() -> cli.Parser:
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     add = made.add_argument
     add("--variants", metavar="FILE", help="JSON: name, model, prompt, system, parameters, schema of each")
-    add("--rows", type=int, default=50, metavar="N", help="how many rows to ask (default 50)")
+    add("--rows", type=cli.whole, default=50, metavar="N", help="how many rows to ask (default 50)")
     add("--sample", type=int, metavar="SEED", help="rows drawn at random by this number, not the first")
     expected = "what is right, in a column of the table; FIELD=COLUMN; or marks.csv"
     add("--expected", action="append", metavar="COLUMN", help=expected)
@@ -50,13 +47,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Compare; the keys are output, summary, rows, variants, pairs and the bill."""
-    from doubleword.compare.comparison import compare
-    from doubleword.system import System
-
-    return compare(args, System())
-
+work = cli.command("doubleword.compare.comparison", "compare")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

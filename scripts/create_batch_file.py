@@ -13,9 +13,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 from doubleword.request_lines.arguments import add_arguments, add_reuse
 
@@ -27,7 +24,7 @@ EXAMPLES = """\
 more than 50,000 requests or 200 MB become OUTPUT-0001.jsonl, OUTPUT-0002.jsonl, …"""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> cli.Parser:
     """The arguments of this script."""
     made = cli.Parser(__doc__ or "", EXAMPLES)
     made.add_argument("output", metavar="OUTPUT", help="batch file to write, for example movies.jsonl")
@@ -39,13 +36,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Create the batch files; returns their paths, sizes, models and what to be warned of."""
-    from doubleword.commands import create_batch_file as creation
-    from doubleword.system import System
-
-    return creation.create(args, System())
-
+work = cli.command("doubleword.commands.create_batch_file", "create")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

@@ -9,9 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -29,13 +26,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Delete; the keys are files, deleted."""
-    from doubleword.commands.delete_files import delete_named
-    from doubleword.system import System
-
-    return delete_named(args, System())
-
+work = cli.command("doubleword.commands.delete_files", "delete_named")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

@@ -15,9 +15,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -51,13 +48,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Fetch; the keys are output, errors, complete, counts, answers, usage, cost_usd, failures."""
-    from doubleword.commands.fetch_results import fetch
-    from doubleword.system import System
-
-    return fetch(args, System())
-
+work = cli.command("doubleword.commands.fetch_results", "fetch")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

@@ -9,9 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -24,7 +21,7 @@ EXAMPLES = """\
 def parser() -> cli.Parser:
     """The arguments of this script."""
     made = cli.Parser("List batches, newest first, and the jobs of a folder beside them.", EXAMPLES)
-    made.add_argument("--limit", type=int, default=10, metavar="N", help="how many (default 10)")
+    made.add_argument("--limit", type=cli.whole, default=10, metavar="N", help="how many (default 10)")
     made.add_argument("--status", metavar="S", help="only those in this state, such as in_progress or completed")
     made.add_argument("--all", action="store_true", help="every batch and job, whatever --limit says")
     made.add_argument("--folder", default=".", metavar="DIR", help="where job files are looked for (default .)")
@@ -32,13 +29,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """List; the keys are jobs, batches, has_more."""
-    from doubleword.commands.list_batches import list_batches
-    from doubleword.system import System
-
-    return list_batches(args, System())
-
+work = cli.command("doubleword.commands.list_batches", "list_batches")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

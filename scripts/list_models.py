@@ -9,9 +9,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -31,13 +28,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """List; the keys are models, price_sources."""
-    from doubleword.commands.list_batches import list_models
-    from doubleword.system import System
-
-    return list_models(args, System())
-
+work = cli.command("doubleword.commands.list_batches", "list_models")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

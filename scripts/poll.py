@@ -15,9 +15,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -37,13 +34,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Look or watch; the keys are status, done, counts, batches, elapsed_s and, in the end, the bill."""
-    from doubleword.commands.poll import poll
-    from doubleword.system import System
-
-    return poll(args, System())
-
+work = cli.command("doubleword.commands.poll", "poll")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

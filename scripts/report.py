@@ -15,9 +15,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -43,13 +40,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Report; the keys are output, bytes, rows, requests, jobs."""
-    from doubleword.report.reporting import report
-    from doubleword.system import System
-
-    return report(args, System())
-
+work = cli.command("doubleword.report.reporting", "report")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

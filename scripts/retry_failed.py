@@ -14,9 +14,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -36,7 +33,7 @@ def parser() -> cli.Parser:
     made.add_argument("--only", metavar="KINDS", help=only_help)
     made.add_argument("--cause", metavar="TEXT", help="only those whose cause has this in it, such as 'HTTP 500'")
     made.add_argument("--ids", metavar="IDS", help="only these custom_ids: a,b,c, or a file that lists them")
-    made.add_argument("--max-tokens", type=int, metavar="N", help="ask with this limit of the answer's length")
+    made.add_argument("--max-tokens", type=cli.whole, metavar="N", help="ask with this limit of the answer's length")
     made.add_argument("--model", metavar="ID", help="ask this model instead")
     made.add_argument("--note", metavar="TEXT", help="ask with this added to the prompt, as its last paragraph")
     made.add_argument("--dry-run", action="store_true", help="say what would be retried; change nothing")
@@ -45,13 +42,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Retry; the keys are job, batches, resumed."""
-    from doubleword.commands.retry_failed import retry
-    from doubleword.system import System
-
-    return retry(args, System())
-
+work = cli.command("doubleword.commands.retry_failed", "retry")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

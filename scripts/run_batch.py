@@ -16,9 +16,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 from doubleword.request_lines.arguments import add_arguments, add_reuse
 
@@ -47,13 +44,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the whole job; the keys are those of fetch_results.py, and job."""
-    from doubleword.commands.run_batch import run
-    from doubleword.system import System
-
-    return run(args, System())
-
+work = cli.command("doubleword.commands.run_batch", "run")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

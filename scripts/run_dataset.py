@@ -16,11 +16,8 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
-from doubleword.request_lines.arguments import add_arguments, whole
+from doubleword.request_lines.arguments import add_arguments
 
 EXAMPLES = """\
   run_dataset.py reviews/ labels/ --model MODEL --max-tokens 8 --prompt "One word: the mood of {review}?"
@@ -35,8 +32,8 @@ def parser() -> cli.Parser:
     made.add_argument("output", metavar="OUTPUT_DIR", help="folder of Parquet parts, or s3://…")
     add_arguments(made)
     made.usage = "%(prog)s SOURCE OUTPUT_DIR [options]"
-    made.add_argument("--rows-per-part", type=whole, metavar="N", help="parts of N rows instead of whole files")
-    made.add_argument("--at-once", type=whole, default=4, metavar="N", help="partitions under way (default 4)")
+    made.add_argument("--rows-per-part", type=cli.whole, metavar="N", help="parts of N rows instead of whole files")
+    made.add_argument("--at-once", type=cli.whole, default=4, metavar="N", help="partitions under way (default 4)")
     made.add_argument("--name", metavar="TEXT", help="of the run: what it asks is paid once (default: OUTPUT_DIR)")
     made.add_argument("--columns", metavar="LIST", help='choose, order and rename: "sku, french=answer"')
     made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
@@ -48,13 +45,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the dataset; the keys are output, manifest, complete, parts, counts, cost_usd, failures."""
-    from doubleword.dataset.running import run
-    from doubleword.system import System
-
-    return run(args, System())
-
+work = cli.command("doubleword.dataset.running", "run")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

@@ -11,9 +11,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 
 EXAMPLES = """\
@@ -39,18 +36,7 @@ def parser() -> cli.Parser:
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Submit; the keys are job, batches, resumed."""
-    from doubleword.system import System
-
-    if args.adopt is not None:
-        from doubleword.jobs.adoption import adopt
-
-        return adopt(args, System())
-    from doubleword.commands.submit import submit
-
-    return submit(args, System())
-
+work = cli.command("doubleword.commands.submit", "submit")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

@@ -14,9 +14,6 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
-
 from doubleword import cli
 from doubleword.request_lines.arguments import add_arguments
 
@@ -34,20 +31,14 @@ def parser() -> cli.Parser:
     made = cli.Parser("Ask a few rows at once, and project the cost of all.", EXAMPLES)
     add_arguments(made)
     made.usage = "%(prog)s [options]"  # argparse would list every option here as well
-    made.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to ask (default 3)")
+    made.add_argument("--rows", type=cli.whole, default=3, metavar="N", help="how many rows to ask (default 3)")
     made.add_argument("--sample", type=int, metavar="SEED", help="rows drawn at random by this number, not the first")
     cli.add_max_cost(made)
     cli.add_server(made)
     return made
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Try; the keys are rows, cost_usd, requests, projected_cost_usd, projection, note, warnings."""
-    from doubleword.commands.try_prompt import try_prompt
-    from doubleword.system import System
-
-    return try_prompt(args, System())
-
+work = cli.command("doubleword.commands.try_prompt", "try_prompt")
 
 if __name__ == "__main__":
     cli.run(parser(), work)

@@ -17,16 +17,18 @@ if sys.version_info < (3, 10):  # noqa: UP036
     )
     sys.exit(2)
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.server.key import without_key
 
+Number = TypeVar("Number", int, float)
 OUTPUT_LIMIT = 4096
 EXIT_CODES = """\
 exit codes: 0 done  2 bad input, nothing sent  3 no key or refused  4 not found  5 server or network kept failing
@@ -69,7 +71,8 @@ def add_names(parser: argparse.ArgumentParser) -> None:
 def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
     """Add how long to watch."""
     help_text = f"watch for so long (default {default:g})"
-    parser.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=help_text)
+    seconds = number(float, 0, 2_678_400, "seconds from 0 to 2678400")  # every wait ends
+    parser.add_argument("--wait", type=seconds, default=default, metavar="SECONDS", help=help_text)
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +88,22 @@ def add_table_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bom", action="store_true", help="CSV: begin with a byte order mark, for Excel")
 
 
+def number(kind: type[Number], least: Number, most: Number, expected: str) -> Callable[[str], Number]:
+    """The type of an argument that is a number from `least` to `most`, which a NaN is not."""
+
+    def read(text: str) -> Number:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if least <= value <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {plain(text, 40)}")
+
+    return read
+
+
+whole = number(int, 1, 2**63 - 1, "a whole number from 1")
+
+
 def delimiter(text: str) -> str:
     """One character between the cells of CSV; `tab` for a tab."""
     text = {"tab": "\t", "\\t": "\t"}.get(text, text)
@@ -96,7 +115,8 @@ def delimiter(text: str) -> str:
 def add_max_cost(parser: argparse.ArgumentParser) -> None:
     """Add the limit that a paid call keeps."""
     help_text = "refuse (exit 8) unless it surely costs at most this"
-    parser.add_argument("--max-cost", type=_amount, metavar="USD", help=help_text)
+    amount = number(float, 0, 1e12, "an amount of USD from 0 up")
+    parser.add_argument("--max-cost", type=amount, metavar="USD", help=help_text)
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], dict[str, Any]]) -> NoReturn:
@@ -130,6 +150,23 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], di
     sys.exit(int(code))
 
 
+def command(module: str, name: str) -> Callable[[argparse.Namespace], dict[str, Any]]:
+    """The work of a script for `run`: a function of `module`, which takes the arguments and the `System`.
+
+    It is loaded when it is called, so that `--help` needs no package.
+    """
+
+    def work(args: argparse.Namespace) -> dict[str, Any]:
+        import importlib
+
+        from doubleword.system import System
+
+        answer: dict[str, Any] = getattr(importlib.import_module(module), name)(args, System())
+        return answer
+
+    return work
+
+
 def announce(answer: dict[str, Any]) -> None:
     """Print the one JSON object now, for a script that goes on running afterwards."""
     _print({"ok": True, **answer})
@@ -137,12 +174,14 @@ def announce(answer: dict[str, Any]) -> None:
 
 def quoted(path: object) -> str:
     """`path` as one word of a shell command, for hints."""
-    return _quoted(str(path))
+    import shlex
+
+    return shlex.quote(str(path))
 
 
 def again() -> str:
     """The command that is running, for hints."""
-    return " ".join(["python3", *(_quoted(part) for part in sys.argv)])
+    return " ".join(["python3", *map(quoted, sys.argv)])
 
 
 def iso(seconds: float) -> str:
@@ -155,7 +194,7 @@ def iso(seconds: float) -> str:
 
 def script(name: str) -> str:
     """The command that runs another script of this skill, for hints."""
-    return f"python3 {_quoted(str(Path(_script()).parent / name))}"
+    return f"python3 {quoted(Path(_script()).parent / name)}"
 
 
 class Progress:
@@ -208,40 +247,12 @@ class Progress:
             pass  # a closed stderr must not end a job
 
 
-def _amount(text: str) -> float:
-    """USD from 0 up; a NaN, which no cost exceeds, is no limit at all and refused."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e12:
-        raise argparse.ArgumentTypeError(f"expected an amount of USD from 0 up, got {plain(text, 40)}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    """Seconds from 0 up to a month: every wait ends."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 2_678_400:
-        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 2678400, got {plain(text, 40)}")
-    return value
-
-
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
 def _script() -> str:
     return sys.argv[0] or "script.py"
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)
 
 
 def _report(failure: Failure) -> dict[str, Any]:
@@ -270,9 +281,9 @@ def _missing_package(missing: ModuleNotFoundError) -> Failure:
     if not declared:
         raise missing
     if shutil.which("uv"):
-        command = " ".join(["uv run", *(_quoted(part) for part in sys.argv)])
+        command = " ".join(["uv run", *map(quoted, sys.argv)])
     else:
-        command = f"{_quoted(sys.executable)} -m pip install " + " ".join(_quoted(one) for one in declared)
+        command = f"{quoted(sys.executable)} -m pip install " + " ".join(map(quoted, declared))
     return Failure(Exit.BAD_INPUT, "missing_package", f"the Python package {name} is not installed", command)
 
 

@@ -94,6 +94,8 @@ def reached(path: Path, within: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             yield str(node.module)
             yield from (f"{node.module}.{one.name}" for one in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.command":
+            yield str(ast.literal_eval(node.args[0]))
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         elif within or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -319,6 +319,7 @@ class Life:
             "submit": {
                 "files": self._batch_files(),
                 "job": None,
+                "adopt": None,
                 "metadata": ["team=x"],
                 "window": self.setting.window,
                 "max_cost": None,

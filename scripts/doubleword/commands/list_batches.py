@@ -37,8 +37,6 @@ def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The keys of `list_batches.py`: jobs of the folder, batches (with the id of the job that made one of ours),
     has_more, and a hint where a job is lost.
     """
-    if args.limit < 1:
-        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--limit is a number from 1 up", "--limit 10")
     progress = Progress(system.monotonic)
     limit = None if args.all else args.limit + 1
     stores = _jobs(Path(args.folder), system.disk)

@@ -11,6 +11,7 @@ from doubleword.batch_files import check as file_check
 from doubleword.batch_files.reading import named_files
 from doubleword.cli import Progress, script
 from doubleword.failure import Exit, Failure
+from doubleword.jobs.adoption import adopt
 from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.cost_limit import prices_of, require_limit
 from doubleword.jobs.job_file import JobFile, job_path, locked, named_job
@@ -21,7 +22,9 @@ from doubleword.system import System
 
 
 def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
-    """The work of `submit.py`: check, plan or resume, submit; answers its output keys."""
+    """The work of `submit.py`: check, plan or resume, submit, or adopt; answers its output keys."""
+    if args.adopt is not None:
+        return adopt(args, system)
     paths = named_files(args.files, system.disk)
     if not paths:
         hint = f"{script('create_batch_file.py')} makes one"

@@ -42,8 +42,6 @@ NOTE = "these rows were asked at the realtime price, which is higher than that o
 
 def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `try_prompt.py`: a few rows through the endpoint itself. Raises Failure 6 when one fails."""
-    if args.rows < 1:
-        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--rows is a number from 1 up", "--rows 3")
     progress = Progress(system.monotonic)
     prices = load_prices(None, system.disk)
     with making(args, system.disk) as made:

@@ -40,8 +40,6 @@ def compare(args: argparse.Namespace, system: System) -> dict[str, Any]:
         raise Failure(Exit.BAD_INPUT, "bad_output", f"OUTPUT ends in {', '.join(FORMATS)}", "name it like models.csv")
     if args.example or not args.input or STDIN in args.input:
         raise bad_arguments("a comparison reads its table more than once", "name a file with --input PATH")
-    if args.rows < 1:
-        raise bad_arguments("--rows is a number from 1 up", "--rows 50")
     if args.now and args.window:
         raise bad_arguments("--now asks at once, and has no --window", "leave one of them out")
     variants = variants_of(args, system.disk)

@@ -1,19 +1,17 @@
 """The arguments that say which requests to make: all of create_batch_file.py but OUTPUT.
 
-They stand apart from `creation`, which does the work, so that `--help` answers without loading it.
+They stand apart from what does the work, so that `--help` answers without loading it.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 from typing import Any
 
-from doubleword.cli import delimiter
+from doubleword.cli import delimiter, number, whole
 from doubleword.failure import plain
-
-CHAT = "/v1/chat/completions"
-OTHERS = "/v1/completions, /v1/embeddings, /v1/responses"
+from doubleword.service import CHAT, ENDPOINTS
 
 
 def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -24,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     parser.set_defaults(reuse=None)  # which only some take, by `add_reuse`
     add = parser.add_argument
     often: dict[str, Any] = {"action": "append"} if several else {}
+    real = number(float, -sys.float_info.max, sys.float_info.max, "a number")
     add("--input", action="append", metavar="PATH", help="table, workbook, folder, 'glob', query.sql; - is stdin")
     add(
         "--input-format",
@@ -45,12 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     add("--examples", metavar="FILE", help="table of prompt and answer, shown to the model first")
     add("--image", action="append", metavar="TEMPLATE", help='path or URL, "{photo}"; may be repeated')
     add("--model", **often, metavar="ID", help="as list_models.py shows it")
-    add("--endpoint", type=_endpoint, default=CHAT, metavar="PATH", help=f"default {CHAT}; or {OTHERS}")
+    others = ", ".join(one for one in ENDPOINTS if one != CHAT)
+    add("--endpoint", choices=ENDPOINTS, default=CHAT, metavar="PATH", help=f"default {CHAT}; or {others}")
     add("--id", metavar="TEMPLATE", help="custom_id from columns (default: row-0000001, …)")
     add("--repair-ids", action="store_true", help="make ids that the server refuses fit")
     add("--max-tokens", type=whole, metavar="N", help="longest answer, in tokens")
-    add("--temperature", type=_real, metavar="X", help="0 to 2")
-    add("--top-p", type=_real, metavar="X", help="0 to 1")
+    add("--temperature", type=real, metavar="X", help="0 to 2")
+    add("--top-p", type=real, metavar="X", help="0 to 1")
     add("--stop", action="append", metavar="S", help="end of the answer; may be repeated")
     add("--response-schema", metavar="FILE", help="JSON Schema that every answer obeys")
     add("--tools", metavar="FILE", help="JSON array of tools that the model may call")
@@ -80,37 +80,6 @@ def _quote(text: str) -> str:
 def _format(text: str) -> str:
     from doubleword.tables.sources.kinds import FORMATS
 
-    return _one_of(FORMATS, text)
-
-
-def _endpoint(text: str) -> str:
-    from doubleword.service import ENDPOINTS
-
-    return _one_of(ENDPOINTS, text)
-
-
-def _one_of(known: tuple[str, ...], text: str) -> str:
-    if text not in known:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}, got {plain(text, 40)}")
+    if text not in FORMATS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(FORMATS)}, got {plain(text, 40)}")
     return text
-
-
-def whole(text: str) -> int:
-    """A whole number from 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {plain(text, 40)}")
-    return value
-
-
-def _real(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a number, got {plain(text, 40)}")
-    return value

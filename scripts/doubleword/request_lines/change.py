@@ -74,8 +74,6 @@ class Change(Struct, frozen=True, omit_defaults=True):
 def asked_change(args: argparse.Namespace) -> Change:
     """The change that the arguments of `retry_failed.py` name; raises Failure (2) for an empty one."""
     change = Change(args.max_tokens, args.model, args.note)
-    if change.max_tokens is not None and change.max_tokens < 1:
-        raise Failure(Exit.BAD_INPUT, "bad_arguments", "--max-tokens is 1 or more", "--max-tokens 500")
     for flag, text in (("--model", change.model), ("--note", change.note)):
         if text is not None and not text.strip():
             raise Failure(Exit.BAD_INPUT, "bad_arguments", f"{flag} is empty", f"leave {flag} out, or fill it")
