@@ -20,7 +20,7 @@ if sys.version_info < (3, 10):  # noqa: UP036
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -305,37 +305,37 @@ def _capped(answer: dict[str, Any], indent: int | None) -> dict[str, Any]:
 
     Texts are cut where that does not suffice: one letter may take twelve bytes.
     """
-    lists: list[tuple[dict[str, Any], str, int]] = []
-    texts: list[tuple[dict[str, Any], str]] = []
-
-    def copy(value: Any) -> Any:
-        if isinstance(value, dict):
-            made: dict[str, Any] = {}
-            for name, item in value.items():
-                made[name] = copy(item)
-                if isinstance(item, list):
-                    lists.append((made, name, len(item)))
-                elif isinstance(item, str):
-                    texts.append((made, name))
-            return made
-        if isinstance(value, list):
-            return [copy(item) for item in value]
-        return plain(value, 200) if isinstance(value, str) and len(value) > 600 else value
-
-    capped: dict[str, Any] = copy(answer)
+    capped: dict[str, Any] = _shortened(answer)
     while len(json.dumps(capped, indent=indent)) > OUTPUT_LIMIT - 1:
-        longest = max(
-            (entry for entry in lists if entry[0][entry[1]]),
-            key=lambda entry: len(json.dumps(entry[0][entry[1]])),
-            default=None,
-        )
-        if longest is None:
-            place, name = max(texts, key=lambda entry: len(json.dumps(entry[0][entry[1]])), default=({"": ""}, ""))
-            if len(place[name]) < 8:
-                break
-            place[name] = plain(place[name], len(place[name]) // 2)
+        members = list(_members(capped))
+        lists = [(holder, name) for holder, name in members if isinstance(holder[name], list) and holder[name]]
+        texts = [(holder, name) for holder, name in members if isinstance(holder[name], str) and len(holder[name]) >= 8]
+        if not lists and not texts:
+            break
+        holder, name = max(lists or texts, key=lambda one: len(json.dumps(one[0][one[1]])))
+        half = len(holder[name]) // 2
+        if not lists:
+            holder[name] = plain(holder[name], half)
             continue
-        holder, name, whole = longest
-        holder[name] = holder[name][: len(holder[name]) // 2]
-        holder[f"{name}_more"] = whole - len(holder[name])
+        holder[f"{name}_more"] = holder.get(f"{name}_more", 0) + len(holder[name]) - half
+        holder[name] = holder[name][:half]
     return capped
+
+
+def _shortened(value: Any) -> Any:
+    """A copy of `value` with its longest texts cut."""
+    if isinstance(value, dict):
+        return {name: _shortened(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shortened(item) for item in value]
+    return plain(value, 200) if isinstance(value, str) and len(value) > 600 else value
+
+
+def _members(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each object within `value` with each of its names."""
+    if isinstance(value, dict):
+        yield from ((value, name) for name in value)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _members(item)

@@ -202,3 +202,10 @@ def test_the_answer_fits_whatever_it_says_and_in_whatever_letters(letter: str, t
     ran = call_door("poll.py", "job", cwd=tmp_path, work=work)  # which holds it against the limit
     assert (ran.code, ran.json["counts"], ran.json["error"]["code"]) == (6, {"total": 7}, "some_failed")
     assert len(ran.json["error"]["message"]) > 30 and len(ran.json["error"]["hint"]) > 30
+
+
+def test_a_list_that_was_cut_already_says_how_many_more_there_are_in_all(tmp_path: Path) -> None:
+    """list_batches.py shows the newest jobs of a folder alone; where those do not fit either, all count."""
+    jobs = [{"job": "x" * 500} for _ in range(10)]
+    ran = call_door("poll.py", "job", cwd=tmp_path, work=lambda _: {"jobs": jobs, "jobs_more": 90})
+    assert len(ran.json["jobs"]) + ran.json["jobs_more"] == 100
