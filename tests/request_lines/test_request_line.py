@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from tests.sample_requests import FORMAT, VALID, chat, line, nested
 
-from doubleword.request_lines.checker import Checker, Problem
+from doubleword.request_lines.checker import Checker, Problem, accepts_by_reference
 from doubleword.request_lines.line import build, cautions, to_line
 from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MAX_LINE_BYTES, RESPONSES
 
 SECRET = "the prompt nobody may see in a message, however it is wrong"
-FAST, REFERENCE = Checker(), Checker(reference=True)
+FAST = Checker()
 
 
 def problems(request: Any) -> list[Problem]:
     """What both checkers say of `request`, as a value or as raw bytes; they must agree."""
     raw = request if isinstance(request, bytes) else json.dumps(request).encode()
-    found = REFERENCE.explain(raw)
-    assert (FAST.accepts(raw) is None) == (REFERENCE.accepts(raw) is None) == bool(found)
+    found = FAST.explain(raw)
+    assert (FAST.accepts(raw) is None) == (accepts_by_reference(raw) is None) == bool(found)
     assert SECRET not in str(found)
     return found
 

@@ -15,35 +15,51 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.failure import plain
-from doubleword.quick_msgspec import Struct
+from doubleword.quick_msgspec import Decoder, MsgspecError, Struct
 from doubleword.request_lines.line import fits_bytes
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.strict_json import MAX_DEPTH, read
 
 BYTES = "64-bytes"  # the format of a custom_id
-Accepts = Callable[[bytes], "dict[str, Any] | None"]
-AcceptsEach = Callable[[Sequence[bytes]], "list[dict[str, Any] | None]"]
+_UNREADABLE = (MsgspecError, ValueError, RecursionError)
 _SCHEMA = Path(__file__).with_name("request_line.schema.json")
 
 
 class Checker:
     """Judges request lines; one instance serves any number of them, but only one thread.
 
-    With `reference` the reference alone judges. `accepts` gives the request in a line (without its line end), or None
-    where the line is refused; `accepts_each` does so for many, and sooner than one by one.
+    It does so by msgspec, which keeps the last of two equal keys, and nests deeper than the server. A key that was
+    dropped shows in the colons: the line has at least one for each key, and one for each in a text. What stays in doubt
+    is left to the reference.
     """
 
-    def __init__(self, reference: bool = False) -> None:
-        self._is_valid: Callable[[Any], bool] = _is_valid if reference else _fast_validator()
-        self._is_valid_beyond: Callable[[Any], bool] = _is_valid if reference else _is_valid_beyond_ascii
-        self.accepts: Accepts = _accepts
-        self.accepts_each: AcceptsEach = lambda lines: list(map(_accepts, lines))
-        if not reference:
-            self.accepts, self.accepts_each = _fast(self._is_valid)
+    def __init__(self) -> None:
+        self._is_valid = _fast_validator()
+        self._decode = Decoder().decode
+
+    def accepts(self, line: bytes) -> dict[str, Any] | None:
+        """The request in `line` (without its line end), or None where the line is refused."""
+        try:
+            value: dict[str, Any] = self._decode(line)
+        except _UNREADABLE:
+            return None
+        if len(line) > MAX_LINE_BYTES or not self.accepts_value(value):
+            return None
+        return _with_all_keys(value, line)
+
+    def accepts_each(self, lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+        """As `accepts`, for many lines, and sooner than one by one."""
+        try:
+            values = list(map(self._decode, lines))
+        except _UNREADABLE:
+            return list(map(self.accepts, lines))
+        if self.accepts_values(values) and max(map(len, lines), default=0) <= MAX_LINE_BYTES:
+            return list(map(_with_all_keys, values, lines))
+        return list(map(self.accepts, lines))
 
     def accepts_value(self, request: Any) -> bool:
         """Whether `request`, read or built already, stands as a request line."""
-        return self._is_valid(request) or self._is_valid_beyond(request)
+        return self._is_valid(request) or bool(_whole_validator().is_valid(request))
 
     def accepts_values(self, requests: Iterable[Any]) -> bool:
         """Whether each of `requests` surely stands; one of them may stand all the same where the answer is no."""
@@ -64,53 +80,23 @@ class Checker:
         return list(dict.fromkeys(problems))
 
 
-def _accepts(line: bytes) -> dict[str, Any] | None:
-    """By the reference alone."""
+def accepts_by_reference(line: bytes) -> dict[str, Any] | None:
+    """As `Checker.accepts`, by the reference alone."""
     if len(line) > MAX_LINE_BYTES:
         return None
     try:
         value = read(line)
     except ValueError:
         return None
-    return value if _is_valid(value) else None
+    return value if _reference().is_valid(value) else None
 
 
-def _fast(is_valid: Callable[[Any], bool]) -> tuple[Accepts, AcceptsEach]:
-    """As `_accepts`, by msgspec, which keeps the last of two equal keys, and nests deeper than the server.
-
-    A key that was dropped shows in the colons: the line has at least one for each key, and one for each in a text. What
-    stays in doubt is left to the reference.
-    """
-    from doubleword.quick_msgspec import Decoder, MsgspecError
-
-    decode, refused = Decoder().decode, (MsgspecError, ValueError, RecursionError)
-
-    def with_all_keys(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
-        colons, keys = line.count(b":"), _keys(value, MAX_DEPTH - 1)
-        # A colon may be written as \u003a.
-        if keys == colons or (keys >= 0 and b"\\u003" not in line and keys + _colons(value) == colons):
-            return value
-        return _accepts(line)
-
-    def accepts(line: bytes) -> dict[str, Any] | None:
-        try:
-            value: dict[str, Any] = decode(line)
-        except refused:
-            return None
-        if not (is_valid(value) or _is_valid_beyond_ascii(value)) or len(line) > MAX_LINE_BYTES:
-            return None
-        return with_all_keys(value, line)
-
-    def accepts_each(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
-        try:
-            values = list(map(decode, lines))
-        except refused:
-            return list(map(accepts, lines))
-        if all(map(is_valid, values)) and max(map(len, lines), default=0) <= MAX_LINE_BYTES:
-            return list(map(with_all_keys, values, lines))
-        return list(map(accepts, lines))
-
-    return accepts, accepts_each
+def _with_all_keys(value: dict[str, Any], line: bytes) -> dict[str, Any] | None:
+    colons, keys = line.count(b":"), _keys(value, MAX_DEPTH - 1)
+    # A colon may be written as \u003a.
+    if keys == colons or (keys >= 0 and b"\\u003" not in line and keys + _colons(value) == colons):
+        return value
+    return accepts_by_reference(line)
 
 
 def _keys(value: Any, levels: int) -> int:
@@ -160,10 +146,6 @@ def _fast_validator() -> Callable[[Any], bool]:
     return validator.is_valid  # type: ignore[no-any-return]
 
 
-def _is_valid_beyond_ascii(request: Any) -> bool:
-    return bool(_whole_validator().is_valid(request))
-
-
 @functools.cache
 def _whole_validator() -> Any:
     import jsonschema_rs
@@ -186,10 +168,6 @@ def _reference() -> Any:
     formats = jsonschema.FormatChecker(formats=())
     formats.checks(BYTES)(lambda value: not isinstance(value, str) or fits_bytes(value))
     return jsonschema.Draft202012Validator(schema(), format_checker=formats)
-
-
-def _is_valid(request: Any) -> bool:
-    return bool(_reference().is_valid(request))
 
 
 # What is wrong, in sentences
