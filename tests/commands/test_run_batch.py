@@ -259,6 +259,7 @@ def test_a_trial_that_fails_shows_why(engine: RunningEngine, folder: Path) -> No
 def test_a_prompt_without_weight_has_a_projection() -> None:
     """Control characters count as nothing in the estimate; a trial of them is not divided by it."""
     table = Table(load_prices(None, Disk()))
-    asked = table.add(("a", {"url": "/v1/completions", "body": {"model": "m", "prompt": "\x01"}}))
+    asked = {"url": "/v1/completions", "body": {"model": "m", "prompt": "\x01"}}
+    table.add(asked)
     projected = table.projection([asked], [{"prompt": 1, "completion": 2}])
     assert (projected["prompt_tokens"], projected["completion_tokens"]) == (0, 2)

@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -46,13 +47,13 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     prices = load_prices(None, system.disk)
     with making(args, system.disk) as made:
         table, kept = chosen_of(made, args.rows, args.sample, prices)
-        asked = [(one.request["custom_id"], one.request) for one in kept]
+        asked = [one.request for one in kept]
         warnings = made.warnings()
     if args.max_cost is not None and not args.local:
         _require_cost(asked, args.max_cost, prices)
     with tempfile.TemporaryDirectory() as folder, connect(args, system, progress.note, folder=Path(folder)) as api:
         schemas = Schemas(system.disk)
-        rows = [_ask(api, request, schemas) for _, request in asked]
+        rows = [_ask(api, request, schemas) for request in asked]
     projection = table.projection(asked, [row.get("tokens") or {} for row in rows])
     keys: dict[str, Any] = {
         "rows": _shown(rows),
@@ -70,14 +71,14 @@ def try_prompt(args: argparse.Namespace, system: System) -> dict[str, Any]:
     return keys
 
 
-Request = tuple[str, dict[str, Any]]
+Request = dict[str, Any]
 Chosen = TypeVar("Chosen")
 
 
 def _require_cost(asked: list[Request], limit: float, prices: Prices) -> None:
     """Raise Failure (8) unless these requests, at the realtime price, surely cost at most `limit` USD."""
     total = Total(prices)
-    for _, request in asked:
+    for request in asked:
         total.add(request)
     require_within(limit, total.estimate(REALTIME))
 
@@ -85,7 +86,7 @@ def _require_cost(asked: list[Request], limit: float, prices: Prices) -> None:
 def _cost(asked: list[Request], rows: list[dict[str, Any]], prices: Prices) -> float | None:
     """What the answers cost at the realtime price, in USD; None where a price or a number of tokens is not known."""
     cost = Decimal(0)
-    for (_, request), row in zip(asked, rows, strict=True):
+    for request, row in zip(asked, rows, strict=True):
         tokens = row.get("tokens")
         price = prices.find(request["body"]["model"], REALTIME)
         if tokens is None:
@@ -104,7 +105,7 @@ def chosen_of(made: Making, rows: int, seed: int | None, prices: Prices) -> tupl
 
     def counted(table: Table) -> Iterator[Made]:
         for one in made.requests():
-            table.add((one.request["custom_id"], one.request))
+            table.add(one.request)
             yield one
 
     while True:
@@ -135,19 +136,17 @@ class Table:
     def __init__(self, prices: Prices) -> None:
         self.requests = 0
         self.prices = prices  # those of the server may take their place, once it has told them
-        self._estimated: dict[str, float] = {}  # prompt tokens by model
-        self._counts: dict[str, int] = {}
+        self._estimated = defaultdict[str, float](float)  # prompt tokens by model
+        self._counts = Counter[str]()
 
-    def add(self, asked: Request) -> Request:
-        """Count a request, and pass it on."""
-        _, request = asked
+    def add(self, request: Request) -> None:
+        """Count a request."""
         model = request["body"]["model"]
         self.requests += 1
-        self._estimated[model] = self._estimated.get(model, 0.0) + self._tokens(request)
-        self._counts[model] = self._counts.get(model, 0) + 1
-        return asked
+        self._estimated[model] += self._tokens(request)
+        self._counts[model] += 1
 
-    def _tokens(self, request: dict[str, Any]) -> float:
+    def _tokens(self, request: Request) -> float:
         body = request["body"]
         return Prompt(request["url"], body, self.prices.templates.get(body["model"], Template())).tokens
 
@@ -157,9 +156,7 @@ class Table:
         Prompts are counted for every row and put right by what these rows really took; answers are taken to be as
         long as these on average. None where no row was answered, and for USD where a price is not known.
         """
-        told = [
-            (request, one) for (_, request), one in zip(asked, tokens, strict=True) if one.get("prompt") is not None
-        ]
+        told = [(request, one) for request, one in zip(asked, tokens, strict=True) if one.get("prompt") is not None]
         whole: dict[str, Any] = {"prompt_tokens": None, "completion_tokens": None}
         if not told:
             return {**whole, **dict.fromkeys((*WINDOWS, REALTIME))}
@@ -179,7 +176,7 @@ class Table:
         return whole
 
 
-def _ask(api: Api, request: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
+def _ask(api: Api, request: Request, schemas: Schemas) -> dict[str, Any]:
     """One request and its answer, judged as `fetch_results.py` does."""
     url, body = request["url"], request["body"]
     row: dict[str, Any] = {"custom_id": request["custom_id"], "prompt": plain(_prompt(body), SHOWN[0])}
@@ -204,7 +201,7 @@ def _ask(api: Api, request: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
     }
 
 
-def answered(api: Api, request: dict[str, Any]) -> bytes:
+def answered(api: Api, request: Request) -> bytes:
     """The answer to one request, asked once and at once, as the line that a batch would have for it.
 
     Raises ApiError where this one failed, Failure where the next would fail alike: the key, the credit, the network.
@@ -242,13 +239,10 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`rows` with their texts cut so far that all of them fit into the output, where that is possible at all."""
     cut = rows
     for limit in SHOWN:
-        cut = [
-            {
-                name: plain(value, limit) if name in ("prompt", "answer", "error") else value
-                for name, value in row.items()
-            }
-            for row in rows
+        texts: list[dict[str, str]] = [
+            {name: plain(row[name], limit) for name in ("prompt", "answer", "error") if name in row} for row in rows
         ]
+        cut = [{**row, **shorter} for row, shorter in zip(rows, texts, strict=True)]
         if len(json.dumps(cut)) <= ROWS_BYTES:
             break
     return cut

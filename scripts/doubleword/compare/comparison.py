@@ -145,7 +145,9 @@ class Comparison:
                     "name": one.name,
                     **{name: told[name] for name in ("job", *BILL) if name in told},
                     **counted(one.answers),
-                    "projection": table.projection(one.requests, [dict(a.tokens) for a in one.answers]),
+                    "projection": table.projection(
+                        [made.request for made in one.made], [dict(answer.tokens) for answer in one.answers]
+                    ),
                     **measures.measure(one, self._expected),
                     **({"judge": {**measures.graded(one), **cost}} if one.grades else {}),
                 }

@@ -183,12 +183,8 @@ class Problem(Struct, frozen=True):
 
 def _sentences(error: Any) -> Iterable[Problem]:
     """What one error of `jsonschema` says, shorter, and without the text of a prompt."""
-    path, wanted, got, keyword = (
-        path_of("", *error.absolute_path),
-        error.validator_value,
-        error.instance,
-        error.validator,
-    )
+    path, keyword = path_of("", *error.absolute_path), error.validator
+    wanted, got = error.validator_value, error.instance
     if keyword == "required":
         return [Problem(path_of(path, name), "is missing") for name in wanted if name not in got]
     if keyword == "additionalProperties":
@@ -231,12 +227,8 @@ def _a(name: str) -> str:
 
 
 def _type_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), type(value).__name__)
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null")
 
 
 def shown(value: Any) -> str:
