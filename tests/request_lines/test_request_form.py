@@ -253,15 +253,15 @@ def test_tools_come_from_a_file_in_the_form_of_their_endpoint(tmp_path: Path, en
     [
         ("[", ("tools.json is not JSON",)),
         ("[]", ("tools.json holds no tool",)),
-        ('["x"]', ("tool 1: expected object, got string",)),
+        ('["x"]', ("tools[0]: expected object, got string",)),
         (json.dumps([TOOL, {"type": "function", "function": {"name": "f", "parameters": 1}}]),
-         ("tool 2 (f): function.parameters: expected object",)),
-        (json.dumps([{"type": "function", "function": {}}]), ("tool 1: function.name: is missing",)),
-        (json.dumps([{"type": "function", "function": 1}]), ("tool 1: function: expected object",)),
+         ("tools[1].function.parameters: expected object",)),
+        (json.dumps([{"type": "function", "function": {}}]), ("tools[0].function.name: is missing",)),
+        (json.dumps([{"type": "function", "function": 1}]), ("tools[0].function: expected object",)),
     ],
 )  # fmt: skip
 def test_a_wrong_tool_is_named(tmp_path: Path, content: str, parts: tuple[str, ...]) -> None:
-    """By its number and name, and what is wrong with it."""
+    """By its place in the file, and what is wrong with it."""
     (tmp_path / "tools.json").write_text(content)
     refused(create(tmp_path, [{"a": "1"}], *PROMPT, "{a}", "--tools", "tools.json"), "bad_arguments", *parts)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,14 +113,8 @@ def _require_valid(
     if checker.accepts_value(probe):
         return
     problem = checker.explain_value(probe)[0]
-    tool = re.fullmatch(r"body\.tools\[(\d+)\]\.?(.*)", problem.path)
-    if tool and args.tools is not None:
-        one: Any = parameters["tools"][int(tool[1])]
-        inner = one.get("function", one) if isinstance(one, dict) else None
-        called = inner.get("name") if isinstance(inner, dict) else None
-        which = f"tool {int(tool[1]) + 1}" + (f" ({plain(called, 60)})" if isinstance(called, str) else "")
-        where = f"{tool[2]}: " if tool[2] else ""
-        said = f"--tools {plain(args.tools, 80)}, {which}: {where}{problem.message}"
+    if problem.path.startswith("body.tools") and args.tools is not None:
+        said = f"--tools {plain(args.tools, 80)}: {problem.path.removeprefix('body.')}: {problem.message}"
         raise bad_arguments(said, "references/request_lines.md shows tools as they should be")
     raise bad_arguments(f"{problem.path}: {problem.message}", "change the flag, or the key of --body, that sets it")
 
@@ -200,9 +193,7 @@ def _parameters(args: argparse.Namespace, disk: Disk) -> dict[str, Any]:
     parameters: dict[str, Any] = {} if args.model is None else {"model": args.model}
     if args.max_tokens is not None:
         parameters[TOKEN_LIMIT[args.endpoint]] = args.max_tokens
-    for name in ("temperature", "top_p"):
-        if getattr(args, name) is not None:
-            parameters[name] = getattr(args, name)
+    parameters |= {name: value for name in ("temperature", "top_p") if (value := getattr(args, name)) is not None}
     if args.example and args.max_tokens is None and args.endpoint in TOKEN_LIMIT:
         parameters[TOKEN_LIMIT[args.endpoint]] = EXAMPLE_TOKENS
     if args.stop:
@@ -216,10 +207,10 @@ def _parameters(args: argparse.Namespace, disk: Disk) -> dict[str, Any]:
         return parameters
     try:
         body = read(args.body.encode("utf-8", "surrogateescape"))
+        if not isinstance(body, dict):
+            raise ValueError("is not a JSON object")
     except ValueError as error:
         raise bad_arguments(f"--body {error}", "--body '{\"seed\": 7}'") from None
-    if not isinstance(body, dict):
-        raise bad_arguments("--body is not a JSON object", "--body '{\"seed\": 7}'")
     made = build("", args.endpoint, "", "", args.system or args.system_file)["body"].keys() - {"model"}
     twice = [name for name in body if name in parameters or name in made]
     if twice:
@@ -231,12 +222,11 @@ def _tools(file: str, endpoint: str, disk: Disk) -> list[Any]:
     """The tools in a file, a JSON array or one object, functions in the form that `endpoint` takes."""
     try:
         found = read(plain_copy.text_of(Path(file), disk, MAX_LINE_BYTES).encode())
+        if found == []:
+            raise ValueError("holds no tool")
     except ValueError as error:
         raise bad_arguments(f"--tools {plain(file, 80)} {error}", "the file holds a JSON array of tools") from None
-    tools = found if isinstance(found, list) else [found]
-    if not tools:
-        raise bad_arguments(f"--tools {plain(file, 80)} holds no tool", "the file holds a JSON array of tools")
-    return [_formed(tool, endpoint) for tool in tools]
+    return [_formed(tool, endpoint) for tool in (found if isinstance(found, list) else [found])]
 
 
 def _formed(tool: Any, endpoint: str) -> Any:
