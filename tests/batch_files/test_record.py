@@ -14,11 +14,11 @@ from doubleword.batch_files.record import hashes_of, read_record, record_path
 from doubleword.batch_files.writing import Writer, numbered
 from doubleword.failure import Failure
 from doubleword.quick_msgspec import replace, to_builtins
-from doubleword.request_lines.form import KINDS, RequestForm
+from doubleword.request_lines.form import PROMPTS, RequestForm
 from doubleword.tables.relation import Settings
 
 FORM = RequestForm(
-    KINDS[0], "/v1/chat/completions", "m", "{a}", "Be {b}.", "{a}", True, ("{photo}",), "pictures", {"b": "brief"},
+    PROMPTS, "/v1/chat/completions", "m", "{a}", "Be {b}.", "{a}", True, ("{photo}",), "pictures", {"b": "brief"},
     {"max_tokens": 5, "stop": ["x"]}, ({"role": "user", "content": "Hi"},),
 )  # fmt: skip
 

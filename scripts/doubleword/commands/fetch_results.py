@@ -19,6 +19,7 @@ from doubleword.batch_files.check import BatchFile
 from doubleword.batch_files.row_map import RowFiles, read_answers
 from doubleword.cli import Progress, quoted, script
 from doubleword.commands.create_batch_file import require_row_map
+from doubleword.commands.poll import window_of
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.cost_limit import behind, bill_of, expected_of
@@ -189,7 +190,7 @@ class Delivery:
 
     def _deliver(self, api: Api, asked: list[Asked], schemas: Schemas, force: bool) -> dict[str, Any]:
         """Write all files; the keys of `fetch_results.py`."""
-        disk, window = self._system.disk, _window(asked, self._store)
+        disk, batches = self._system.disk, [batch for one in asked for batch in one.batches]
         with contextlib.ExitStack() as files:
             # The rows kept meanwhile are gone before the files get their names, so that a kill leaves none behind.
             with contextlib.ExitStack() as meanwhile:
@@ -209,7 +210,7 @@ class Delivery:
             written = list(filter(None, (file, history, ids, errors)))
             for one in written:
                 one.finish()
-            batches = [batch for one in asked for batch in one.batches]
+            window = window_of(self._store, batches)
             expected = expected_of(asked, self._store, window, disk)
             bill = bill_of(api, self._store, batches, window, self._system, expected, collector.usage)
             answer = self._answer(collector, tally, asked, errors is not None, schemas, bill)
@@ -317,13 +318,6 @@ def _past(collector: Collector, result: Result, store: JobFile | None) -> Iterat
 
 def _opened(path: Path | None, disk: Disk, force: bool, files: contextlib.ExitStack) -> WholeFile | None:
     return None if path is None else files.enter_context(WholeFile(path, disk, force))
-
-
-def _window(asked: list[Asked], store: JobFile | None) -> str:
-    windows = {batch.window for one in asked for batch in one.batches}
-    if store is not None:
-        return store.job.window
-    return windows.pop() if len(windows) == 1 else ""
 
 
 def _judged(answer: dict[str, Any], handle: str) -> dict[str, Any]:

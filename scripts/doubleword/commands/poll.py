@@ -63,12 +63,17 @@ def _bill(api: Api, batches: Sequence[Batch], store: JobFile | None, system: Sys
     job = store.job if store is not None else None
     if job is not None and job.local is not None:
         return {}
-    windows, expected = {one.window for one in batches}, None
-    window = job.window if job is not None else windows.pop() if len(windows) == 1 else ""
+    window, expected = window_of(store, batches), None
     with contextlib.suppress(Failure):  # a batch file that is gone, or was changed
         files = [store.input_path(one) for one in store.job.files] if store is not None else []
         expected = estimated(files, window, system.disk, prices_of(job, system.disk)) if files else None
     return bill_of(api, store, batches, window, system, expected, None, wait_s)
+
+
+def window_of(store: JobFile | None, batches: Sequence[Batch]) -> str:
+    """The completion window of a job, or of batches; empty where theirs are several."""
+    windows = {one.window for one in batches} if store is None else {store.job.window}
+    return windows.pop() if len(windows) == 1 else ""
 
 
 def report(

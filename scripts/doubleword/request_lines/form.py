@@ -20,7 +20,7 @@ from doubleword.system import Disk
 from doubleword.tables.rows import BadRow, Row
 
 # What rows are: values for a prompt, conversations, or request lines already.
-PROMPTS, CONVERSATIONS, REQUESTS = KINDS = ("prompts", "conversations", "requests")
+PROMPTS, CONVERSATIONS, REQUESTS = ("prompts", "conversations", "requests")
 
 
 class RequestForm(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +53,11 @@ class RequestForm(Struct, frozen=True, forbid_unknown_fields=True):
         if row.problem is not None:
             raise BadRow(row, row.problem)
         if self.kind == REQUESTS:
-            return self._own(row)
+            request = _own(row)
+            given = request.get("custom_id")  # one that is missing, empty or no text is for the check to refuse
+            if self.repair and isinstance(given, str) and given.strip():
+                request["custom_id"] = templates.repaired(given)
+            return request
         custom_id = templates.custom_id(self.id, row, self.repair)
         system = None if self.system is None else templates.fill(self.system, row, self.defaults)
         prompt, before, urls = None, list(self.before), []
@@ -100,22 +104,19 @@ class RequestForm(Struct, frozen=True, forbid_unknown_fields=True):
         """The id of which `custom_id` was repaired; None where it is the row's own."""
         if not self.repair or self.id is None:
             return None
-        original = self._own(row, repair=False)["custom_id"] if self.kind == REQUESTS else templates.fill(self.id, row)
+        original = _own(row)["custom_id"] if self.kind == REQUESTS else templates.fill(self.id, row)
         return original if original != custom_id else None
-
-    def _own(self, row: Row, repair: bool = True) -> dict[str, Any]:
-        """The request that a row is; an id that is missing, empty or no text is for the check to refuse."""
-        try:
-            request = dict(row.values) if row.own is None else read(row.own.encode("utf-8", "surrogatepass"))
-        except ValueError as error:
-            raise BadRow(row, str(error)) from None
-        given = request.get("custom_id")
-        if repair and self.repair and isinstance(given, str) and given.strip():
-            request["custom_id"] = templates.repaired(given)
-        return dict(request)
 
     def _image(self, template: str, row: Row, disk: Disk) -> str:
         try:
             return image_url(templates.fill(template, row, self.defaults), Path(self.folder), disk)
         except ValueError as error:
             raise BadRow(row, str(error), "bad_image", "mend the row or the file") from None
+
+
+def _own(row: Row) -> dict[str, Any]:
+    """The request that a row is."""
+    try:
+        return dict(row.values if row.own is None else read(row.own.encode("utf-8", "surrogatepass")))
+    except ValueError as error:
+        raise BadRow(row, str(error)) from None

@@ -76,7 +76,9 @@ def load(path: Path, disk: Disk) -> dict[str, Any]:
 
 def require(path: Path, schema: Any) -> None:
     """Raise Failure (exit 2) unless `schema`, which came from `path`, is one that the server and we can use."""
-    flaws = list(_flaws(schema)) or list(_judges(schema))
+    flaws = list(_flaws(schema))
+    if not flaws and (unusable := Schema(schema).unusable) is not None:  # such as a pattern too large to be used
+        flaws = [("$", f"cannot judge answers: {unusable}", "write what it names in a simpler way")]
     if flaws:
         shown = "; ".join(f"{place} {said}" for place, said, _ in flaws[:SHOWN_FLAWS])
         more = f"; and {len(flaws) - SHOWN_FLAWS:,} more" if len(flaws) > SHOWN_FLAWS else ""
@@ -123,13 +125,6 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
     for what, limit in LIMITS.items():
         if count[what] > limit:
             yield "$", f"has {count[what]:,} {what}, and may have {limit:,}", "ask for less in one answer"
-
-
-def _judges(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """The flaw of a schema that answers could not be judged by, such as a pattern too large to be used."""
-    unusable = Schema(schema).unusable
-    if unusable is not None:
-        yield "$", f"cannot judge answers: {unusable}", "write what it names in a simpler way"
 
 
 def _below(
