@@ -37,36 +37,31 @@ def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The keys of `list_batches.py`: jobs of the folder, batches (with the id of the job that made one of ours),
     has_more, and a hint where a job is lost.
     """
-    progress = Progress(system.monotonic)
-    limit = None if args.all else args.limit + 1
-    stores = _jobs(Path(args.folder), system.disk)
+    progress, folder = Progress(system.monotonic), Path(args.folder)
+    most = None if args.all else args.limit
+    stores = _jobs(folder, system.disk)
     ours = {store.job.id for _, store in stores if store is not None}
     with connect(args, system, progress.note) as api:
         try:
             every = (one for one in api.batches(status=args.status or "") if is_in(one, args.status, system.now()))
-            found = list(itertools.islice(every, limit))
-            shown = found if args.all else found[: args.limit]
+            found = list(itertools.islice(every, None if most is None else most + 1))
+            shown = found[:most]
             names = _file_names(shown, api)
-            jobs = [
-                _job(path, store, api, args.local, found, system)
-                for path, store in stores[: len(stores) if args.all else args.limit]
-            ]
+            jobs = [_job(path, store, api, args.local, found, system) for path, store in stores[:most]]
         except ApiError as error:
-            known = {"jobs": [_job_row(path, store) for path, store in stores[: args.limit]]}
+            known = {"jobs": [_job_row(path, store) for path, store in stores[:most]]}
             raise error.failure("listing batches", known) from error
-    lost = [one.metadata[JOB_NAME] for one in shown if is_ours(one) and one.metadata[JOB_NAME] not in ours]
     keys: dict[str, Any] = {"jobs": jobs}
     if len(stores) > len(jobs):
         keys["jobs_more"] = len(stores) - len(jobs)
-    folder, disk = Path(args.folder), system.disk
     ways = {
-        job: adopt_command(job, names.get(one.input_file_id), folder, disk)
+        job: adopt_command(job, names.get(one.input_file_id), folder, system.disk)
         for one in shown
-        if (job := one.metadata.get(JOB_NAME, "")) in lost
+        if is_ours(one) and (job := one.metadata[JOB_NAME]) not in ours
     }
     keys["batches"] = [_batch(one, names.get(one.input_file_id), ways) for one in shown]
     keys["has_more"] = len(found) > len(shown)
-    if lost:
+    if ways:
         more = f"; {len(ways)} jobs are lost, and adopt has the command for each" if len(ways) > 1 else ""
         keys["hint"] = (
             f"{next(iter(ways.values()))} makes the lost job file anew; or name its folder with --folder{more}"
