@@ -65,7 +65,7 @@ def schema(tmp_path: Path) -> Callable[[Any], Path]:
 def test_a_schema_within_what_is_supported_is_taken_as_it_is(schema: Callable[[Any], Path]) -> None:
     """Enums, nullable values, anyOf, references within the file, recursion, limits of numbers and arrays."""
     assert load(schema(GOOD), Disk()) == GOOD
-    assert load(schema(nested(10)), Disk()) == nested(10)
+    assert load(schema(nested(30)), Disk()) == nested(30)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,8 @@ def test_a_schema_within_what_is_supported_is_taken_as_it_is(schema: Callable[[A
         (closed(a={"$ref": "#/$defs/none"}), "$.properties.a.$ref is #/$defs/none", "#/$defs/NAME"),
         ({**closed(), "$defs": {"x": {"type": "object"}}}, "$.$defs.x is an object without properties", "write"),
         (closed(a={"anyOf": [{"type": "null"}, {"type": "array"}]}), "$.properties.a.anyOf[1] is an array", '"items"'),
-        (nested(11), "is object 11 within objects", "flatter"),
-        (closed(a={"enum": list(range(1001))}), "$ has 1,001 enum values", "less"),
-        (closed(**{f"p{n}": {"type": "null"} for n in range(5001)}), "$ has 5,001 properties", "less"),
-        (closed(a={"enum": ["x" * 120_000]}), "$ has 120,001 characters", "less"),
     ],
-    ids=range(23),
+    ids=range(19),
 )  # fmt: skip
 def test_what_cannot_be_asked_for_is_named_by_its_place(
     schema: Callable[[Any], Path], content: Any, place: str, advice: str

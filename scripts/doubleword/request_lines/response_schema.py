@@ -4,14 +4,13 @@ Promises: a schema is taken only when it is valid JSON Schema and within what st
 place in it is named, and what to write instead, before anything is sent.
 
 What is supported is as OpenAI documents it in "Structured model outputs", section "Supported schemas", as of February
-2026 (https://platform.openai.com/docs/guides/structured-outputs#supported-schemas). Servers that support more are
-served as well by such a schema.
+2026 (https://platform.openai.com/docs/guides/structured-outputs#supported-schemas), but for its sizes, which are each
+server's own. Servers that support more are served as well by such a schema.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,6 @@ from doubleword.system import Disk
 from doubleword.tables import plain_copy
 
 MAX_SCHEMA_BYTES = 1 << 20
-MAX_LEVELS = 10
-# Of a whole schema.
-PROPERTIES, VALUES, CHARACTERS = "properties", "enum values", "characters in names and enum values"
-LIMITS = {PROPERTIES: 5_000, VALUES: 1_000, CHARACTERS: 120_000}
 MAX_NAME = 64
 SHOWN_FLAWS = 8  # all of them in one answer, as far as it holds them
 
@@ -120,17 +115,11 @@ def _flaws(schema: Any) -> Iterator[tuple[str, str, str]]:
         yield "$", 'must have "type": "object", as every answer is an object', advice
     if "anyOf" in schema:
         yield "$.anyOf", "is not supported at the top", "put it into a property"
-    count = Counter[str]()
-    yield from _below(schema, schema, "$", 0, count)
-    for what, limit in LIMITS.items():
-        if count[what] > limit:
-            yield "$", f"has {count[what]:,} {what}, and may have {limit:,}", "ask for less in one answer"
+    yield from _below(schema, schema, "$")
 
 
-def _below(
-    root: dict[str, Any], node: Any, place: str, levels: int, count: Counter[str]
-) -> Iterator[tuple[str, str, str]]:
-    """The flaws of the schema `node` of `root`, which stands within `levels` objects."""
+def _below(root: dict[str, Any], node: Any, place: str) -> Iterator[tuple[str, str, str]]:
+    """The flaws of the schema `node` of `root`."""
     if not isinstance(node, dict):
         yield place, "allows anything, or nothing", 'write a schema with a "type"'
         return
@@ -145,34 +134,23 @@ def _below(
     kinds = node.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if "object" in kinds or "properties" in node:
-        levels += 1
-        if levels > MAX_LEVELS:
-            yield place, f"is object {levels} within objects, and there may be {MAX_LEVELS}", "make the answer flatter"
-            return
-        yield from _object(node, place, count)
+        yield from _object(node, place)
     if "array" in kinds and "items" not in node:
         yield place, "is an array without items", 'write "items": {"type": …}'
-    values = [*node.get("enum", []), *([node["const"]] if "const" in node else [])]
-    count[VALUES] += len(values)
-    count[CHARACTERS] += sum(len(value) for value in values if isinstance(value, str))
-    for name in ("$defs", "definitions"):  # they stand wherever they are referred to, not here
+    for name in ("$defs", "definitions", "properties"):
         for key, one in node.get(name, {}).items():
-            yield from _below(root, one, path_of(place, name, key), 0, count)
-    for key, one in node.get("properties", {}).items():
-        yield from _below(root, one, path_of(place, "properties", key), levels, count)
+            yield from _below(root, one, path_of(place, name, key))
     for index, one in enumerate(node.get("anyOf", [])):
-        yield from _below(root, one, path_of(place, "anyOf", index), levels, count)
+        yield from _below(root, one, path_of(place, "anyOf", index))
     if "items" in node:
-        yield from _below(root, node["items"], path_of(place, "items"), levels, count)
+        yield from _below(root, node["items"], path_of(place, "items"))
 
 
-def _object(node: dict[str, Any], place: str, count: Counter[str]) -> Iterator[tuple[str, str, str]]:
+def _object(node: dict[str, Any], place: str) -> Iterator[tuple[str, str, str]]:
     if "properties" not in node:
         yield place, "is an object without properties", _FIXED
         return
     names, required = list(node["properties"]), node.get("required", [])
-    count[PROPERTIES] += len(names)
-    count[CHARACTERS] += sum(map(len, names))
     if node.get("additionalProperties") is not False:
         yield place, "lets additional properties in", 'write "additionalProperties": false'
     for name in names:
