@@ -116,21 +116,20 @@ def _still(batches: list[Batch], seen: Callable[..., list[Batch]], system: Syste
 
 def _keys(batches: Sequence[Batch]) -> dict[str, Any]:
     """What all batches come to: answers that are kept, requests that failed, and those that are not run any more."""
-    rows = [_row(one) for one in batches]
+    rows = [
+        {
+            "id": one.id,
+            "status": plain(one.status, 40),
+            "total": one.total,
+            "completed": one.completed,
+            "failed": one.failed,
+            "not_run": max(0, one.total - one.completed - one.failed),
+        }
+        for one in batches
+    ]
     return {
         "batches": rows,
-        "kept": sum(row["completed"] for row in rows),
-        "failed": sum(row["failed"] for row in rows),
+        "kept": sum(one.completed for one in batches),
+        "failed": sum(one.failed for one in batches),
         "not_run": sum(row["not_run"] for row in rows),
-    }
-
-
-def _row(batch: Batch) -> dict[str, Any]:
-    return {
-        "id": batch.id,
-        "status": plain(batch.status, 40),
-        "total": batch.total,
-        "completed": batch.completed,
-        "failed": batch.failed,
-        "not_run": max(0, batch.total - batch.completed - batch.failed),
     }
