@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.quick_msgspec import Decoder, MsgspecError, Struct, decode
 from doubleword.request_lines.line import BLANK
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
@@ -66,9 +66,8 @@ def request_lines(path: Path, disk: Disk) -> Iterator[tuple[str, bytes]]:
 
     Raises Failure (exit 2) for a file that is not there, or a line that is no request.
     """
-    custom_id_of = _custom_id_of()
     for number, line in numbered_lines(path, disk):
-        yield custom_id_of(line, number, path), line
+        yield _custom_id_of(line, number, path), line
 
 
 # A checked line has no key twice, so where it begins with a custom_id that is the one.
@@ -82,7 +81,7 @@ def custom_ids(path: Path, disk: Disk) -> Iterator[str]:
 
 def custom_id_blocks(path: Path, disk: Disk) -> Iterator[list[str]]:
     """As `custom_ids`, with those that stand close to each other taken together."""
-    number, custom_id_of = 0, _custom_id_of()
+    number = 0
     with opened(path, disk) as file:
         for _, lines in blocks(file):
             starts = list(map(_BEGINNING, lines))
@@ -90,37 +89,26 @@ def custom_id_blocks(path: Path, disk: Disk) -> Iterator[list[str]]:
                 yield b"\n".join([start[1] for start in starts if start]).decode().split("\n")
             else:
                 stripped = ((at, raw.strip(BLANK)) for at, raw in enumerate(lines, number + 1))
-                yield [custom_id_of(line, at, path) for at, line in stripped if line]
+                yield [_custom_id_of(line, at, path) for at, line in stripped if line]
             number += len(lines)
 
 
-@functools.cache
-def _custom_id_of() -> Callable[[bytes, int, Path], str]:
-    from doubleword import quick_msgspec
+class _Line(Struct):
+    custom_id: str
 
-    class Line(quick_msgspec.Struct):
-        custom_id: str
 
-    decode = quick_msgspec.Decoder(Line).decode
+_decode_line = Decoder(_Line).decode
 
-    def custom_id_of(line: bytes, number: int, path: Path) -> str:
-        try:
-            return decode(line).custom_id
-        except (quick_msgspec.MsgspecError, ValueError, RecursionError):
-            message = f"line {number} of {plain(path)} is not a request with a custom_id"
-        raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, "validate_batch_file.py says more")
 
-    return custom_id_of
+def _custom_id_of(line: bytes, number: int, path: Path) -> str:
+    try:
+        return _decode_line(line).custom_id
+    except (MsgspecError, ValueError, RecursionError):
+        message = f"line {number} of {plain(path)} is not a request with a custom_id"
+    raise Failure(Exit.BAD_INPUT, "invalid_batch_file", message, "validate_batch_file.py says more")
 
 
 def request_of(line: bytes) -> dict[str, Any]:
     """The request in a checked line."""
-    request: dict[str, Any] = _decoder()(line)
+    request: dict[str, Any] = decode(line)
     return request
-
-
-@functools.cache
-def _decoder() -> Callable[[bytes], Any]:
-    from doubleword import quick_msgspec
-
-    return quick_msgspec.Decoder().decode

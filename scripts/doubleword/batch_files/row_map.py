@@ -10,16 +10,15 @@ both files are known by their SHA-256, which their record and the job have.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from doubleword.batch_files.reading import blocks, request_of
 from doubleword.batch_files.repaired_ids import SideFile
-from doubleword.quick_msgspec import Struct
+from doubleword.quick_msgspec import Decoder, MsgspecError, Raw, Struct, decode, encode
 from doubleword.request_lines.line import canonical, digest_of
 from doubleword.system import Disk
 from doubleword.tables.plain_copy import opened
@@ -123,25 +122,25 @@ class Reused(NamedTuple):
 
     def written(self) -> bytes:
         """Its line in a file of such answers; raises ValueError where a line is no JSON."""
-        from doubleword import quick_msgspec
-
         found = {"digest": self.digest, "url": self.url, "reused_from": self.origin}
-        head, request = quick_msgspec.encode(found)[:-1], b',"request":' + self.request if self.request else b""
+        head, request = encode(found)[:-1], b',"request":' + self.request if self.request else b""
         whole = head + request + b',"line":' + self.line + b"}\n"
         try:
             same = reused_of(whole) == self
-        except quick_msgspec.MsgspecError:
+        except MsgspecError:
             same = False
         if not same:
             raise ValueError("the answer cannot be kept")
         return whole
 
 
+_decode_parts = Decoder(dict[str, Raw]).decode
+
+
 def reused_of(line: bytes) -> Reused:
     """The answer that `Reused.written` wrote."""
-    whole, text = _answer_decoders()
-    parts = whole(line)
-    digest, url, origin = (text(parts[name]) for name in ("digest", "url", "reused_from"))
+    parts = _decode_parts(line)
+    digest, url, origin = (decode(parts[name], type=str) for name in ("digest", "url", "reused_from"))
     return Reused(digest, url, origin, bytes(parts["line"]), bytes(parts.get("request", b"")))
 
 
@@ -153,14 +152,6 @@ def read_answers(path: Path | None, disk: Disk) -> Iterator[Reused]:
         file.read(len(ANSWERS_HEADER))
         for _, lines in blocks(file, LONGEST_ANSWER):
             yield from map(reused_of, lines)
-
-
-@functools.cache
-def _answer_decoders() -> tuple[Callable[[bytes], Any], Callable[[Any], str]]:
-    """What reads the line of an answer, part by part, and what reads a part that is a text."""
-    from doubleword import quick_msgspec
-
-    return quick_msgspec.Decoder(dict[str, quick_msgspec.Raw]).decode, quick_msgspec.Decoder(str).decode
 
 
 class Earlier(Protocol):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from doubleword.quick_msgspec import encode
 from doubleword.tables import database
 from doubleword.tables.database import Database
 
@@ -26,11 +27,8 @@ class Staged:
     """Rows written one after the other; used as a context manager, and read by `sql` once they are finished."""
 
     def __init__(self, target: Database) -> None:
-        from doubleword import quick_msgspec
-
         self.path = target.new_path("staged")
         self.rows = self.bytes = 0
-        self._encode = quick_msgspec.encode
         self._longest = 0
         self._file = self.path.open("wb", BLOCK)
 
@@ -51,9 +49,9 @@ class Staged:
     def line(self, values: Mapping[str, str | int | None]) -> bytes:
         """The line that `add` would append, for `add_lines` another time."""
         try:
-            return self._encode(values)
+            return encode(values)
         except UnicodeEncodeError:
-            return self._encode({key: as_unicode(one) if isinstance(one, str) else one for key, one in values.items()})
+            return encode({key: as_unicode(one) if isinstance(one, str) else one for key, one in values.items()})
 
     def add_lines(self, lines: Sequence[bytes]) -> None:
         """Append rows as `line` made them."""

@@ -7,13 +7,13 @@ JavaScript write into unused cells (NaN, Infinity) is an empty cell; one object 
 from __future__ import annotations
 
 import collections
-import functools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from doubleword.failure import Exit, Failure, plain
+from doubleword.quick_msgspec import Raw, encode
 from doubleword.tables import plain_copy
 from doubleword.tables.database import Database
 from doubleword.tables.json_values import Found, Values, said_of
@@ -32,7 +32,7 @@ def relation(path: Path, shown: str, encoding: str, target: Database) -> Relatio
     columns, made = dict[str, tuple[str, Kind]](), Relation("", [], own="own", problem="problem")
     with Staged(target) as file, plain_copy.as_text(whole, newline="\n") as lines:
         try:
-            for found in _rows(Values(lines, _decoder()), shown, made):
+            for found in _rows(Values(lines, _DECODER), shown, made):
                 file.add(_staged(found, columns, encoding))
         except ValueError as error:
             raise _refused(f"{shown} {error}", "mend the file, or make it anew") from None
@@ -88,41 +88,37 @@ def read(own: str) -> Any:
     Raises ValueError with one sentence for what is not JSON; NaN and infinity are null.
     """
     try:
-        return _decoder().decode(own)
+        return _DECODER.decode(own)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(said_of(error)) from None
 
 
-@functools.cache
-def _decoder() -> json.JSONDecoder:
-    from doubleword import quick_msgspec
+def _number(digits: str) -> Raw:
+    return Raw(digits.encode())
 
-    def number(digits: str) -> quick_msgspec.Raw:
-        return quick_msgspec.Raw(digits.encode())
 
-    def made(pairs: list[tuple[str, Any]]) -> Object:
-        value = Object(pairs)
-        if len(value) < len(pairs):
-            counts = collections.Counter(name for name, _ in pairs)
-            value.twice = max(counts, key=counts.__getitem__)
-        return value
+def _object(pairs: list[tuple[str, Any]]) -> Object:
+    value = Object(pairs)
+    if len(value) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        value.twice = max(counts, key=counts.__getitem__)
+    return value
 
-    return json.JSONDecoder(
-        strict=False,  # control characters in texts, as some programs write them, say nothing else
-        object_pairs_hook=made,
-        parse_int=number,
-        parse_float=number,
-        parse_constant=lambda _: None,
-    )
+
+_DECODER = json.JSONDecoder(
+    strict=False,  # control characters in texts, as some programs write them, say nothing else
+    object_pairs_hook=_object,
+    parse_int=_number,
+    parse_float=_number,
+    parse_constant=lambda _: None,
+)
 
 
 def as_cell(value: Any) -> str | None:
     """A value as its cell: a text as it is, others as their JSON."""
     if value is None or isinstance(value, str):
         return value
-    from doubleword import quick_msgspec
-
-    return quick_msgspec.encode(value).decode()
+    return encode(value).decode()
 
 
 def _rows(values: Values, shown: str, made: Relation) -> Iterator[Found]:
