@@ -8,10 +8,10 @@ custom_ids may be the same.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.row_map import Earlier, Equals, Reusing
@@ -33,57 +33,7 @@ SHOWN_ROWS = 20
 SHOWN_PAIRS = 4
 AT_ONCE = 256  # of which the requests stay in the processor's cache
 Quick = Callable[[tuple[Any, ...]], "dict[str, Any] | None"]
-EXAMPLE_TEXTS = (
-    "Name three colours of the rainbow.",
-    "Write one sentence about the sea.",
-    "Translate 'good morning' into French.",
-)
-
-
-class Rows(Protocol):
-    """What requests are made of: a table, or the rows of the example."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
-
-    @property
-    def documents(self) -> Path | None:
-        """The folder whose files are the rows, None for any other source."""
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """The files that rows are read from."""
-
-    @property
-    def kinds(self) -> Set[str]:
-        """The formats of the files."""
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        """What the user should know of how the rows were read."""
-
-    @property
-    def blank(self) -> int:
-        """How many rows had nothing in them, once they were read."""
-
-    def rows(self, limit: int | None = None) -> Iterator[Row]:
-        """At most `limit` rows, each time the same."""
-
-
-class Example:
-    """The rows of --example."""
-
-    names = ("text",)
-    documents: Path | None = None
-    files: Sequence[Path] = ()
-    kinds = frozenset[str]()
-    warnings: Sequence[str] = ()
-    blank = 0
-
-    def rows(self, limit: int | None = None) -> Iterator[Row]:
-        """The first of the bundled texts."""
-        return (Row(number, self.names, [text]) for number, text in enumerate(EXAMPLE_TEXTS[:limit], 1))
+EXAMPLE = Path(__file__).with_name("example.csv")  # the rows of --example
 
 
 @contextmanager
@@ -93,13 +43,10 @@ def making(
     """The making of the requests of `args`, of which those are left out that have an `earlier` answer; `folder` takes
     what does not fit into memory meanwhile.
     """
-    checker = Checker()
-    if args.example:
-        yield Making(args, Example(), form_of(args, Example.names, None, disk, checker), disk, checker, earlier=earlier)
-        return
-    if not args.input:
+    checker, given = Checker(), [str(EXAMPLE)] if args.example else args.input
+    if not given:
         raise bad_arguments("there are no rows", "name a table with --input PATH, or write an --example")
-    with opened_table(args.input, settings_of(args), disk, folder) as table:
+    with opened_table(given, settings_of(args), disk, folder) as table:
         require_fitting(args, table.kinds)
         form = form_of(args, table.names, table.documents, disk, checker)
         if table.elsewhere and any(column_at(place.partition(".")[0], table.names) < 0 for place in form.places):
@@ -122,7 +69,7 @@ class Making(Struct, dict=True):
     """The making of one set of requests."""
 
     args: argparse.Namespace
-    table: Rows
+    table: Table
     form: RequestForm
     disk: Disk
     checker: Checker
@@ -146,7 +93,7 @@ class Making(Struct, dict=True):
         self._url = self._beyond_ascii = ""
         self._twice: BadRow | None = None
         self._pairs: list[str] = []
-        self._seen = SeenIds[Row | tuple[Any, ...]](suspects)
+        self._seen = SeenIds[int](suspects)
         form_made = self.form.kind != REQUESTS
         self.equals = Equals(form_made)
         if self.earlier is not None:
@@ -159,11 +106,11 @@ class Making(Struct, dict=True):
         `equals` has the rows.
         """
         quick = self.form.quick(self.table.names)
-        if quick is None or self.args.limit is not None or not isinstance(self.table, Table):
+        if quick is None or self.args.limit is not None:
             for made in self.requests():
                 yield self._asked_once([(made.request["custom_id"], made.line)])
             return
-        yield from map(self._asked_once, self._quickly(quick, self.table))
+        yield from map(self._asked_once, self._quickly(quick))
 
     def _asked_once(self, made: list[tuple[str, bytes]]) -> list[bytes]:
         if self.is_mapped:
@@ -172,9 +119,9 @@ class Making(Struct, dict=True):
         self.equals.count(lines)
         return lines
 
-    def _quickly(self, quick: Quick, table: Table) -> Iterator[list[tuple[str, bytes]]]:
+    def _quickly(self, quick: Quick) -> Iterator[list[tuple[str, bytes]]]:
         """The custom_ids and lines of requests, many at once, where the form has a quick way."""
-        encode, accepts = self._encode, self.checker.accepts_value
+        table, encode, accepts = self.table, self._encode, self.checker.accepts_value
         for block in table.blocks():
             lines = []
             for part in (block[at : at + AT_ONCE] for at in range(0, len(block), AT_ONCE)):
@@ -186,7 +133,7 @@ class Making(Struct, dict=True):
                     request = quick(bare) if self.made else None  # of the first one more is looked at
                     if request is not None and accepts(request) and len(line := encode(request)) <= MAX_LINE_BYTES:
                         try:
-                            self._require_new(bare, request)
+                            self._require_new(bare[0], request)
                         except BadRow as bad:
                             self._skip(bad)
                             continue
@@ -295,13 +242,12 @@ class Making(Struct, dict=True):
             raise BadRow(row, f"the request has {len(line):,} bytes, and may have {MAX_LINE_BYTES:,}")
         if not self.checker.accepts_value(request):
             raise self._refused(row, line, isinstance(request.get("custom_id"), str))
-        self._require_new(row, request)
+        self._require_new(row.number, request)
         return Made(row, request, line, self.form.original_id(row, request["custom_id"]) if self.form.repair else None)
 
     def _refused(self, row: Row, line: bytes, has_id: bool) -> BadRow:
-        if len(self._skipped) >= SHOWN_ROWS:
-            return BadRow(row, "is refused")  # it will not be shown, and the explanation takes its time
-        problem = next(iter(self.checker.explain(line)), None)
+        will_be_shown = len(self._skipped) < SHOWN_ROWS  # else the explanation is not worth its time
+        problem = next(iter(self.checker.explain(line)), None) if will_be_shown else None
         if problem is None:
             return BadRow(row, "is refused")
         said = f"{problem.path}: {problem.message}" if problem.path else problem.message
@@ -309,31 +255,26 @@ class Making(Struct, dict=True):
             return BadRow(row, said, hint="mend the row, add --repair-ids to make such ids fit")
         return BadRow(row, said)
 
-    def _require_new(self, row: Row | tuple[Any, ...], request: dict[str, Any]) -> None:
+    def _require_new(self, number: int, request: dict[str, Any]) -> None:
         custom_id = request["custom_id"]
         if self.form.id is not None:
             if not custom_id.isascii():
                 self._beyond_ascii = self._beyond_ascii or custom_id
             if self._seen.is_first:
                 self._seen.note([custom_id])
-            elif (earlier := self._seen.used_at(custom_id, row)) is not None:
-                first = earlier.shown if isinstance(earlier, Row) else f"row {earlier[0]}"
-                said = f"the custom_id {custom_id} is used before, in {first}"
+            elif (earlier := self._seen.used_at(custom_id, number)) is not None:
+                said = f"the custom_id {custom_id} is used before, in row {earlier}"
                 hint = "make --id of columns that differ in every row, or leave it out"
-                bad = BadRow(_row_of(row, self.table.names), said, "duplicate_custom_id", hint)
+                bad = BadRow(Row(number, (), ()), said, "duplicate_custom_id", hint)
                 if self.args.skip_invalid:
                     raise bad
                 self._twice = self._twice or bad  # raised in the end, when all pairs are known
-                self._pairs.append(f"{bad.row.shown} repeats {first}")
+                self._pairs.append(f"row {number} repeats row {earlier}")
         if self.form.kind == REQUESTS:
             self._url = self._url or request["url"]
             if request["url"] != self._url:
                 said = f"url: is {request['url']}, but the first request's is {self._url}; one endpoint a file"
-                raise BadRow(_row_of(row, self.table.names), said)
-
-
-def _row_of(row: Row | tuple[Any, ...], names: tuple[str, ...]) -> Row:
-    return row if isinstance(row, Row) else Row(row[0], names, row[1:])
+                raise BadRow(Row(number, (), ()), said)
 
 
 def _lines_of(
