@@ -8,7 +8,7 @@ stand. Otherwise it is refused. Rows that are left out are told.
 
 from __future__ import annotations
 
-import codecs
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,20 +58,15 @@ def _tells_encoding(path: Path, usual: str, disk: Disk) -> bool:
     """Whether a file has a byte order mark, or is in UTF-8, which text in another encoding hardly ever is."""
     if disk.size(path) is None:
         return False
-    decode = codecs.getincrementaldecoder("utf-8")().decode
     with opened(path, disk) as file:
         if encoding_of(usual, file.read(MARK_BYTES)) != usual:
             return True
         file.seek(0)
+        text = io.TextIOWrapper(file, usual)
         try:
-            while block := file.read(BLOCK):
-                if b"\0" in block:
-                    return False
-                decode(block)
-            decode(b"", True)
+            return all("\0" not in block for block in iter(lambda: text.read(BLOCK), ""))
         except UnicodeDecodeError:
             return False
-    return True
 
 
 class Match(Struct, frozen=True):
@@ -94,52 +89,40 @@ class Match(Struct, frozen=True):
         return f"printf({text(templates.DEFAULT_ID)}, {number}) = {custom_id}"
 
 
-class Matching:
+class Matching(Struct):
     """Matches the rows of `table` with the requests of batch files; `record` says how those were made, if it is known.
 
     The table is read by `settings`; `hashes` are those of its files. `files` are the batch files, None where one is
-    gone, and `row_map` says which rows their requests answer; `id_template` is what the user says of custom_ids.
+    gone, and `row_map` says which rows their requests answer; `id` is what the user says of custom_ids.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        hashes: tuple[str, ...],
-        settings: Settings,
-        record: Record | None,
-        id_template: str | None,
-        files: Sequence[Path | None],
-        row_map: RowFiles | None,
-        disk: Disk,
-        target: Database,
-    ) -> None:
-        self._table = table
-        self._hashes = hashes
-        self._settings = settings
-        self._record = record
-        self._id = id_template
-        self._files = files
-        self._row_map = row_map
-        self._disk = disk
-        self._target = target
+    table: Table
+    hashes: tuple[str, ...]
+    settings: Settings
+    record: Record | None
+    id: str | None
+    files: Sequence[Path | None]
+    row_map: RowFiles | None
+    disk: Disk
+    target: Database
 
     def match(self, given: Sequence[str]) -> Match:
         """The match of the table that `given` stands for.
 
         Raises Failure (exit 2) where a request has no row any more, or rows were added that nobody asked.
         """
-        record = self._record
+        record = self.record
         if record is None:
-            if self._id is None:
+            if self.id is None:
                 message = "it is not known which row each request was made of"
                 raise _mismatch(message, 'say how custom_ids were made, such as --id "{sku}"; or leave --join out')
-            return self._by_ids(self._id)
-        form = record.form if self._id is None else replace(record.form, id=self._id)
+            return self._by_ids(self.id)
+        form = record.form if self.id is None else replace(record.form, id=self.id)
         unchanged = form == record.form and self._is_unchanged(record, given)
         if unchanged and form.id is None:
             return Match(None, record.rows)
         if unchanged:
-            found = self._staged((row.number, self._id_of(row, form)) for row in self._table.rows(record.limit))
+            found = self._staged((row.number, self._id_of(row, form)) for row in self.table.rows(record.limit))
             if not self._repeated(found):
                 return Match(found)
         return self._by_requests(record, form, unchanged)
@@ -148,21 +131,21 @@ class Matching:
         """Whether the rows are surely those that were asked: the same files, read the same way, with nothing in them
         that comes from elsewhere, as the result of a query or the names of folders do.
         """
-        if self._settings != record.settings or not _same_kinds(given, record.inputs) or not record.hashes:
+        if self.settings != record.settings or not _same_kinds(given, record.inputs) or not record.hashes:
             return False
-        files = self._table.files
+        files = self.table.files
         if record.settings.format == "sql" or any(suffix(path) == ".sql" or "=" in str(path.parent) for path in files):
             return False
-        if self._table.documents is not None and "path" not in templates.places(record.form.id or ""):
+        if self.table.documents is not None and "path" not in templates.places(record.form.id or ""):
             return False
-        return record.hashes == self._hashes
+        return record.hashes == self.hashes
 
     def _by_ids(self, template: str) -> Match:
         """By keys alone, where nothing else is known: as the template gives them, or repaired."""
         without: list[str] = []
 
         def ids() -> Iterator[tuple[int, str | None]]:
-            for row in self._table.rows():
+            for row in self.table.rows():
                 try:
                     custom_id = templates.fill(template, row)
                 except BadRow as bad:
@@ -185,14 +168,14 @@ class Matching:
     def _repeated(self, found: str) -> str | None:
         """An id that more than one row has, if any."""
         sql = f"SELECT custom_id FROM {found} GROUP BY custom_id HAVING count(*) > 1 LIMIT 1"
-        return next((str(row[0]) for row in self._target.run(sql, _refused)), None)
+        return next((str(row[0]) for row in self.target.run(sql, _refused)), None)
 
     def _by_requests(self, record: Record, form: RequestForm, unchanged: bool) -> Match:
         """By the requests themselves: each row's is made again, and has to be one of those in the batch files.
 
         Of a table that is `unchanged`, rows that were not asked were left out when the requests were made, and told.
         """
-        if any(path is None for path in self._files):
+        if any(path is None for path in self.files):
             message = "the table may have changed since, and the batch file to hold it against is gone"
             raise _mismatch(message, HINT)
         asked = self._asked()
@@ -200,14 +183,14 @@ class Matching:
         # Equal requests are told apart by their ids, or where those are mere numbers, by their order.
         by = "digest, custom_id" if form.id is not None else "digest"
         ordered = f"row_number() OVER (PARTITION BY {by} ORDER BY place) AS place"
-        found = self._target.new_name("matched")
-        self._target.run(
+        found = self.target.new_name("matched")
+        self.target.run(
             f"CREATE TEMP TABLE {found} AS SELECT asked.custom_id AS custom_id, made.number AS number"
             f" FROM (SELECT custom_id, digest, {ordered} FROM {asked}) AS asked"
             f" FULL JOIN (SELECT number, custom_id, digest, {ordered} FROM {made}) AS made USING ({by}, place)",
             _refused,
         )
-        may_be_more = unchanged or record.limit is not None or self._table.documents is not None
+        may_be_more = unchanged or record.limit is not None or self.table.documents is not None
         added = self._require_all(found, may_be_more, without)
         numbers = f"(SELECT custom_id, number FROM {found} WHERE custom_id IS NOT NULL)"
         told = [] if unchanged else [one for one in (added, without) if one]
@@ -215,19 +198,19 @@ class Matching:
 
     def _asked(self) -> str:
         """SQL of what the rows asked, by the batch files: `custom_id`, `digest`, `place`."""
-        with Staged(self._target) as asked:
-            for path in self._files:
-                for custom_id, line in request_lines(path or Path(), self._disk):
+        with Staged(self.target) as asked:
+            for path in self.files:
+                for custom_id, line in request_lines(path or Path(), self.disk):
                     request = request_of(line)
                     asked.add({"custom_id": custom_id, "digest": digest_of(request["url"], request["body"])})
         sql = asked.sql({"custom_id": "VARCHAR", "digest": "VARCHAR"})
         numbered = f"(SELECT *, row_number() OVER () AS place FROM {sql})"
-        if self._row_map is None:
+        if self.row_map is None:
             return numbered
-        if self._row_map.answers is not None:
-            numbered = f"(FROM {numbered} UNION ALL BY NAME FROM {self._reused(self._row_map.answers)})"
-        with Staged(self._target) as rows:
-            for place, (number, custom_id) in enumerate(read_rows(self._row_map.rows, self._disk)):
+        if self.row_map.answers is not None:
+            numbered = f"(FROM {numbered} UNION ALL BY NAME FROM {self._reused(self.row_map.answers)})"
+        with Staged(self.target) as rows:
+            for place, (number, custom_id) in enumerate(read_rows(self.row_map.rows, self.disk)):
                 rows.add({"place": place, "number": number, "custom_id": custom_id})
         of_rows = rows.sql({"place": "BIGINT", "number": "BIGINT", "custom_id": "VARCHAR"})
         joined = f"{of_rows} AS of_rows JOIN {numbered} AS asked ON of_rows.number = asked.place"
@@ -235,18 +218,18 @@ class Matching:
 
     def _reused(self, answers: Path) -> str:
         """SQL of what the answers of earlier jobs answer, under the numbers that the row map has for them."""
-        with Staged(self._target) as found:
-            for number, one in enumerate(read_answers(answers, self._disk), 1):
+        with Staged(self.target) as found:
+            for number, one in enumerate(read_answers(answers, self.disk), 1):
                 found.add({"place": -number, "digest": one.digest})
         return found.sql({"place": "BIGINT", "digest": "VARCHAR"})
 
     def _made(self, form: RequestForm, limit: int | None) -> tuple[str, str]:
         """SQL of the requests that the rows give: as `_asked`, and `number`; and what is said of rows without one."""
         checker, without, first = Checker(), 0, ""
-        with Staged(self._target) as rows:
-            for row in self._table.rows(limit):
+        with Staged(self.target) as rows:
+            for row in self.table.rows(limit):
                 try:
-                    request = form.request(row, self._disk)
+                    request = form.request(row, self.disk)
                     if not checker.accepts_value(request):
                         raise BadRow(row, "its request is not valid")
                 except BadRow as bad:
@@ -262,9 +245,9 @@ class Matching:
         """Raise where a request has no row any more, or a row was not asked, unless there may be such; then they are
         told.
         """
-        lost = self._target.run(f"SELECT custom_id FROM {found} WHERE number IS NULL ORDER BY custom_id LIMIT 3")
-        added = self._target.run(f"SELECT number FROM {found} WHERE custom_id IS NULL ORDER BY number LIMIT 3")
-        ((count,),) = self._target.run(f"SELECT count(*) FROM {found} WHERE custom_id IS NULL")
+        lost = self.target.run(f"SELECT custom_id FROM {found} WHERE number IS NULL ORDER BY custom_id LIMIT 3")
+        added = self.target.run(f"SELECT number FROM {found} WHERE custom_id IS NULL ORDER BY number LIMIT 3")
+        ((count,),) = self.target.run(f"SELECT count(*) FROM {found} WHERE custom_id IS NULL")
         if not lost and (may_be_more or not added):
             return f"rows of the table that were not asked: {count:,}, such as row {added[0][0]}" if added else ""
         said = []
@@ -274,8 +257,8 @@ class Matching:
             said.append(f"row {', '.join(str(one[0]) for one in added)} was not asked")
         said += [without] if lost and without else []
         message = f"the table was changed since the batch file was made of it: {'; '.join(said)}"
-        if self._id is not None:
-            message = f"--id {plain(self._id, 60)} gives other ids than the requests have, or {message}"
+        if self.id is not None:
+            message = f"--id {plain(self.id, 60)} gives other ids than the requests have, or {message}"
         raise _mismatch(message, HINT)
 
     def _id_of(self, row: Row, form: RequestForm) -> str | None:
@@ -285,7 +268,7 @@ class Matching:
             return None  # no request was made of it
 
     def _staged(self, pairs: Iterator[tuple[int, str | None]]) -> str:
-        with Staged(self._target) as file:
+        with Staged(self.target) as file:
             for number, custom_id in pairs:
                 if custom_id is not None:
                     file.add({"custom_id": custom_id, "number": number})
