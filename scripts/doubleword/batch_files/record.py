@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from doubleword.batch_files.row_map import ROW_MAP, RowMap
 from doubleword.failure import Exit, Failure, plain
@@ -28,7 +27,7 @@ FIRST_VERSION = 1
 LONGEST = 64 << 20  # examples and a schema may be long, and stand in it
 
 
-class Record(Struct, frozen=True):
+class Record(Struct, frozen=True, omit_defaults=True):
     """Where the requests of a batch file came from. `inputs` are paths as the user gave them, `-` for standard input;
     `hashes` are SHA-256 of the files that they stood for, in order, empty where that cannot be told again.
 
@@ -64,56 +63,19 @@ def read_record(batch_file: Path, disk: Disk) -> Record | None:
     """
     whole = re.sub(r"-\d{4}$", "", batch_file.stem)
     for place in dict.fromkeys([record_path(batch_file), batch_file.with_name(f"{whole}.source.json")]):
-        content = _content(place, disk)
-        if content is not None and batch_file.name in content["files"]:
-            return _from(batch_file.parent, content)
+        record = record_at(place, disk)
+        if record is not None and batch_file.name in record.files:
+            return record
     return None
 
 
 def record_beside(row_map: Path, disk: Disk) -> Record | None:
     """The record that was written with a row map; raises as `read_record`."""
-    content = _content(row_map.with_name(f"{row_map.name.removesuffix(ROW_MAP)}.source.json"), disk)
-    return None if content is None else _from(row_map.parent, content)
+    return record_at(row_map.with_name(f"{row_map.name.removesuffix(ROW_MAP)}.source.json"), disk)
 
 
-def _from(folder: Path, content: dict[str, Any]) -> Record | None:
-    """A record whose paths lead on from where it stands, which is `folder`."""
-    record: Record | None = content["record"]
-    if record is None:
-        return None
-    inputs = tuple(one if one == STDIN else str(folder / one) for one in record.inputs)
-    form = replace(record.form, folder=str(folder / record.form.folder))
-    row_map = None if record.row_map is None else replace(record.row_map, path=str(folder / record.row_map.path))
-    return replace(record, inputs=inputs, form=form, row_map=row_map)
-
-
-def is_record(place: Path, disk: Disk) -> bool:
-    """Whether a record stands at `place`; raises Failure (exit 2) for one that is damaged or newer."""
-    return _content(place, disk) is not None
-
-
-def written(record: Record, files: Sequence[Path], folder: Path) -> bytes:
-    """The record of `files` as it is kept in their `folder`, with paths from there where there are such."""
-    inputs = tuple(one if one == STDIN else _seen_from(folder, one) for one in record.inputs)
-    form = replace(record.form, folder=_seen_from(folder, record.form.folder))
-    content = {
-        **to_builtins(replace(record, inputs=inputs, form=form)),
-        "version": WITHOUT_MAP if record.row_map is None else VERSION,
-        "files": [place.name for place in files],
-    }
-    if record.row_map is None:
-        del content["row_map"]
-    return json.dumps(content, indent=2).encode() + b"\n"
-
-
-def _seen_from(folder: Path, path: str) -> str:
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:  # no relative path between two drives
-        return str(Path(path).absolute())
-
-
-def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
+def record_at(place: Path, disk: Disk) -> Record | None:
+    """The record at `place`, with paths that lead on from its folder; raises as `read_record`."""
     if disk.size(place) is None:
         return None
     with opened(place, disk) as file:
@@ -122,17 +84,39 @@ def _content(place: Path, disk: Disk) -> dict[str, Any] | None:
         content = json.loads(raw)
         version = content["version"]
         if version == FIRST_VERSION:
-            return {"files": list(content["files"]), "record": None}
-        if version in (WITHOUT_MAP, VERSION):
-            if (content.get("row_map") is None) == (version == VERSION):
-                raise ValueError("a row map is of one version alone")
-            record = convert(content, Record)
-            return {"files": list(content["files"]), "record": record}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        version = None
-    said = "is damaged" if version in (None, WITHOUT_MAP, VERSION) else f"has the unknown version {plain(version, 20)}"
+            return None
+        if version == (WITHOUT_MAP if content.get("row_map") is None else VERSION):
+            return _from(place.parent, convert(content, Record))
+        said = f"has the unknown version {plain(version, 20)}"
+    except (ValueError, KeyError, TypeError):
+        said = "is damaged"
     hint = "use the version of this skill that wrote it, or create the batch file again with --force"
     raise Failure(Exit.BAD_INPUT, "bad_source_file", f"{plain(place)} {said}", hint)
+
+
+def _from(folder: Path, record: Record) -> Record:
+    """A record whose paths lead on from where it stands, which is `folder`."""
+    inputs = tuple(one if one == STDIN else str(folder / one) for one in record.inputs)
+    form = replace(record.form, folder=str(folder / record.form.folder))
+    row_map = None if record.row_map is None else replace(record.row_map, path=str(folder / record.row_map.path))
+    return replace(record, inputs=inputs, form=form, row_map=row_map)
+
+
+def written(record: Record, files: Sequence[Path], folder: Path) -> bytes:
+    """The record of `files` as it is kept in their `folder`, with paths from there where there are such."""
+    inputs = tuple(one if one == STDIN else _seen_from(folder, one) for one in record.inputs)
+    form = replace(record.form, folder=_seen_from(folder, record.form.folder))
+    names = tuple(place.name for place in files)
+    content = to_builtins(replace(record, inputs=inputs, form=form, files=names))
+    version = WITHOUT_MAP if record.row_map is None else VERSION
+    return json.dumps({**content, "version": version}, indent=2).encode() + b"\n"
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # no relative path between two drives
+        return str(Path(path).absolute())
 
 
 def common_record(files: Sequence[Path], disk: Disk) -> Record | None:

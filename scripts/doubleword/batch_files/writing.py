@@ -66,9 +66,7 @@ class Writer:
             for path in [] if self._force else self._earlier:
                 refuse_existing(path, self._disk, force=False)
             if not self._force:
-                records.is_record(
-                    record_path(self.output), self._disk
-                )  # one that is left alone is replaced if it is ours
+                records.record_at(record_path(self.output), self._disk)  # one left alone is replaced if it is ours
             self._next_file()
         except BaseException:
             self._locked.close()
