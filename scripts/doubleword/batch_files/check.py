@@ -16,7 +16,7 @@ from typing import Any, cast
 from doubleword.batch_files.reading import blocks
 from doubleword.batch_files.seen_ids import SeenIds
 from doubleword.failure import Exit, Failure, plain
-from doubleword.quick_msgspec import Struct
+from doubleword.quick_msgspec import Struct, field
 from doubleword.request_lines.checker import Checker, Problem
 from doubleword.request_lines.line import BLANK
 from doubleword.service import MAX_BYTES, MAX_LINE_BYTES, MAX_REQUESTS
@@ -75,57 +75,54 @@ def check(
             return found
 
 
-class _FileCheck:
+class _FileCheck(Struct):
     """Checks one file; `ids` and `found` are shared by all files of the job."""
 
-    def __init__(
-        self, path: Path, checker: Checker, ids: SeenIds[tuple[int, Path]], found: Check, hashed: bool
-    ) -> None:
-        self.path = path
-        self._checker = checker
-        self._ids = ids
-        self._found = found
-        self._hashed = hashed
-        self._requests = 0
-        self._bytes = 0
-        self._line = 0
-        self._endpoint = ""
-        self._models: dict[str, None] = {}
+    path: Path
+    checker: Checker
+    ids: SeenIds[tuple[int, Path]]
+    found: Check
+    hashed: bool
+    requests: int = 0
+    size: int = 0
+    line: int = 0
+    endpoint: str = ""
+    models: dict[str, None] = field(default_factory=dict)
 
     def run(self, disk: Disk, progress: Callable[[int], None] | None) -> BatchFile:
         import hashlib
 
         digest = hashlib.sha256()
-        before = self._found.requests
+        before = self.found.requests
         with opened(self.path, disk) as file:
             for block, lines in blocks(file):
-                if self._hashed:
+                if self.hashed:
                     digest.update(block)
                 self._check(lines)
-                self._bytes += len(block)
-                self._found.requests = before + self._requests
+                self.size += len(block)
+                self.found.requests = before + self.requests
                 if progress is not None:
-                    progress(self._found.requests)
+                    progress(self.found.requests)
         self._check_limits()
-        sha256 = digest.hexdigest() if self._hashed else ""
-        return BatchFile(self.path, self._requests, self._bytes, sha256, self._endpoint, tuple(self._models))
+        sha256 = digest.hexdigest() if self.hashed else ""
+        return BatchFile(self.path, self.requests, self.size, sha256, self.endpoint, tuple(self.models))
 
     def _check(self, lines: list[bytes]) -> None:
         """Check the next lines of the file, together as long as nothing is wrong with them."""
-        requests = self._checker.accepts_each(lines)  # white space around JSON is no part of it
-        if all(requests) and self._ids.is_first:
+        requests = self.checker.accepts_each(lines)  # white space around JSON is no part of it
+        if all(requests) and self.ids.is_first:
             found = cast("list[dict[str, Any]]", requests)
-            if {one["url"] for one in found} <= {self._endpoint}:
-                self._ids.note([one["custom_id"] for one in found])
-                self._models.update(dict.fromkeys(one["body"]["model"] for one in found))
-                self._requests += len(lines)
-                self._line += len(lines)
+            if {one["url"] for one in found} <= {self.endpoint}:
+                self.ids.note([one["custom_id"] for one in found])
+                self.models.update(dict.fromkeys(one["body"]["model"] for one in found))
+                self.requests += len(lines)
+                self.line += len(lines)
                 return
         for raw, request in zip(lines, requests, strict=True):
-            self._line += 1
+            self.line += 1
             line = raw.strip(BLANK)
             if line:  # the server passes over blank lines, and counts its lines without them
-                self._requests += 1
+                self.requests += 1
                 self._check_one(line, request)
 
     def _check_one(self, line: bytes, request: dict[str, Any] | None) -> None:
@@ -133,43 +130,43 @@ class _FileCheck:
             self._explain(line)
             return
         custom_id, url = request["custom_id"], request["url"]
-        if self._endpoint and url != self._endpoint:
-            said = f"is {url}, but the first request of the file goes to {self._endpoint}; one endpoint a file"
+        if self.endpoint and url != self.endpoint:
+            said = f"is {url}, but the first request of the file goes to {self.endpoint}; one endpoint a file"
             self._refuse(custom_id, Problem("url", said))
-        self._endpoint = self._endpoint or url
-        self._models[request["body"]["model"]] = None
-        if self._ids.is_first:
-            self._ids.note([custom_id])
-        elif (first := self._ids.used_at(custom_id, (self._line, self.path))) is not None:
+        self.endpoint = self.endpoint or url
+        self.models[request["body"]["model"]] = None
+        if self.ids.is_first:
+            self.ids.note([custom_id])
+        elif (first := self.ids.used_at(custom_id, (self.line, self.path))) is not None:
             said = f"is used before, on line {first[0]} of {plain(first[1].name, 60)}"
             self._refuse(custom_id, Problem("custom_id", said))
 
     def _check_limits(self) -> None:
-        if not self._requests:
-            self._line = 1
+        if not self.requests:
+            self.line = 1
             self._refuse(None, Problem("", "the file holds no request"))
-        if self._requests > MAX_REQUESTS:
-            said = f"the file holds {self._requests:,} requests, and may hold {MAX_REQUESTS:,}; split it"
+        if self.requests > MAX_REQUESTS:
+            said = f"the file holds {self.requests:,} requests, and may hold {MAX_REQUESTS:,}; split it"
             self._refuse(None, Problem("", said))
-        if self._bytes > MAX_BYTES:
-            said = f"the file has {self._bytes:,} bytes, and may have {MAX_BYTES:,}; create_batch_file.py splits it"
+        if self.size > MAX_BYTES:
+            said = f"the file has {self.size:,} bytes, and may have {MAX_BYTES:,}; create_batch_file.py splits it"
             self._refuse(None, Problem("", said))
 
     def _explain(self, line: bytes) -> None:
-        if len(self._found.errors) >= SHOWN_ERRORS:
-            self._found.error_count += 1
+        if len(self.found.errors) >= SHOWN_ERRORS:
+            self.found.error_count += 1
             return
-        problems = self._checker.explain(line) or [Problem("", "is refused")]
+        problems = self.checker.explain(line) or [Problem("", "is refused")]
         first, others = problems[0], len(problems) - 1
         if others:
             first = Problem(first.path, f"{first.message} (and {others} more in this line)")
         self._refuse(_custom_id_of(line), first)
 
     def _refuse(self, custom_id: str | None, problem: Problem) -> None:
-        self._found.error_count += 1
-        if len(self._found.errors) < SHOWN_ERRORS:
-            error = LineError(str(self.path), self._line, custom_id, problem.path, problem.message)
-            self._found.errors.append(error)
+        self.found.error_count += 1
+        if len(self.found.errors) < SHOWN_ERRORS:
+            error = LineError(str(self.path), self.line, custom_id, problem.path, problem.message)
+            self.found.errors.append(error)
 
 
 def _custom_id_of(line: bytes) -> str | None:

@@ -100,7 +100,7 @@ class RowMapFile(SideFile):
     def note(self, rows: Sequence[tuple[int, str]]) -> None:
         """Append rows as `read_rows` gives them."""
         self.write([b"%d\t%s\n" % (number, custom_id.encode()) for number, custom_id in rows])
-        self.requests = max(self.requests, *(number for number, _ in rows)) if rows else self.requests
+        self.requests = max([self.requests, *(number for number, _ in rows)])
         self.reused += sum(number < 0 for number, _ in rows)
 
     @property
@@ -174,8 +174,9 @@ class Equals:
         self._form_made = form_made
         self._numbers: dict[bytes, int] = {}
         self._hashes = tuple(array("q") for _ in range(PARTS))
-        self.rows: list[tuple[int, str]] = []  # those that were numbered, until they are taken
-        self.answers: list[int] = []  # numbers of earlier answers, until they are taken
+        # What was numbered, and the numbers of earlier answers; whoever writes them down clears both.
+        self.rows: list[tuple[int, str]] = []
+        self.answers: list[int] = []
         self.reused = 0
 
     def count(self, lines: Sequence[bytes]) -> None:
@@ -196,16 +197,6 @@ class Equals:
         known = self._numbers.setdefault(hashlib.blake2b(self._asked(line), digest_size=16).digest(), number)
         self.rows.append((known, custom_id))
         return known == number
-
-    def taken(self) -> list[tuple[int, str]]:
-        """The rows since the last call."""
-        rows, self.rows = self.rows, []
-        return rows
-
-    def taken_answers(self) -> list[int]:
-        """The numbers of the earlier answers that were found since the last call."""
-        answers, self.answers = self.answers, []
-        return answers
 
     def _asked(self, line: bytes) -> bytes:
         if self._form_made:

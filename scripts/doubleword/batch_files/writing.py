@@ -8,8 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from doubleword.batch_files import record as records
-from doubleword.batch_files.record import Record, record_path
+from doubleword.batch_files.record import Record, record_at, record_path, written
 from doubleword.batch_files.repaired_ids import RepairedIds, SideFile
 from doubleword.batch_files.row_map import ANSWERS_HEADER, RowMapFile, answers_path, map_path
 from doubleword.failure import Exit, Failure, plain
@@ -56,21 +55,20 @@ class Writer:
     def __enter__(self) -> Writer:
         refuse_existing(self.output, self._disk, self._force)
         lock = self.output.with_name(f".{self.output.name}.lock")
-        try:
-            self._locked.enter_context(self._disk.lock(lock))
-        except BlockingIOError:
-            message = f"another run is writing {plain(self.output)}"
-            raise Failure(Exit.BAD_INPUT, "output_in_use", message, "wait for it, or choose another name") from None
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._disk.lock(lock))
+            except BlockingIOError:
+                message = f"another run is writing {plain(self.output)}"
+                hint = "wait for it, or choose another name"
+                raise Failure(Exit.BAD_INPUT, "output_in_use", message, hint) from None
             self._earlier = self._find_earlier()
-            for path in [] if self._force else self._earlier:
-                refuse_existing(path, self._disk, force=False)
             if not self._force:
-                records.record_at(record_path(self.output), self._disk)  # one left alone is replaced if it is ours
+                for path in self._earlier:
+                    refuse_existing(path, self._disk, force=False)
+                record_at(record_path(self.output), self._disk)  # one left alone is replaced if it is ours
             self._next_file()
-        except BaseException:
-            self._locked.close()
-            raise
+            self._locked = held.pop_all()
         return self
 
     def write(self, lines: Sequence[bytes]) -> None:
@@ -138,12 +136,12 @@ class Writer:
                 else:
                     self._disk.add(temporary, target)
                     done.append(target)
-        except FileExistsError:
-            self._undo(done)
-            refuse_existing(place, self._disk, force=False)
-            raise
-        except BaseException:
-            self._undo(done)
+        except BaseException as error:
+            for target in done:
+                with contextlib.suppress(OSError):
+                    self._disk.remove(target)
+            if isinstance(error, FileExistsError):
+                refuse_existing(place, self._disk, force=False)
             raise
         self.files = [Written(place, *part) for place, part in zip(places, self._parts, strict=False)]
 
@@ -160,7 +158,7 @@ class Writer:
         if self.record is None:
             self._disk.remove(record_path(self.output))
         for beside in self._beside:
-            if self._force and not beside.is_begun and self._is_left_alone(beside.path):
+            if self._force and not beside.is_begun and beside.is_there:
                 self._disk.remove(beside.path)
 
     def _is_left_alone(self, path: Path) -> bool:
@@ -169,11 +167,6 @@ class Writer:
             if path == beside.path:
                 return beside.is_there
         return path == record_path(self.output) and self._disk.size(path) is not None
-
-    def _undo(self, done: list[Path]) -> None:
-        for place in done:
-            with contextlib.suppress(OSError):
-                self._disk.remove(place)
 
     def _write_record(self, places: list[Path]) -> Path:
         assert self.record is not None
@@ -184,7 +177,7 @@ class Writer:
             row_map = replace(row_map, answers=named, answers_sha256=sha256)
         record = replace(self.record, row_map=row_map)
         with self._disk.create(temporary) as file:
-            file.write(records.written(record, places, self.output.parent))
+            file.write(written(record, places, self.output.parent))
             self._disk.sync(file)
         return temporary
 

@@ -82,9 +82,11 @@ def _write(made: Making, writer: Writer, progress: Progress) -> None:
         writer.repaired.note(made.repaired)
         made.repaired.clear()
         if made.is_mapped:
-            writer.row_map.note(made.equals.taken())
+            writer.row_map.note(made.equals.rows)
+            made.equals.rows.clear()
         if made.earlier is not None:
-            writer.answers.write(made.earlier.lines(made.equals.taken_answers()))
+            writer.answers.write(made.earlier.lines(made.equals.answers))
+            made.equals.answers.clear()
         if made.made >= PROGRESS_ROWS:
             progress.show(f"{made.made:,} requests made")
 
@@ -140,7 +142,8 @@ def _map_again(record: Record, file: RowMapFile, answers: Path | None, once: boo
         made = Making(args, table, record.form, disk, Checker(), earlier=earlier)
         with contextlib.suppress(Failure):  # a table without rows
             for _ in made.lines():
-                file.note(made.equals.taken())
+                file.note(made.equals.rows)
+                made.equals.rows.clear()
 
 
 class _Doubtful(Exception):

@@ -94,8 +94,7 @@ class Database:
 
     def copy(self, query: str, path: Path, options: str, refused: Refusal) -> None:
         """Write what `query` gives to a file; raises as `run`."""
-        sql = f"COPY ({query}) TO {text(str(path))} ({options})"
-        self._patiently(lambda: self._connection.execute(sql).fetchall(), refused)
+        self.run(f"COPY ({query}) TO {text(str(path))} ({options})", refused)
 
     def _patiently(self, work: Callable[[], list[tuple[Any, ...]]], refused: Refusal | None) -> list[tuple[Any, ...]]:
         """Do `work`. To sort long rows may take more memory than usual: then again, slower, and with all there is."""

@@ -127,19 +127,12 @@ def _copied(blocks: Iterator[bytes], path: Path, target: Database) -> Path:
     try:
         with copy.open("wb") as file:
             file.writelines(blocks)
-    except (EOFError, ValueError) as error:
-        raise _broken(path, error) from None
-    except OSError as error:
-        if error.errno is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
+    except (EOFError, ValueError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk; what gzip and bzip2 say of a broken file has none
             raise
-        raise _broken(path, error) from None
+        message = f"{plain(path)} cannot be unpacked: {plain(error, 120)}"
+        raise Failure(Exit.BAD_INPUT, "bad_table", message, "pack it anew") from None
     return copy
-
-
-def _broken(path: Path, error: Exception) -> Failure:
-    return Failure(
-        Exit.BAD_INPUT, "bad_table", f"{plain(path)} cannot be unpacked: {plain(error, 120)}", "pack it anew"
-    )
 
 
 def in_utf8(path: Path, encoding: str, target: Database) -> tuple[Path, str]:

@@ -40,8 +40,6 @@ def source_names(names: Sequence[str], any_case: bool) -> tuple[str, ...]:
     With `any_case` also not in another case of letters, since readers of Parquet take such names for one.
     """
     given = [_writable(name) or f"column{at}" for at, name in enumerate(names, 1)]
-    if not any_case and len(set(given)) == len(given):
-        return tuple(given)
     taken, found = set[str](), []
     for name in given:
         free, number = name, 1

@@ -22,25 +22,20 @@ ALIGNED = 64
 class Matrix:
     """A matrix of `rows` rows, and the custom_id of each on a line of `ids`.
 
-    How wide it is the first vector says; rows before it wait as a number. Raises Failure (2) for vectors of unlike
-    length.
+    How wide it is the first vector says; nothing is written before it. Raises Failure (2) for vectors of unlike length.
     """
 
     def __init__(self, file: WholeFile, ids: WholeFile, rows: int) -> None:
         self._file = file
         self._ids = ids
         self._rows = rows
-        self._waiting = 0
-        self._written = 0
+        self._added = 0
         self._width: int | None = None
 
     def add(self, custom_id: str, vector: Sequence[float] | None) -> None:
         """Append one row; None, and what no float32 holds, becomes NaN."""
         self._ids.write(" ".join(custom_id.splitlines()).encode("utf-8", "replace") + b"\n")
         numbers = _floats(vector) if vector else None
-        if numbers is None and self._width is None:
-            self._waiting += 1
-            return
         if numbers is not None and self._width is None:
             self._open(len(numbers))
         if numbers is not None and len(numbers) != self._width:
@@ -48,28 +43,30 @@ class Matrix:
             hint = "a matrix needs vectors of one length; fetch them with --format parquet or jsonl"
             raise Failure(Exit.BAD_INPUT, "unlike_vectors", message, hint)
         self._write(numbers)
+        self._added += 1
 
     def end(self) -> None:
         """Write what waits, where no vector came at all; raises Failure (2) for another number of rows than said."""
         if self._width is None:
             self._open(0)
-        if self._written != self._rows:
-            message = f"there are {self._written} rows, and the batches say {self._rows}"
+        if self._added != self._rows:
+            message = f"there are {self._added} rows, and the batches say {self._rows}"
             raise Failure(Exit.BAD_INPUT, "rows_unknown", message, "fetch them with --format parquet or jsonl")
 
     def _open(self, width: int) -> None:
         self._width = width
         self._file.write(header(self._rows, width))
-        for _ in range(self._waiting):
+        for _ in range(self._added):
             self._write(None)
 
     def _write(self, numbers: array.array[float] | None) -> None:
+        if self._width is None:
+            return
         if numbers is None:
-            numbers = array.array("f", [float("nan")] * (self._width or 0))
+            numbers = array.array("f", [float("nan")] * self._width)
         if sys.byteorder == "big":
             numbers.byteswap()
         self._file.write(numbers.tobytes())
-        self._written += 1
 
 
 def _floats(vector: Sequence[float]) -> array.array[float] | None:

@@ -47,15 +47,11 @@ def _of_files(paths: Sequence[Path], fields: Sequence[Field], shown: str, target
 def _top_names(fields: Sequence[Field]) -> list[str]:
     """The names of the columns among the fields of a file, each of which stands before those that belong to it."""
     names: list[str] = []
-    left: list[int] = []  # how many fields are still to come of the one that is open, and of those around it
-    for called, _, inner, _ in fields:
-        while left and not left[-1]:
-            left.pop()
-        if len(left) == 1:
+    within = 0  # how many fields are still known to come that belong to a column
+    for called, _, inner, _ in fields[1:]:  # the first is the whole
+        if not within:
             names.append(called)
-        if left:
-            left[-1] -= 1
-        left.append(inner or 0)
+        within = max(within - 1, 0) + (inner or 0)
     return names
 
 
