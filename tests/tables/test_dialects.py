@@ -215,6 +215,7 @@ def test_titles_above_the_header_are_left_out_and_said(tmp_path: Path, table: st
         ("id,text,column3,\n1,a,x,y\n", "{column3}{column4}", ["xy"]),
         ("id,,\n1,a,b\n", "{id}{column2}", ["1a"]),
         ("id,text,ID\n1,a,x\n", "{text}{ID}", ["ax"]),
+        ("text,\nhello,\nbye,note\nx,\ny,\n", "{text}", ["hello", "bye", "x", "y"]),
     ],
 )
 def test_blank_lines_and_unnamed_columns_are_no_titles(

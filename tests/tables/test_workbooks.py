@@ -114,6 +114,8 @@ def test_of_several_sheets_the_first_is_read_and_the_others_are_named(tmp_path: 
         ([[], ["id", "text"], [1, "a"]], ["a"], 0),
         ([[None, "Report"], [], [None, "id", "text"], [None, 1, "a"], [], [None, 2, "b"]], ["a", "b"], 3),
         ([["Report"], ["of 2024"], ["id", "text"], [1, "a"]], ["a"], 3),
+        ([["Region:", "EMEA"], ["Date:", 2024], [], ["id", "text", "price"], [1, "a", 3]], ["a"], 4),
+        ([["text"], ["a"], ["b", "note"], ["c"], ["d"]], ["a", "b", "c", "d"], 0),
         ([["text"], ["a"], ["b"]], ["a", "b"], 0),
         ([["id", "text"], [1, "a"], [None, None], ["", ""], [2, "b"]], ["a", "b"], 0),
     ],

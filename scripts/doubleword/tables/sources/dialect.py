@@ -146,7 +146,7 @@ def _score(rows: Sequence[Record], delimiter: str) -> tuple[float, int]:
     at = next((at for at, row in enumerate(body) if row.cells is not None and len(row.cells) == width), 0)
     header = body[at].cells or [] if body else []
     share = sum(len(row.cells or ()) == width for row in body) / max(1, len(body))
-    named = are_names(header)
+    named = _are_names(header)
     # Some rows and titles look like a header: what really separates the cells stands in them, or they stand alone.
     others = "".join(one for one in DELIMITERS if one != delimiter)
     inner = any(re.search(rf"[{others}][^ {others}]", cell) for cell in header)
@@ -171,7 +171,7 @@ def _is_prose(lines: Sequence[str], delimiter: str) -> bool:
     return not any(re.search(rf"{re.escape(delimiter)}(?! )", line.rstrip()) for line in lines)
 
 
-def are_names(cells: Sequence[str]) -> bool:
+def _are_names(cells: Sequence[str]) -> bool:
     """Whether a row looks like a header: unlike cells, filled but for the first, none of them a number but a year."""
     names = [cell.strip().casefold() for cell in cells]
     numbers = [name for name in names if NUMBER.fullmatch(name) and not YEAR.fullmatch(name)]
@@ -179,23 +179,26 @@ def are_names(cells: Sequence[str]) -> bool:
 
 
 def _titles(lines: Sequence[str], marks: Marks) -> int:
-    """How many lines stand above the header: blank ones, and rows with one cell filled where the header has several,
-    or with fewer than it has where a blank line separates them.
-    """
+    """How many lines stand above the header."""
     rows = _rows(lines[:TITLE_ROWS], marks)
+    return rows[header_among(rows)].line - 1 if rows else 0
+
+
+def header_among(rows: Sequence[Record]) -> int:
+    """Which of the first rows that are not blank is the header, the first if no other is. It looks like names; most rows
+    below it have several cells filled, those above it one, or fewer than it has where a blank line separates them.
+    """
     width = _width(rows)
     wide = [at for at, row in enumerate(rows) if row.cells is not None and len(row.cells) == width > 1]
-    at = next((at for at in wide if are_names(rows[at].cells or ())), 0)
+    at = next((at for at in wide if _are_names(rows[at].cells or ())), 0)
     above = [row.cells or [] for row in rows[:at]]
-    filled = [sum(bool(cell.strip()) for cell in cells) for cells in above]
+    filled = [sum(bool(cell.strip()) for cell in row.cells or ()) for row in rows]
     alone = all(
-        count == 1 and (len(cells) < width or cells[0].strip()) for count, cells in zip(filled, above, strict=True)
+        count == 1 and (len(cells) < width or cells[0].strip()) for count, cells in zip(filled, above, strict=False)
     )
-    if not alone:
-        last, first = rows[at - 1].line, rows[at].line
-        between = lines[last : first - 1]  # whatever is there holds nothing
-        alone = bool(between) and max(filled) < width
-    return rows[at if alone else 0].line - 1 if rows else 0
+    apart = rows[at].line - rows[at - 1].line > 1 and max(filled[:at]) < width if at else False
+    several = 2 * sum(count > 1 for count in filled[at + 1 :]) >= len(rows) - at - 1
+    return at if several and (alone or apart) else 0
 
 
 def _quoting(lines: Sequence[str], marks: Marks) -> Marks:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from doubleword.failure import Exit, Failure, plain
 from doubleword.tables.database import Database
 from doubleword.tables.relation import Column, Relation, Settings, unlike_names
-from doubleword.tables.sources.dialect import are_names
+from doubleword.tables.sources.csv_rows import Record
+from doubleword.tables.sources.dialect import TITLE_ROWS, header_among
 from doubleword.tables.staged import Kind, Staged
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 HINT = "save it as .xlsx or CSV, without a password"
 ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # the stream that holds such a workbook: [MS-OFFCRYPTO] 2.3.4.4
-TITLE_ROWS = 50
 EXACT = 2**53  # whole numbers up to here are exact in a workbook, whose numbers are doubles
 
 
@@ -116,14 +116,7 @@ def _seen(value: Any) -> Any:
 
 
 def _above(rows: Sequence[Sequence[str | None]]) -> int:
-    """How many rows stand above the header: empty ones, and titles, which fill one cell where the header has names in
-    several, and most rows below it fill several too.
-    """
-    filled = [sum(cell is not None for cell in row) for row in rows]
-    first = next((at for at, count in enumerate(filled) if count), 0)
-    header = next((at for at, count in enumerate(filled) if count > 1), first)
+    """How many rows stand above the header; an empty margin on the left does not count."""
     margin = min((at for row in rows for at, cell in enumerate(row) if cell is not None), default=0)
-    titles = all(not filled[at] or (filled[at] == 1 and rows[at][margin]) for at in range(first, header))
-    below = [count for count in filled[header + 1 :] if count]
-    wide = 2 * sum(count > 1 for count in below) >= len(below)
-    return header if rows and titles and wide and are_names([cell or "" for cell in rows[header][margin:]]) else first
+    cells = [Record(line, [cell or "" for cell in row[margin:]]) for line, row in enumerate(rows, 1) if any(row)]
+    return cells[header_among(cells)].line - 1 if cells else 0
