@@ -185,8 +185,10 @@ def _titles(lines: Sequence[str], marks: Marks) -> int:
 
 
 def header_among(rows: Sequence[Record]) -> int:
-    """Which of the first rows that are not blank is the header, the first if no other is. It looks like names; most rows
-    below it have several cells filled, those above it one, or fewer than it has where a blank line separates them.
+    """Which of the first rows that are not blank is the header; the first if no other is.
+
+    It looks like names; most rows below it have several cells filled, those above it one, or fewer than it has where a
+    blank line separates them.
     """
     width = _width(rows)
     wide = [at for at, row in enumerate(rows) if row.cells is not None and len(row.cells) == width > 1]
