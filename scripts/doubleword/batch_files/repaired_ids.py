@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import BinaryIO
 
 from doubleword.system import Disk
+from doubleword.tables.formulas import without_formula
 
 HEADER = b"custom_id,original\n"
 
@@ -88,8 +89,6 @@ class RepairedIds(SideFile):
         """Append pairs of the id that stands in a line, and its original."""
         if not ids:
             return
-        from doubleword.tables.formulas import without_formula
-
         rows: list[str] = []
         # A bare CR in a cell is quoted only where CR belongs to the line's end, so that is \\r\\n at first.
         writer = csv.writer(SimpleNamespace(write=rows.append), lineterminator="\r\n")

@@ -58,7 +58,7 @@ def is_left_behind(path: str) -> bool:
 
 
 def expanded(given: str, said: str | None, disk: Disk) -> tuple[list[Part], Path | None]:
-    """The parts that `given` stands for, or the folder of documents that it is, whose files `documents_in` gives.
+    """The parts that `given` stands for, and the folder where it is one of documents.
 
     `said` is the format that the user names, in which all files of a folder are then read. Raises Failure (exit 2) for
     a glob or a folder without such a file, and for a folder that an engine manages.
@@ -90,21 +90,12 @@ def _in_folder(path: Path, said: str | None, disk: Disk) -> tuple[list[Part], Pa
         any(map(MARKERS.fullmatch, last)) or all(PART.fullmatch(Path(name).name) for name in data)
     )
     if said is None and not tables and not written:
-        return [], path
+        return [Part(path / name) for name in names], path
     other = next((name for name in data if name not in tables), None)
     if said is None and not written and other is not None:
         message = f"{plain(path, 120)} holds tables and other files, such as {plain(other, 80)}"
         raise Failure(Exit.BAD_INPUT, "bad_table", message, f"name what is meant: --input '{plain(path)}/*.csv'")
     return [Part(path / name, hive_of(name)) for name in data], None
-
-
-def documents_in(folder: Path, disk: Disk) -> list[str]:
-    """The files of a folder of texts or images, as paths from it; raises Failure (exit 2) where there is none."""
-    found = _files(folder, disk)
-    if not found:
-        message = f"the folder {plain(folder, 120)} holds no file that is not hidden"
-        raise Failure(Exit.BAD_INPUT, "no_rows", message, "name a folder with tables, text files or images in it")
-    return found
 
 
 def _files(folder: Path, disk: Disk) -> list[str]:

@@ -23,7 +23,7 @@ from doubleword.tables.relation import Column, Relation, Settings, bare_name
 from doubleword.tables.rows import Row
 from doubleword.tables.sources import csv_files, documents, json_files, parquet_files, workbooks
 from doubleword.tables.sources.kinds import kind_of
-from doubleword.tables.sources.parts import Part, documents_in, expanded
+from doubleword.tables.sources.parts import Part, expanded
 
 SHOWN_VALUES = 3
 
@@ -52,7 +52,7 @@ class Table:
         self.files: list[Path] = []
         self._places: set[str] = set()
         relations = [one for path in given for one in self._relations(path, len(given) == 1)]
-        self.columns, selects = _merged(relations)
+        self.columns, merged = _merged(relations)
         self.names = tuple(column.name for column in self.columns)
         self.warnings = list(dict.fromkeys(said for one in relations for said in one.warnings))
         self.elsewhere = next((one.elsewhere for one in relations if one.elsewhere), "")
@@ -60,7 +60,7 @@ class Table:
         self.byte_order_mark = any(one.byte_order_mark for one in relations)
         self.blank = 0
         self._has_more = any(one.own != "NULL" or one.problem != "NULL" for one in relations)
-        self._sql = f"(SELECT row_number() OVER () AS number, * FROM ({' UNION ALL '.join(selects)}))"
+        self._sql = f"(SELECT row_number() OVER () AS number, * FROM ({merged}))"
         if settings.where is not None:
             self._sql = where.filtered(self._sql, self.columns, settings.where, target)
 
@@ -89,13 +89,8 @@ class Table:
 
     def rows(self, limit: int | None = None) -> Iterator[Row]:
         """At most `limit` rows, in order."""
-        given = 0
-        for block in self.blocks():
-            for row in filter(None, map(self.row, block)):
-                yield row
-                given += 1
-                if given == limit:
-                    return
+        rows = (row for block in self.blocks() for row in map(self.row, block) if row is not None)
+        return itertools.islice(rows, limit)
 
     def relation(self, raw: bool) -> str:
         """SQL of `number` and the columns, numbered from `"0"` on: as text, or with `raw` each in its own type."""
@@ -126,8 +121,12 @@ class Table:
                 message = f"{plain(folder, 120)} is a folder of documents, and cannot stand beside another --input"
                 raise _bad(message, "name a folder that holds all of them, or make a table")
             self.documents = folder
-            names = documents_in(folder, disk)
-            self.files = [folder / one for one in names]
+            if not found:
+                message = f"the folder {plain(folder, 120)} holds no file that is not hidden"
+                hint = "name a folder with tables, text files or images in it"
+                raise Failure(Exit.BAD_INPUT, "no_rows", message, hint)
+            self.files = [one.path for one in found]
+            names = [path.relative_to(folder).as_posix() for path in self.files]
             return [documents.of_files(folder, names, settings.encoding, disk, target)]
         files = [one for one in map(self._file, found) if one.content.stat().st_size or len(found) == 1]
         if not files:
@@ -185,9 +184,9 @@ def opened_table(given: Sequence[str], settings: Settings, disk: Disk, folder: P
         yield Table(given, settings, disk, target)
 
 
-def _merged(relations: Sequence[Relation]) -> tuple[list[Column], list[str]]:
+def _merged(relations: Sequence[Relation]) -> tuple[list[Column], str]:
     """The columns of all relations, by name, in order of first appearance, of unlike types as text; and SQL that gives
-    each relation's rows under them. Blanks around names do not count where they tell no columns of one file apart.
+    all their rows under them. Blanks around names do not count where they tell no columns of one file apart.
     """
     found: list[Column] = []
     known: dict[str, int] = {}
@@ -206,13 +205,12 @@ def _merged(relations: Sequence[Relation]) -> tuple[list[Column], list[str]]:
                 found[at] = Column(found[at].name, "", "VARCHAR", "VARCHAR")
     selects = []
     for one, columns in zip(relations, own, strict=True):
-        cells = []
-        for at, column in enumerate(found):
-            here = columns.get(at)
-            sql = "NULL" if here is None else here.sql if here.stored == column.stored else here.text
-            cells.append(f', {sql} AS "{at}"')
-        selects.append(f"SELECT {one.own} AS own, {one.problem} AS problem{''.join(cells)} FROM {one.sql}")
-    return [Column(one.name, f'"{at}"', one.stored, one.type) for at, one in enumerate(found)], selects
+        cells = "".join(
+            f', {here.sql if here.stored == found[at].stored else here.text} AS "{at}"' for at, here in columns.items()
+        )
+        selects.append(f"SELECT {one.own} AS own, {one.problem} AS problem{cells} FROM {one.sql}")
+    numbered = [Column(one.name, f'"{at}"', one.stored, one.type) for at, one in enumerate(found)]
+    return numbered, " UNION ALL BY NAME ".join(selects)
 
 
 def _with_folders(one: Relation, folders: Sequence[tuple[str, str | None]]) -> Relation:
