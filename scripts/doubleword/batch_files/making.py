@@ -150,10 +150,7 @@ class Making(Struct, dict=True):
 
         Raises Failure (exit 2) for a bad row unless rows are skipped, and for a table without a valid one.
         """
-        for row in self.table.rows(self.args.limit):
-            made = self._attempt(row)
-            if made is not None:
-                yield made
+        yield from filter(None, map(self._attempt, self.table.rows(self.args.limit)))
         self._require_some()
 
     def _attempt(self, row: Row) -> Made | None:

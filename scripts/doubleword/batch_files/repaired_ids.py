@@ -28,9 +28,9 @@ def ids_path(batch_file: Path) -> Path:
 class SideFile:
     """A file beside a batch file while it is written; there is none before something is. `count` says how much was."""
 
-    def __init__(self, path: Path, temporary: Path, header: bytes, disk: Disk) -> None:
+    def __init__(self, path: Path, header: bytes, disk: Disk) -> None:
         self.path = path
-        self.temporary = temporary
+        self.temporary = path.with_name(f".{path.name}.part")
         self.count = 0
         self.digest = hashlib.sha256()
         self._header = header
@@ -83,7 +83,7 @@ class RepairedIds(SideFile):
     """The file of repaired ids."""
 
     def __init__(self, batch_file: Path, disk: Disk) -> None:
-        super().__init__(ids_path(batch_file), batch_file.with_name(f".{batch_file.name}.ids.part"), HEADER, disk)
+        super().__init__(ids_path(batch_file), HEADER, disk)
 
     def note(self, ids: Sequence[tuple[str, str]]) -> None:
         """Append pairs of the id that stands in a line, and its original."""

@@ -93,7 +93,7 @@ class RowMapFile(SideFile):
     """A row map while it is written."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
-        super().__init__(path, path.with_name(f".{path.name}.part"), HEADER, disk)
+        super().__init__(path, HEADER, disk)
         self.requests = 0  # the number of the last
         self.reused = 0
 

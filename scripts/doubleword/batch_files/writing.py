@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from doubleword.batch_files.record import Record, record_at, record_path, written
@@ -42,8 +41,7 @@ class Writer:
         self.files: list[Written] = []
         self.repaired = RepairedIds(output, disk)
         self.row_map = RowMapFile(map_path(output), disk)
-        place = answers_path(output)
-        self.answers = SideFile(place, place.with_name(f".{place.name}.part"), ANSWERS_HEADER, disk)
+        self.answers = SideFile(answers_path(output), ANSWERS_HEADER, disk)
         self._beside = (self.repaired, self.row_map, self.answers)
         self._disk = disk
         self._force = force
@@ -87,9 +85,7 @@ class Writer:
         self._file.write(b"\n".join([*lines, b""]))
         self._parts[-1] = (requests + len(lines), size + more)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._locked:
             try:
                 if kind is None:

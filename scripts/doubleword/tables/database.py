@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,19 +74,17 @@ class Database:
         """A path in the folder that no file has."""
         return self.folder / self.new_name(kind)
 
-    def run(self, sql: str, refused: Refusal | None = None, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def run(self, sql: str, refused: Refusal | None = None) -> list[tuple[Any, ...]]:
         """All rows of a statement. What DuckDB has against it is raised as `refused` makes it of one sentence.
 
         Raises OSError where the disk fails, Failure (5) where the memory does not suffice.
         """
-        return self._patiently(lambda: self._connection.execute(sql, values).fetchall(), refused)
+        return self._patiently(lambda: self._connection.execute(sql).fetchall(), refused)
 
-    def blocks(
-        self, sql: str, refused: Refusal | None = None, values: Sequence[Any] = ()
-    ) -> Iterator[list[tuple[Any, ...]]]:
+    def blocks(self, sql: str, refused: Refusal | None = None) -> Iterator[list[tuple[Any, ...]]]:
         """As `run`, some thousand rows at a time; a reading ends where another statement is run."""
         try:
-            found = self._interruptibly(lambda: self._connection.execute(sql, values))
+            found = self._interruptibly(lambda: self._connection.execute(sql))
             while rows := self._interruptibly(lambda: found.fetchmany(ROWS_AT_ONCE)):
                 yield rows
         except self._error as error:
