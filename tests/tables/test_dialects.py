@@ -204,6 +204,13 @@ def test_titles_above_the_header_are_left_out_and_said(tmp_path: Path, table: st
     assert f"the header is line {line}, the lines above are left out" in warning and said in warning
 
 
+@pytest.mark.parametrize("above", ["Report\n", "Report\nof 2024\n", "Report,\n,\n", "Report\n\n"])
+def test_titles_stand_above_rows_of_few_cells_too(tmp_path: Path, above: str) -> None:
+    """A column that is still to be filled in is a column."""
+    found = ask(tmp_path, {"t.csv": f"{above}text,label\nhello,\nbye,\nx,\n"})
+    assert found.prompts == ["hello", "bye", "x"] and "the header is line" in found.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("table", "prompt", "texts"),
     [

@@ -187,8 +187,8 @@ def _titles(lines: Sequence[str], marks: Marks) -> int:
 def header_among(rows: Sequence[Record]) -> int:
     """Which of the first rows that are not blank is the header; the first if no other is.
 
-    It looks like names; most rows below it have several cells filled, those above it one, or fewer than it has where a
-    blank line separates them.
+    It looks like names. Those above it have one cell filled, and fewer cells than it has, or most rows below it have
+    several filled; or a blank line separates those above it, which have fewer filled than it has.
     """
     width = _width(rows)
     wide = [at for at, row in enumerate(rows) if row.cells is not None and len(row.cells) == width > 1]
@@ -199,8 +199,9 @@ def header_among(rows: Sequence[Record]) -> int:
         count == 1 and (len(cells) < width or cells[0].strip()) for count, cells in zip(filled, above, strict=False)
     )
     apart = rows[at].line - rows[at - 1].line > 1 and max(filled[:at]) < width if at else False
+    narrow = all(len(cells) < width for cells in above)
     several = 2 * sum(count > 1 for count in filled[at + 1 :]) >= len(rows) - at - 1
-    return at if several and (alone or apart) else 0
+    return at if apart or (alone and (narrow or several)) else 0
 
 
 def _quoting(lines: Sequence[str], marks: Marks) -> Marks:
