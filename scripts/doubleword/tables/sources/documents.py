@@ -54,7 +54,6 @@ def of_files(folder: Path, files: Sequence[str], encoding: str, disk: Disk, targ
     first = ""
     with Staged(target) as staged:
         for path in files:
-            row: dict[str, str | int | None] = {"path": path, "name": PurePosixPath(path).stem}
             try:
                 kind, text = _content(folder / path, disk, encoding)
             except ValueError as error:
@@ -65,7 +64,7 @@ def of_files(folder: Path, files: Sequence[str], encoding: str, disk: Disk, targ
                 words = {"text": "text", "image": "an image"}
                 staged.add({"problem": f"{plain(path, 120)} is {words[kind]}, and the files before it are {first}s"})
             else:
-                staged.add({**row, kind: path if text is None else text})
+                staged.add({"path": path, "name": PurePosixPath(path).stem, kind: path if text is None else text})
     names = ["path", "name", first or "text"]
     sql = staged.sql({"problem": "VARCHAR", **dict.fromkeys(names, "VARCHAR")})
     return Relation(sql, [Column(name, name) for name in names], problem="problem")
