@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.tables.asking import ask, refusal
 
@@ -296,6 +296,7 @@ CELLS = st.text(alphabet="\"',;\t|\n\r \\ab1é日\0\u2028\x1e-", max_size=6)
     st.sampled_from([",", ";", "\t", "|"]),
     st.sampled_from(["\r\n", "\n", "\r"]),
 )
+@example([["\r\\", ",\n"]], ",", "\r\n")  # read with backslashes there are more rows, and all of the header's width
 def test_what_the_standard_library_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], delimiter: str, end: str
 ) -> None:

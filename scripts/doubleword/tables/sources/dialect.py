@@ -205,15 +205,18 @@ def header_among(rows: Sequence[Record]) -> int:
 
 
 def _quoting(lines: Sequence[str], marks: Marks) -> Marks:
-    """How cells are quoted: as most rows of the header's width come of it, else with doubled quotes as usual."""
+    """How cells are quoted: as most rows of the header's width come of it, and the fewest others, else with doubled
+    quotes as usual.
+    """
     delimiter = marks.delimiter
     width = next((len(row.cells) for row in records(lines, marks) if row.cells), 1)
 
-    def good(tried: Marks) -> tuple[int, int]:
+    def good(tried: Marks) -> tuple[int, int, int]:
         rows = list(records(lines, tried))
-        return sum(len(row.cells or ()) == width for row in rows), sum(row.cells is None for row in rows)
+        right = sum(len(row.cells or ()) == width for row in rows)
+        return right, len(rows) - right, sum(row.cells is None for row in rows)
 
-    usual, wrong = good(marks)
+    usual, unlike, wrong = good(marks)
     if width < 2 and not wrong:  # then more rows are no better
         return marks
     counts = [quoted_cells(line, marks) for line in lines]
@@ -225,11 +228,11 @@ def _quoting(lines: Sequence[str], marks: Marks) -> Marks:
     single, ended, _ = quoted_cells("".join(lines), Marks(delimiter, "'"))
     if not whole and 2 * ended > single:
         others.append(Marks(delimiter, "'"))
-    best, most = marks, usual
+    best, most, least = marks, usual, unlike
     for other in others:
-        right, _ = good(other)
-        if right > most:
-            best, most = other, right
+        right, left, _ = good(other)
+        if right > most and left < least:
+            best, most, least = other, right, left
     if best is not marks:
         return best
     # Tables with tabs or bars mostly do not quote, and those that do quote their headers, or only cells that need it;
