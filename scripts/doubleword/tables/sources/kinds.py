@@ -33,6 +33,7 @@ ZIP, OLE, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
 # One of these stands in every workbook that is a ZIP archive: Office Open XML part 1, OpenDocument part 2.
 IN_WORKBOOKS = frozenset({"xl/workbook.xml", "xl/workbook.bin", "content.xml"})
 FOREIGN = {
+    ZIP: "a ZIP archive",
     b"%PDF": "a PDF",
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
@@ -70,8 +71,7 @@ def kind_of(path: Path, content: Path, said: str | None, shown: str) -> str:
     if start.startswith((OLE, ZIP)) and _is_workbook(start, content):
         return "workbook"
     text, by_name = _text(start), ENDINGS.get(suffix(path))
-    foreign = "a ZIP archive" if start.startswith(ZIP) else None
-    foreign = foreign or next((kind for mark, kind in FOREIGN.items() if start.startswith(mark)), None)
+    foreign = next((kind for mark, kind in FOREIGN.items() if start.startswith(mark)), None)
     foreign = foreign or next((kind for mark, kind in MARKUP.items() if text[:6].lower().startswith(mark)), None)
     if foreign is not None and by_name != "text":
         hint = "name a table (CSV, JSON, Parquet, a workbook), or a folder of texts or images"
