@@ -30,7 +30,8 @@ def tokens(body: Mapping[str, Any]) -> tuple[int | None, int | None]:
 def usage(body: Mapping[str, Any]) -> Tokens | None:
     """All that `usage` tells, None where it tells no tokens.
 
-    `/v1/messages` counts what the cache held, and what was written into it, beside the input (Anthropic's API).
+    `/v1/messages` counts what the cache held, and what was written into it, beside the input (Anthropic's API); where
+    gateways repeat these counts in a chat, they are part of the prompt.
     """
     prompt, completion = tokens(body)
     if prompt is None and completion is None:
@@ -39,7 +40,7 @@ def usage(body: Mapping[str, Any]) -> Tokens | None:
     given, made = _details(told, "prompt", "input"), _details(told, "completion", "output")
     read, wrote = (_count(told, f"cache_{name}_input_tokens") or 0 for name in ("read", "creation"))
     return Tokens(
-        (prompt or 0) + read + wrote,
+        (prompt or 0) + (0 if "prompt_tokens" in told else read + wrote),
         completion or 0,
         read or _count(given, "cached_tokens") or 0,
         _count(made, "reasoning_tokens") or 0,

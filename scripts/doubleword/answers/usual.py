@@ -24,6 +24,7 @@ class _Message(Struct, gc=False):
 class _Choice(Struct, gc=False):
     message: _Message
     finish_reason: Literal["stop"]
+    error: Any = None
 
 
 class _Details(Struct, gc=False):
@@ -37,6 +38,8 @@ class _Tokens(Struct, gc=False):
     completion_tokens: _Count
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
 
 
 class _Body(Struct, gc=False):
@@ -76,9 +79,11 @@ def usual(raw: bytes) -> UsualLine | None:
     except (MsgspecError, ValueError, RecursionError):
         return None
     body = line.response.body
-    message, details = body.choices[0].message, body.usage.prompt_tokens_details
-    if line.error or body.error or message.refusal or message.tool_calls or message.function_call:
+    choice, details = body.choices[0], body.usage.prompt_tokens_details
+    message = choice.message
+    if line.error or body.error or choice.error or message.refusal or message.tool_calls or message.function_call:
         return None
-    if not message.content or message.content.isspace() or (details is not None and details.cache_write_tokens):
+    told = body.usage.cache_creation_input_tokens or body.usage.cache_read_input_tokens
+    if not message.content or message.content.isspace() or told or (details and details.cache_write_tokens):
         return None
     return line
