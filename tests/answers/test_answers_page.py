@@ -45,7 +45,7 @@ def shapes() -> Iterator[tuple[str, str, str, str, str]]:
     for endpoint in (CHAT, COMPLETIONS, RESPONSES, MESSAGES):
         for server, answer, called, text in rows(f"### {endpoint}"):
             body = answer.strip("`")
-            alone = not code(answer).keys().isdisjoint(("message", "text"))
+            alone = not code(answer).keys().isdisjoint(("message", "text")) and "object" not in code(answer)
             yield server, endpoint, f'{{"choices": [{body}]}}' if alone else body, called, text
 
 
@@ -96,6 +96,11 @@ def test_no_word_is_known_that_the_page_leaves_out() -> None:
         "server_error": "failed",
         "blocked_by_policy": "refused",
         "max_tokens_reached": "truncated",
+        "max_new_tokens": "truncated",
+        "max_completion_tokens": "truncated",
+        "preempted": "failed",
+        "client_disconnected": "failed",
+        "expired": "failed",
         "other": None,
     }
     assert {word: likely(word) for word in guesses} == guesses

@@ -51,9 +51,12 @@ WORDS = {
 }
 # What a word that is not in the table seems to say, the first that fits.
 STEMS = {
-    FAILED: "error fail cancel abort timeout timelimit malformed unavailable overload ratelimit quota resource network",
+    FAILED: """
+        error fail cancel abort timeout timelimit malformed unavailable overload ratelimit quota resource network
+        preempt interrupt disconnect expire
+        """,
     REFUSED: "filter safety refus block prohibit policy moderat sensitive guardrail toxic harm",
-    TRUNCATED: "length maxtoken maxoutput tokenlimit contextwindow truncat",
+    TRUNCATED: "length maxtoken maxoutput maxnew maxcompletion tokenlimit contextwindow truncat",
     UNFINISHED: "progress queued pending pause notfinish unfinish",
 }
 
@@ -155,7 +158,9 @@ def _response(body: Mapping[str, Any]) -> Choice:
     """
     output = body.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
-    messages = [item for item in items if item.get("type") in (None, "message")]
+    # Some servers repeat what was asked.
+    said = [item for item in items if item.get("role") not in ("user", "system", "developer", "tool")]
+    messages = [item for item in said if item.get("type") in (None, "message")]
     final = [item for item in messages if str(item.get("phase")).lower().startswith("final")]
     unnamed = [item for item in messages if not item.get("phase")]
     read = [(item, _Read(item.get("content"))) for item in final or unnamed or messages]

@@ -100,10 +100,10 @@ def _cause(value: dict[str, Any], endpoint: str) -> str | None:
         return f"the answer is an error: {_error_text(body['error'])}"
     if endpoint == EMBEDDINGS:
         data = body.get("data")
-        return None if isinstance(data, list) and data else _shapeless(endpoint)
+        return None if isinstance(data, list) and data else _shapeless(body, endpoint)
     found = choices(body)
     if found is None:
-        return _shapeless(endpoint)
+        return _shapeless(body, endpoint)
     return next((why for one in found if (why := _failed_ending(one.ending, one.error)) is not None), None)
 
 
@@ -113,7 +113,11 @@ def _is_said(error: Any) -> bool:
     return any(one and str(one).strip() for one in every)
 
 
-def _shapeless(endpoint: str) -> str:
+def _shapeless(body: Mapping[str, Any], endpoint: str) -> str:
+    """Why what is no answer is none, in its own words where it has some: vLLM's errors of old, FastAPI's `detail`."""
+    told = body.get("message") or body.get("detail")
+    if isinstance(told, (str, list)) and _is_said(told):
+        return f"the answer is an error: {_error_text(body)}"
     return f"the answer has not the shape of {endpoint}"
 
 
