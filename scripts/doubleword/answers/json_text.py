@@ -159,18 +159,25 @@ class _Fence(NamedTuple):
     outer_end: int
 
 
-_THOUGHT = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis)"
+_THOUGHT = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)"
 _OPENED = re.compile(rf"<{_THOUGHT}>|\[{_THOUGHT}\]|◁{_THOUGHT}▷", re.IGNORECASE)
 # Where gpt-oss begins its answer, after all channels of thought (OpenAI's harmony format).
-_FINAL = r"(?:<\|channel\|>)?final ?(?:<\|constrain\|> ?\w{1,20})?<\|message\|>"
-_CLOSED = re.compile(rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷|{_FINAL}", re.IGNORECASE)
+_FINAL = r"(?:<\|channel\|>)?final ?(?:<\|constrain\|> ?\w{1,20})?<\|message\|>|assistantfinal(?=\s{0,9}[{\[`])"
+_CLOSED = re.compile(rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷|<\|end_of_thought\|>|{_FINAL}", re.IGNORECASE)
 # No more than a few ways to match what may be very long: an answer may be hostile.
-_FENCED = re.compile(r"(?<![`~])(?:`{3,}|~{3,})[ \t]{0,4}[\w+.-]{0,20}[ \t\r\n]*(?=[\[{\"0-9tfn-])")
+_FENCED = re.compile(
+    r"(?<![`~])(?:`{3,}|~{3,})[ \t\r\n]{0,4}[\w+.-]{0,20}(?:[ \t][^\n`{\[]{1,40}\n)?[ \t\r\n]*(?=[\[{\"0-9tfn-])"
+)
 _FENCE_END = re.compile(r"[ \t\r\n]*(?:`{3,}|~{3,}|\Z)")
-_SIGN = r"<\|[\w ]{1,40}\|>|</s>"
-_FIRST_SIGN = re.compile(_SIGN)
-_LAST_SIGN = re.compile(rf"(?:{_SIGN})\Z")
-_BLANKS = " \t\r\n\ufeff\u200b\u2060"
+# What stands around an answer: a model's own tokens, tags that say that it is one, a word or ticks left of a fence.
+_SIGN = (
+    r"<[|\uff5c][\w \u2581]{1,40}[|\uff5c]>|</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\]|"
+    r"</?(?:answer|final_answer|response|output|result|json)>|(?<!`)`{1,2}(?!`)"
+)
+_ROLE = r"<(?:\|im_start\||\|start_header_id\||start_of_turn)>(?:assistant|model)\b"
+_FIRST_SIGN = re.compile(rf"{_ROLE}|{_SIGN}|json(?=\s{{0,9}}[{{\[])", re.IGNORECASE)
+_LAST_SIGN = re.compile(rf"(?:{_SIGN})\Z", re.IGNORECASE)
+_BLANKS = " \t\r\n\0\xa0\u3000\ufeff\u200b\u200e\u200f\u2060"
 
 
 def candidates(text: str, alone: bool = False) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -181,12 +188,12 @@ def candidates(text: str, alone: bool = False) -> Iterator[tuple[str, tuple[str,
     """
     yield text, ()
     bare = _without_marks(text)
-    unwrapped: tuple[str, ...] = (MARK,) if bare != text.strip() else ()
+    unwrapped: tuple[str, ...] = (MARK,) if bare != text.strip(" \t\r\n") else ()
     if unwrapped:
         yield bare, unwrapped
     fences = list(_fences(bare))
     kept = _without_thoughts(bare, fences)
-    said = "".join(bare[start:end] for start, end in kept).strip()
+    said = _without_marks("".join(bare[start:end] for start, end in kept)).strip()
     if said != bare:
         unwrapped = (*unwrapped, THINK)
         yield said, unwrapped
