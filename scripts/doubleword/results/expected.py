@@ -51,6 +51,10 @@ class Expected(NamedTuple):
         """What one request says."""
         return self.named.get(custom_id, self.default)
 
+    def form(self, custom_id: str) -> Form:
+        """The form of the vectors of one request."""
+        return self.request(custom_id).form
+
 
 class Schemas:
     """The schemas of a job's requests. `everywhere`, where it is given, takes the place of all of them."""

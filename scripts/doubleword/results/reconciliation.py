@@ -17,6 +17,7 @@ from typing import Any
 
 from doubleword.answers import lines as result_lines
 from doubleword.answers.judgement import INVALID
+from doubleword.answers.vectors import FLOAT32
 from doubleword.batch_files import reading as batch_files
 from doubleword.failure import Exit, Failure, plain
 from doubleword.quick_msgspec import Struct, field
@@ -161,13 +162,19 @@ class Collector:
                         yield result
 
     def _good(self, custom_ids: Sequence[str], places: Sequence[Any], endpoint: str) -> Iterator[Good]:
-        """Good answers, no more at once than fit into `RUN_BYTES`."""
+        """Good answers, no more at once than fit into `RUN_BYTES`, and vectors of one form."""
         size = sum(map(LENGTH.__and__, places))
         at_once = max(1, len(places) * RUN_BYTES // max(size, 1))
-        for start in range(0, len(places), at_once):
-            kept = self._spool.read_all(places[start : start + at_once])
+        start, packed = 0, self._is_packed(endpoint)
+        while start < len(places):
+            end, form = min(start + at_once, len(places)), FLOAT32
+            if endpoint == EMBEDDINGS:
+                form = self._expected.form(custom_ids[start])
+                end = next((at for at in range(start + 1, end) if self._expected.form(custom_ids[at]) != form), end)
+            kept = self._spool.read_all(places[start:end])
             self.tally.succeeded += len(kept)
-            yield Good(custom_ids[start : start + at_once], kept, endpoint, self._is_packed(endpoint))
+            yield Good(custom_ids[start:end], kept, endpoint, packed, form)
+            start = end
 
     def history(self, result: Result) -> list[Entry]:
         """What each batch said of the request that `result` ends, oldest first; asked while `collect` stands at it."""
@@ -210,7 +217,7 @@ class Collector:
         kind, packed, line = ("succeeded" if rank >= FLAWED else "failed"), None, kept
         if kind == "succeeded" and self._is_packed(endpoint):
             packed, _, line = kept.partition(b"\n")  # the line is there only where it is remembered
-        form = self._expected.request(custom_id).form
+        form = self._expected.form(custom_id)
         return Result(custom_id, kind, line or None, cause, endpoint, flaws, form=form, packed=packed)
 
     def _is_packed(self, endpoint: str) -> bool:

@@ -70,19 +70,20 @@ class Pack(Protocol):
 class Good(NamedTuple):
     """Requests in a row whose answers have no flaw, and what is kept of each: its line, or what was packed of it.
 
-    What was packed is followed by a newline and the line where that is remembered.
+    What was packed is followed by a newline and the line where that is remembered. `form` is that of all their vectors.
     """
 
     custom_ids: Sequence[str]
     kept: Sequence[bytes]
     endpoint: str
     packed: bool
+    form: Form = FLOAT32
 
     def results(self) -> Iterator[Result]:
         """The result of each."""
         for custom_id, kept in zip(self.custom_ids, self.kept, strict=True):
             packed, _, line = kept.partition(b"\n") if self.packed else (None, b"", kept)
-            yield Result(custom_id, "succeeded", line or None, None, self.endpoint, packed=packed)
+            yield Result(custom_id, "succeeded", line or None, None, self.endpoint, form=self.form, packed=packed)
 
     def packed_by(self, pack: Pack) -> Sequence[bytes]:
         """What `pack` keeps of each."""

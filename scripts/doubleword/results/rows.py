@@ -7,12 +7,14 @@ answers no more is in memory than eight bytes.
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from doubleword.answers.judgement import judged
+from doubleword.answers.vectors import FLOAT32, Form, asked_form
 from doubleword.batch_files.row_map import RowFiles, read_answers, read_rows
 from doubleword.failure import Exit, Failure
 from doubleword.results.expected import Schemas
@@ -51,7 +53,7 @@ class RowResults:
         self._places = array("q")
         self._others: dict[int, _Kept] = {}
         self._alike: dict[_Kept, _Kept] = {}  # results without a line, of which few differ but for their ids
-        self._kind: tuple[str, bool] | None = None  # endpoint, and whether it is packed, of all good answers
+        self._kind: tuple[str, bool, Form] | None = None  # of all good answers, as `Good` has them
 
     def __enter__(self) -> RowResults:
         self._spool.__enter__()
@@ -92,8 +94,8 @@ class RowResults:
 
     def _keep(self, run: Result | Good) -> None:
         """Keep the next results. Good answers of another kind than the first are kept one by one."""
-        if isinstance(run, Good) and (self._kind or (run.endpoint, run.packed)) == (run.endpoint, run.packed):
-            self._kind = (run.endpoint, run.packed)
+        if isinstance(run, Good) and (self._kind or run[2:]) == run[2:]:
+            self._kind = run.endpoint, run.packed, run.form
             self._places.extend(map(self._spool.add, run.kept))
             return
         for result in run.results():
@@ -106,22 +108,24 @@ class RowResults:
         """The answers of earlier jobs, each with its origin."""
         for one in read_answers(answers, self._disk):
             line, pack = line_from(one.line, one.origin), self._pack if one.url != EMBEDDINGS else None
-            kept = line
+            kept, form = line, FLOAT32
+            if one.url == EMBEDDINGS and one.request:
+                form = asked_form(json.loads(one.request)["body"])
             if pack is not None:
                 result = Result("", "succeeded", line, None, one.url)
                 body = result.answer() or {}
                 schema = self._schemas.expected_in([(one.origin, one.request)]).request(one.origin).schema
                 texts = judged(body, one.url, schema).texts if schema is not None else ()
                 kept = pack.pack(result._replace(body=body, texts=texts))
-            yield Good([""], [kept], one.url, pack is not None)
+            yield Good([""], [kept], one.url, pack is not None, form)
 
     def _good(self, rows: Sequence[tuple[str, int]]) -> Good:
         assert self._kind is not None
-        endpoint, packed = self._kind
+        endpoint, packed, form = self._kind
         fit, custom_ids = packed_for if packed else line_for, [custom_id for custom_id, _ in rows]
         kept = self._spool.read_all([place for _, place in rows])
         self.tally.succeeded += len(rows)
-        return Good(custom_ids, list(map(fit, kept, custom_ids)), endpoint, packed)
+        return Good(custom_ids, list(map(fit, kept, custom_ids)), endpoint, packed, form)
 
     def _other(self, kept: _Kept, custom_id: str) -> Result:
         line, packed = (None if one is None else self._spool.read_all([one])[0] for one in (kept.line, kept.packed))
