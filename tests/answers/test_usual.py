@@ -37,9 +37,9 @@ def answer(choice: dict[str, Any], tokens: dict[str, Any]) -> bytes:
 def test_a_usual_answer_is_what_the_longer_way_makes_of_it(choice: dict[str, Any], tokens: dict[str, Any]) -> None:
     """A choice with an error has failed, whatever its ending; gateways repeat Anthropic's counts beside the sums."""
     raw = answer(choice, tokens)
-    line, quick = judge(raw, CHAT), usual(CHAT)
-    assert line is not None and line.body is not None and quick is not None
-    counted, found = usage(line.body), quick(raw)
+    line, found = judge(raw, CHAT), usual(raw)
+    assert line is not None and line.body is not None
+    counted = usage(line.body)
     assert counted is not None and counted.prompt == 100
     if line.cause is not None or counted.written:
         assert found is None

@@ -16,7 +16,7 @@ from tests.faults.rooms import Desk, Unsynced, batch_count, emptied, finished, r
 
 from doubleword.results.reconciliation import Collector
 from doubleword.server.api import Api
-from doubleword.server.objects import Asked, Batch
+from doubleword.server.objects import Asked, Batch, BatchError
 from doubleword.service import CHAT
 
 SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
@@ -460,7 +460,7 @@ def test_a_deleted_result_file_is_gone_and_never_later(desk: Desk, engine: Runni
 
 def test_the_reason_of_a_whole_batch_stands_with_its_rows(desk: Desk, engine: RunningEngine) -> None:
     """A batch that the server refused as a whole: its words are the cause of each request."""
-    said = "Enqueued token limit reached for m (token_limit_exceeded)"
+    said = BatchError("token_limit_exceeded", "Enqueued token limit reached for m")
     batch = Batch(
         id="b", status="failed", endpoint=CHAT, input_file_id="f", output_file_id=None, error_file_id=None,
         window="24h", created_at=1, expires_at=None, ended_at=2, total=2, completed=0, failed=0, errors=(said,),

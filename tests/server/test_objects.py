@@ -12,7 +12,7 @@ from tests.clock import Clocked
 from doubleword.server import objects
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import Analytics, CostEstimate, ModelCost
+from doubleword.server.objects import Analytics, BatchError, CostEstimate, ModelCost
 
 BASE = "https://server.test/v1"
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -170,18 +170,31 @@ def test_models_are_asked_for_by_what_they_can(api: Api, words: dict[str, bool],
                     {"code": "token_limit_exceeded", "message": "Enqueued token limit reached for m.", "line": None}
                 ]
             },
-            ("Enqueued token limit reached for m. (token_limit_exceeded)",),
+            (BatchError("token_limit_exceeded", "Enqueued token limit reached for m."),),
         ),
-        ({"data": [{"message": "bad\x1b[2J line", "line": 3}, "x", {}]}, ("bad[2J line",)),
-        ({"message": "no template"}, ("no template",)),
+        (
+            {"data": [{"message": "bad\x1b[2J line", "line": 3}, "x", {}]},
+            (BatchError("", "bad[2J line", 3), BatchError("", "x")),
+        ),
+        ({"message": "no template"}, (BatchError("", "no template"),)),
         ({"data": None}, ()),
         (None, ()),
-        ("x", ()),
+        ([{"code": "empty_file", "message": "no rows"}], (BatchError("empty_file", "no rows"),)),
+        ("it broke", (BatchError("", "it broke"),)),
+        (7, ()),
     ],
 )
-def test_why_a_whole_batch_failed_keeps_code_and_message(errors: Any, expected: tuple[str, ...]) -> None:
+def test_why_a_whole_batch_failed_keeps_code_and_message(errors: Any, expected: tuple[BatchError, ...]) -> None:
     """In the form of OpenAI, in that of the stored error, and with nothing of it."""
     assert objects.batch({**BATCH, "errors": errors}).errors == expected
+    assert str(BatchError("a_code", "words")) == "words (a_code)"
+    assert str(BatchError("a_code", "words", 3)) == "words (a_code, line 3)"
+
+
+@pytest.mark.parametrize(("word", "status"), [("COMPLETED", "completed"), ("canceled", "cancelled"), ("odd", "odd")])
+def test_a_batch_is_over_in_any_case_of_letters(word: str, status: str) -> None:
+    """Some servers write in capitals, or as Americans do."""
+    assert objects.batch({**BATCH, "status": word}).status == status
 
 
 @pytest.mark.parametrize(("value", "model"), [({}, ""), ({"model": None}, ""), ({"model": "mixed"}, "mixed")])

@@ -66,9 +66,9 @@ class Wanted(Struct, frozen=True):
         """Whether the user has to choose a request before it is asked: it would fail again, or was paid already."""
         if self.is_chosen:
             return False
-        if result.status == "missing":
-            return self.kinds is None and result.cause == GONE
-        return not self.change and result.status == "failed" and is_lasting(result.cause)
+        if result.status == "missing" and self.kinds is None and result.cause == GONE:
+            return True
+        return not self.change and result.status in UNANSWERED and is_lasting(result.cause)
 
 
 def asked_for(args: argparse.Namespace, disk: Disk) -> Wanted:

@@ -19,7 +19,13 @@ LATER = re.compile(
     r"batch_expired|token_limit_exceeded|enqueued",
     re.IGNORECASE,
 )
-LASTING = re.compile(r"HTTP (400|404|413|422)\b")
+# Besides, OpenAI's and Azure's words for what is wrong with the input of a whole batch.
+UNKNOWN_MODEL = "model_not_found"
+LASTING = re.compile(
+    r"HTTP (400|404|413|422)\b|.*\((invalid_\w+|duplicate_\w+|empty_\w+|missing_\w+|mismatched_model|model_mismatch|"
+    rf"url_mismatch|{UNKNOWN_MODEL}|too_many_tasks|file_too_large)(, line \d+)?\)$"
+)
+UNPAID = re.compile(r"HTTP 402\b|.*\b(billing_hard_limit_reached|insufficient_quota|insufficient_balance)\b")
 # What there is to say of requests whose output file, or whose error file, is gone for good.
 GONE = "the server has deleted the file that held its answer"
 UNEXPLAINED = "it failed, and the server has deleted the file that says why"
@@ -57,11 +63,13 @@ class Advice(Struct, frozen=True):
         again = self.retry or SUBMIT
         status = re.match(r"HTTP (\d{3})", cause)
         code = int(status[1]) if status else 0
-        if code == 402:
+        if UNPAID.match(cause):
             return f"add credit to the account, then {again}"
         if code in (401, 403, 404):
             return self._other_model(f'--cause "HTTP {code}"', "a model that the key may use")
-        if code in (400, 413, 422):
+        if f"({UNKNOWN_MODEL}" in cause:
+            return self._other_model(f"--cause {UNKNOWN_MODEL}", "a model that the key may use")
+        if LASTING.match(cause):
             return f"{NOT_THE_SAME}: mend these requests and submit them as a new batch file"
         if re.match("the vectors? (came|has|is|of)", cause):
             return f"{NOT_THE_SAME}: fetch with --format jsonl, where the vectors stand as the server gave them"

@@ -35,6 +35,21 @@ class RemoteFile(Struct, frozen=True):
     created_at: int | None
 
 
+class BatchError(Struct, frozen=True):
+    """Why a batch failed as a whole: OpenAI's `code` (`token_limit_exceeded`) and `message`; what is absent is empty.
+
+    `line` counts the lines of the input file from 1, None where the error is about none of them.
+    """
+
+    code: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        said = [self.code] * bool(self.code) + [f"line {self.line}"] * (self.line is not None)
+        return f"{self.message} ({', '.join(said)})" if self.message and said else self.message or ", ".join(said)
+
+
 class Analytics(Struct, frozen=True):
     """What the server counted and billed of a batch so far (dwctl api/models/batches.rs, `BatchAnalytics`).
 
@@ -95,7 +110,7 @@ class Batch(Struct, frozen=True):
     completed: int
     failed: int
     metadata: dict[str, str] = field(default_factory=dict)
-    errors: tuple[str, ...] = ()
+    errors: tuple[BatchError, ...] = ()
     model: str = ""
     analytics: Analytics | None = None
 
@@ -129,6 +144,7 @@ def batch(value: dict[str, Any]) -> Batch:
     identifier, status = _id(value), value.get("status")
     if not identifier or not isinstance(status, str):
         raise ApiError(200, "the answer is not a batch object", garbled=True)
+    status = "cancelled" if status.lower() == "canceled" else status.lower()
     counts = value.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     metadata = value.get("metadata")
@@ -189,15 +205,16 @@ def cost_estimate(value: dict[str, Any]) -> CostEstimate:
     )
 
 
-def _errors(errors: Any) -> tuple[str, ...]:
-    """`{"data": [{"code", "message", "line"}, …]}`; fusillade postgres.rs stores `{"message"}` alone."""
-    listed = errors.get("data", [errors]) if isinstance(errors, dict) else None
-    found = []
-    for one in listed if isinstance(listed, list) else ():
-        if isinstance(one, dict):
-            code, message = plain(one.get("code") or "", 80), plain(one.get("message") or "", 200)
-            found.append(f"{message} ({code})" if message and code else message or code)
-    return tuple(filter(None, found))
+def _errors(errors: Any) -> tuple[BatchError, ...]:
+    """`{"data": [{"code", "message", "line"}, …]}`; fusillade postgres.rs stores `{"message"}` alone, others a text."""
+    listed = errors.get("data", [errors]) if isinstance(errors, dict) else errors
+    every = listed if isinstance(listed, list) else [listed]
+    found = [
+        BatchError(plain(one.get("code") or "", 80), plain(one.get("message") or "", 200), _whole(one.get("line")))
+        for one in ({"message": one} if isinstance(one, str) else one for one in every)
+        if isinstance(one, dict)
+    ]
+    return tuple(one for one in found if one.message or one.code)
 
 
 def _id(value: dict[str, Any]) -> str:
