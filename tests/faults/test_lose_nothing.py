@@ -408,6 +408,18 @@ def test_a_gateways_page_in_place_of_the_rows_is_not_a_row(
     assert "warnings" not in result.json
 
 
+@pytest.mark.parametrize("opening", [b"<html>", b"\n\xef\xbb\xbf<!DOCTYPE html>"])
+def test_a_gateways_page_that_stays_makes_no_row_missing(
+    desk: Desk, gate: Gate, served: Canned, opening: bytes
+) -> None:
+    """However many lines it has: a retry would pay again for answers that are there."""
+    body = opening + b"\n<p>a</p>\n<p>b</p>\n<p>c</p>\n<p>d</p>\n</html>\n"
+    gate.on("content", faults.gateway(200, True, body), times=100)
+    result = desk.run("fetch_results", "a.job.json", "--output", "x.jsonl")
+    assert (result.code, result.json["error"]["code"]) == (5, "server_unreachable")
+    assert "HTML page" in result.json["error"]["message"] and "retry_failed" not in result.json["error"]["hint"]
+
+
 def test_lines_that_cannot_be_read_may_be_readable_another_time(desk: Desk, served: Canned) -> None:
     """A delivery with such lines is not recorded as the last word: the next one reads again."""
     served.files["output"] = [b"garbage", *LINES[1:]]

@@ -116,6 +116,7 @@ def test_a_file_that_is_gone_is_deleted(api: Api, answer: dict[str, Any]) -> Non
     [
         {"status": 404, "body": "<html>404</html>"},
         {"status": 400, "body": "Invalid file ID format"},
+        {"status": 422, "body": "no such file"},
         {"status": 403},
         {"json": {"id": "f1", "deleted": False}},
         {"status": 307, "headers": {"Location": f"{BASE}/elsewhere"}},

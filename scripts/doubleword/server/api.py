@@ -87,7 +87,7 @@ class Api(Sender):
                 file_id, lambda one: self.patiently(lambda: self.json(self.once("DELETE", f"/files/{one}")))
             )
         except ApiError as error:
-            if not error.gone or error.status == 400:
+            if not error.gone or error.status in (400, 422):
                 raise
             return
         if answer.get("deleted") is False:

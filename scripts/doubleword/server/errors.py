@@ -22,6 +22,11 @@ REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 410, 411, 413, 415, 422, 429
 LASTING = ("Unverified accounts can submit", "Insufficient capacity")
 # The proxy takes every path that the API does not know, and finds no model in it (onwards handlers.rs).
 UNKNOWN_PATH = "Could not parse onwards model"
+# How a refusal says that a file is there no more, other than by its status.
+GONE = re.compile(
+    r"^invalid file id|\b(expired|deleted|no longer (available|exists?)|does not exist|not found|no such file)\b",
+    re.IGNORECASE,
+)
 REGIONS = "a key belongs to one region: api.doubleword.ai or api.us.doubleword.ai (--base-url)"
 NO_EXPLANATION = "no explanation was given"
 RAISE_CAP = "raise or remove the key's spending cap, or wait until it resets; then run the same command again"
@@ -101,11 +106,12 @@ class ApiError(Exception):
     def gone(self) -> bool:
         """Of a call for one file or batch: whether the server has it no more, now and later.
 
-        404 and 410 (dwctl files.rs, batches.rs), and the 400 that says that no file can have such an id. A 404 page
-        of a gateway says nothing about the file. Just after a creation a 404 may be a replica's lag.
+        404 and 410 (dwctl files.rs, batches.rs), and the 400 that says that no file can have such an id, or that it
+        is there no more. A 404 page of a gateway says nothing about the file. Just after a creation a 404 may be a
+        replica's lag.
         """
-        if self.status == 400:
-            return self.sentence.lower().startswith("invalid file id")
+        if self.status in (400, 422):
+            return not self.page and GONE.search(self.sentence) is not None
         return self.status == 410 or (self.status == 404 and not self.page)
 
     @property

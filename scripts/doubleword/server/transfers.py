@@ -166,11 +166,19 @@ class Lines(NamedTuple):
 
 
 def lines_of(content: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[Lines]:
-    """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks."""
+    """The lines of a body, as they come, in bounded memory. Lines end at the byte \\n only, whatever Unicode thinks.
+
+    Raises ApiError, too, where a gateway's page came in their place.
+    """
     rest: list[bytes] = []
     length = 0
+    begun = False
     for block in content:
         progress(len(block))
+        if not begun and (beginning := block[:BEGINNING].lstrip(b" \t\r\n\xef\xbb\xbf")):
+            begun = True
+            if beginning.startswith(b"<"):
+                raise ApiError(200, "a gateway answered with an HTML page", garbled=True, page=True)
         first, *others = block.split(b"\n")
         length += len(first)
         if length <= LONGEST_LINE:
