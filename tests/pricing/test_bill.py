@@ -136,3 +136,18 @@ def test_a_failure_without_tokens_costs_nothing() -> None:
 def test_the_bill_reads_as_one_line(keys: dict[str, Any], failed: int, line: str) -> None:
     """For a person: cents, or as many digits as a small amount needs."""
     assert told(keys, 4980, failed) == line
+
+
+def test_tokens_that_nobody_counted_are_null() -> None:
+    """Of a batch whose answers were not read, on a server that tells no costs; one that is known does not hide it."""
+    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+    unknown = Part(None, MODEL, None)
+    for parts in ([unknown], [Part(usage(answer(prompt_tokens=1)), MODEL, None), unknown]):
+        assert bill(parts, "24h", PRICES)["usage"] == dict.fromkeys(names)
+    counted = Part(None, MODEL, Analytics(1, 5, 2, None, None, None))
+    assert bill([counted], "24h", PRICES)["usage"] == {
+        **dict.fromkeys(names, 0),
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "cached_tokens": None,
+    }

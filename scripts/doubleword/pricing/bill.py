@@ -167,7 +167,7 @@ def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> 
     for part in parts:
         usage.include(part.tokens)
     return {
-        "usage": {**usage.tokens, **({"cached_tokens": None} if any(part.usage is None for part in parts) else {})},
+        "usage": {**usage.tokens, **dict.fromkeys(_untold(parts, usage.tokens))},
         "cost_usd": _number(cost),
         "cost_source": None if cost is None else "billed" if is_billed else "computed",
         **({"cost_reason": why} if why else {}),
@@ -175,6 +175,13 @@ def bill(parts: Sequence[Part], window: str, prices: Prices, late: str = "") -> 
         "realtime_usd": _number(at_once),
         "saved_usd": None if at_once is None or cost is None else _number(at_once - cost),
     }
+
+
+def _untold(parts: Sequence[Part], names: Iterable[str]) -> Iterable[str]:
+    """Which tokens nobody knows: all where a batch was neither read nor counted, the cached ones where not read."""
+    if any(part.usage is None and part.seen is None for part in parts):
+        return names
+    return ["cached_tokens"] if any(part.usage is None for part in parts) else []
 
 
 def told(keys: dict[str, Any], answers: int, failed: int) -> str:
