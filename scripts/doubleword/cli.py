@@ -174,14 +174,13 @@ def announce(answer: dict[str, Any]) -> None:
 
 def quoted(path: object) -> str:
     """`path` as one word of a shell command, for hints."""
-    import shlex
-
-    return shlex.quote(str(path))
+    text = str(path)
+    return _quoted(f"./{text}" if text.startswith("-") else text)
 
 
 def again() -> str:
     """The command that is running, for hints."""
-    return " ".join(["python3", *map(quoted, sys.argv)])
+    return " ".join(["python3", *map(_quoted, sys.argv)])
 
 
 def iso(seconds: float) -> str:
@@ -255,6 +254,17 @@ def _script() -> str:
     return sys.argv[0] or "script.py"
 
 
+def _quoted(word: str) -> str:
+    """A word for a shell; what `plain` would alter, such as two blanks in a row or half an emoji, by its bytes."""
+    import shlex
+
+    if plain(word, len(word)) == word:
+        return shlex.quote(word)
+    parts = (char if char.isalnum() or char in "._-/" else None for char in word)
+    coded = zip(word, parts, strict=True)
+    return "$'" + "".join(part or "".join(f"\\x{byte:02x}" for byte in os.fsencode(char)) for char, part in coded) + "'"
+
+
 def _report(failure: Failure) -> dict[str, Any]:
     error = {"code": failure.code, "message": plain(failure.message, 600)}
     if failure.hint:
@@ -281,7 +291,7 @@ def _missing_package(missing: ModuleNotFoundError) -> Failure:
     if not declared:
         raise missing
     if shutil.which("uv"):
-        command = " ".join(["uv run", *map(quoted, sys.argv)])
+        command = " ".join(["uv run", *map(_quoted, sys.argv)])
     else:
         command = f"{quoted(sys.executable)} -m pip install " + " ".join(map(quoted, declared))
     return Failure(Exit.BAD_INPUT, "missing_package", f"the Python package {name} is not installed", command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from tests.door import SCRIPTS, call_door, environment
 
-from doubleword.failure import Exit, Failure
+from doubleword.cli import quoted
+from doubleword.failure import Exit, Failure, plain
 
 DOORS = sorted(path.name for path in SCRIPTS.glob("*.py"))
 PROJECT = SCRIPTS.parent / "pyproject.toml"
@@ -209,3 +211,28 @@ def test_a_list_that_was_cut_already_says_how_many_more_there_are_in_all(tmp_pat
     jobs = [{"job": "x" * 500} for _ in range(10)]
     ran = call_door("poll.py", "job", cwd=tmp_path, work=lambda _: {"jobs": jobs, "jobs_more": 90})
     assert len(ran.json["jobs"]) + ran.json["jobs_more"] == 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        "-dash",
+        "two  blanks",
+        "it's  \x1b[31m",
+        "a\nb\t",
+        " lead ",
+        "fam \U0001f468\u200d\U0001f469",
+        "\u202e9f",
+        "a\udce9",
+    ],
+)
+def test_a_path_in_a_hint_is_the_same_path_for_a_shell(name: str) -> None:
+    """Though hints go through `plain`: neither blanks in a row nor what acts on a terminal may change a name."""
+    said = plain(f"cat {quoted(name)}", 600)
+    shell = shutil.which("bash")
+    if shell is None:
+        pytest.skip("bash is not here")
+    found = subprocess.run([shell, "-c", f"printf %s {said.removeprefix('cat ')}"], capture_output=True, check=True)
+    assert found.stdout.removeprefix(b"./") == os.fsencode(name)
+    assert found.stdout.startswith(b"./") == name.startswith("-")
