@@ -13,7 +13,7 @@ from tests.faults.rooms import CHAT
 from doubleword.batch_files import check as file_check
 from doubleword.commands.submit import submit
 from doubleword.failure import Exit, Failure
-from doubleword.jobs.cost_limit import require_limit, spent_ceiling
+from doubleword.jobs.cost_limit import require_cost, require_limit, spent_ceiling
 from doubleword.jobs.job_file import InputFile, Intended, JobFile
 from doubleword.jobs.submission import plan
 from doubleword.pricing import estimate as pricing
@@ -127,3 +127,12 @@ def test_a_submission_taken_up_again_counts_its_attempts(tmp_path: Path, share: 
         assert f"{ceiling(first):.4f}" in result.json["error"]["message"]
     else:
         assert (result.code, result.json["error"]["code"]) == (3, "no_key")
+
+
+def test_a_price_that_is_not_known_is_no_matter_of_tokens(tmp_path: Path) -> None:
+    """The hint says where prices are known, not to set what is set."""
+    path = write(tmp_path / "a.jsonl", 1)
+    path.write_text(path.read_text().replace(MODEL, "unheard/of"))
+    with pytest.raises(Failure, match="unheard/of is not known") as refused:
+        require_cost([path], "24h", 5, OUTSIDE)
+    assert "list_models.py --prices" in refused.value.hint and "--max-tokens" not in refused.value.hint

@@ -24,7 +24,7 @@ from doubleword.commands.create_batch_file import require_row_map
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.attempts import UNANSWERED, Attempts, Owed, Wanted, asked_for, of_requests
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import prices_of, require_limit
+from doubleword.jobs.cost_limit import prices_of, require_limit, require_within, spent_ceiling
 from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import Intended, JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
@@ -108,6 +108,7 @@ class Retrial:
         unasked = [self._store.input_path(one.input) for one in unsent if not one.may_cost]
         if dry_run:
             total = total_of(unasked, self._system.disk, prices_of(self._store.job, self._system.disk))
+            self._require_within(total, max_cost)
             return {**report(self._store, {}, resumed=True), **total.forecast(self._store.job.window)}
         with self._withdrawing():
             require_limit([self._store], max_cost, self._system, last_word=not unasked)
@@ -118,11 +119,12 @@ class Retrial:
     ) -> dict[str, Any]:
         """Let the server retry, where it has a retry and the batch holds all that is open; attempts for the rest."""
         whole = [(one, batch) for one, batch in wanting if not one.left and not self._has_lasting(one, batch)]
-        if dry_run or not wanting:
-            return self._by_attempts([], [one for one, _ in wanting], True, max_cost)
-        require_limit(
-            [self._store], max_cost, self._system
-        )  # what the server runs again is in the ceiling of what was asked
+        if not wanting:
+            return self._by_attempts([], [], True, None)
+        # What the server runs again is in the ceiling of what was asked.
+        require_limit([self._store], max_cost, self._system)
+        if dry_run:
+            return self._by_attempts([], [one for one, _ in wanting], True, None)
         if whole:
             self._store.job.results.clear()  # what was delivered is no longer the last word
         asked = [one for one, batch in whole if self._server.asked(one, batch)]
@@ -165,7 +167,7 @@ class Retrial:
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
             keys = report(self._store, statuses, resumed=not wanting)
-            return {**keys, **self._forecast(wanting, owed)} if wanting else keys
+            return {**keys, **self._forecast(wanting, owed, max_cost)} if wanting else keys
         if wanting:
             self._attempts.require_newest(self._api, self._since)
         drafts: list[Intended] = []
@@ -206,13 +208,20 @@ class Retrial:
                     self._system.disk.remove(self._attempts.path(one.file, one.attempt))
             raise
 
-    def _forecast(self, wanting: list[Intended], owed: dict[str, Owed]) -> dict[str, Any]:
-        """What the attempts would cost, for a dry run."""
+    def _require_within(self, total: Total, limit: float | None) -> None:
+        """As `require_limit`, of what a dry run counted; the server is not asked for its prices."""
+        if limit is not None and self._store.job.local is None:
+            spent = spent_ceiling(self._store, self._system)
+            require_within(limit, total.estimate(self._store.job.window), spent, again=True)
+
+    def _forecast(self, wanting: list[Intended], owed: dict[str, Owed], limit: float | None) -> dict[str, Any]:
+        """What the attempts would cost, for a dry run; raises Failure (8) where that is above `limit`."""
         job = self._store.job
         total = Total(prices_of(job, self._system.disk), job.answer_tokens)
         for one in wanting:
             for line in self._attempts.lines(one, owed[one.key], self._wanted.change):
                 total.add(request_of(line))
+        self._require_within(total, limit)
         return total.forecast(job.window)
 
     def _over(self, one: Intended) -> Batch | None:

@@ -197,12 +197,8 @@ class Running:
                 total.include(found)
                 whole.include(found)
             self._costs[part] = total.estimate(self._window).ceiling_usd
-        try:
-            require_within(limit, whole.estimate(self._window) if whole.requests else None, spent)
-        except Failure as failure:
-            if failure.code == "over_max_cost":
-                failure.hint = f"fewer parts or rows, a smaller --max-tokens, or {ASK}"
-            raise
+        estimate = whole.estimate(self._window) if whole.requests else None
+        require_within(limit, estimate, spent, again=True)  # --limit is of each part
 
     # One partition
 

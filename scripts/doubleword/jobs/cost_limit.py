@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from doubleword.cli import script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.exactly_once import AT_ONCE
 from doubleword.jobs.job_file import Intended, Job, JobFile, resolve
@@ -63,17 +64,29 @@ def require_limit(
         found = total_of([*paths, *more], disk, prices).estimate(window)
         last_word = last_word or bool(found.uncapped_requests) or before is None
     if last_word:
-        require_within(limit, found, before, rough_usd)
+        again = any(one.attempt > 1 for store in stores for one in store.job.batches)
+        require_within(limit, found, before, rough_usd, again)
 
 
 def require_within(
-    limit: float, found: Estimate | None, spent_usd: float | None = 0.0, rough_usd: Decimal | None = None
+    limit: float,
+    found: Estimate | None,
+    spent_usd: float | None = 0.0,
+    rough_usd: Decimal | None = None,
+    again: bool = False,
 ) -> None:
-    """Raise Failure (8) unless what is `found`, if anything is to be asked, surely stays within `limit` USD."""
+    """Raise Failure (8) unless what is `found`, if anything is to be asked, surely stays within `limit` USD.
+
+    What is asked `again` is not chosen by --limit.
+    """
     ceiling = found.ceiling_usd if found is not None else 0.0
     if spent_usd is None or ceiling is None:
         message = f"--max-cost {limit:g} cannot be promised: {_unknown(found, spent_usd, rough_usd)}"
-        hint = "set --max-tokens when the file is made, see estimate_cost.py, or leave --max-cost out"
+        hint = "leave --max-cost out"
+        if found is not None and found.unknown_models:
+            hint = f"{script('list_models.py')} --prices shows models whose price is known; or {hint}"
+        elif spent_usd is not None:
+            hint = f"set --max-tokens when the file is made, see estimate_cost.py, or {hint}"
         raise Failure(Exit.REFUSED, "cost_unknown", message, hint)
     if spent_usd + ceiling <= limit:
         return
@@ -87,7 +100,7 @@ def require_within(
         f" USD {usd(ceiling, 4)}{f' after {spent}' if spent_usd else ''}, more than --max-cost {limit:g};"
         f" about {fit:,} of them fit ({named})"
     )
-    fewer = f"fewer rows (--limit {fit}), " if fit else ""
+    fewer = f"fewer rows (--limit {fit}), " if fit and not again else ""
     raise Failure(Exit.REFUSED, "over_max_cost", message, f"{fewer}a smaller --max-tokens, or {ASK}")
 
 
