@@ -106,6 +106,7 @@ def test_structured_answers_agree_field_by_field(bench: Bench) -> None:
     one, other = found.json["variants"]
     assert one["accuracy"]["value"] == 0.8 and other["accuracy"] == {**other["accuracy"], "right": 6, "rows": 10}
     assert other["answers"]["invalid"] == 1 and other["counts"]["failed"] == 1
+    assert " for 20 answers" in found.json["bill"] and "not charged" not in found.json["bill"]  # an invalid one is paid
     (pair,) = found.json["pairs"]
     assert pair["rows"] == 9 and pair["agreement"] == pair["fields"]["label"]["agreement"] == round(7 / 9, 4)
     assert pair["fields"]["sure"] == {"agreement": 1.0, "kappa": None}

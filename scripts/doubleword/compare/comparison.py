@@ -195,4 +195,6 @@ def _bill(paid: Sequence[dict[str, Any]], variants: Sequence[dict[str, Any]]) ->
     sources = {one.get("cost_source") for one in paid}
     sums["cost_source"] = None if None in sources else sources.pop() if len(sources) == 1 else "computed"
     answers, failed = (sum(one["counts"][name] for one in variants) for name in ("succeeded", "failed"))
+    invalid = sum(one.get("answers", {}).get("invalid", 0) for one in variants)  # which failed and were charged
+    answers, failed = answers + invalid, failed - invalid
     return {**sums, "bill": bill_line({**sums, "estimate_usd": None}, answers, failed)}
