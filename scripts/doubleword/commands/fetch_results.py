@@ -27,7 +27,7 @@ from doubleword.jobs.job_file import JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
-from doubleword.results.advice import Advice
+from doubleword.results.advice import Advice, cut_at
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, write_results
 from doubleword.results.reconciliation import Collector, Tally
@@ -278,7 +278,7 @@ class Delivery:
     def _advice(self, collector: Collector) -> Advice:
         changes = [one.change for one in self._store.job.batches if one.change] if self._store is not None else []
         noted = any("note" in change for change in changes)
-        return Advice(self._retry, script("list_models.py"), noted, collector.remarks.cut_at)
+        return Advice(self._retry, script("list_models.py"), noted, cut_at(collector.remarks.cut_at, changes))
 
 
 def is_final(former: Written) -> bool:

@@ -24,7 +24,7 @@ from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import status_of
 from doubleword.quick_msgspec import Struct, field
 from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
-from doubleword.results.advice import Advice
+from doubleword.results.advice import Advice, cut_at
 from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import Collector
 from doubleword.results.summary import remarks, summary
@@ -177,8 +177,9 @@ def _ask(about: Subject, table: AnswerTable) -> None:
 
 def _advice(store: JobFile | None, collector: Collector) -> Advice:
     retry = f"{script('retry_failed.py')} {quoted(store.path)}" if store is not None else None
-    noted = store is not None and any("note" in (one.change or {}) for one in store.job.batches)
-    return Advice(retry, script("list_models.py"), noted, collector.remarks.cut_at)
+    changes = [one.change or {} for one in store.job.batches] if store is not None else []
+    noted = any("note" in change for change in changes)
+    return Advice(retry, script("list_models.py"), noted, cut_at(collector.remarks.cut_at, changes))
 
 
 def _bill(about: Subject, collector: Collector, api: Api, system: System) -> dict[str, Any]:

@@ -9,6 +9,8 @@ What the statuses mean is written in the server's own contract (dwctl errors.rs,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from doubleword.answers.judgement import EMPTY, INVALID, REFUSED, TRUNCATED, UNFINISHED
 from doubleword.quick_msgspec import Struct
@@ -40,6 +42,11 @@ NOT_THE_SAME = "asking the same again will not help"
 SUBMIT = "submit these requests as a new batch file"
 
 
+def cut_at(known: int, changes: Iterable[Mapping[str, Any] | None]) -> int:
+    """The most tokens that an answer could have: `known` of the requests, or what attempts with `changes` allowed."""
+    return max([known, *((one or {}).get("max_tokens") or 0 for one in changes)])
+
+
 def is_lasting(cause: str | None) -> bool:
     """Whether a request failed by what it asks, so that the same request would fail again."""
     return LASTING.match(cause or "") is not None
@@ -48,7 +55,7 @@ def is_lasting(cause: str | None) -> bool:
 class Advice(Struct, frozen=True):
     """The steps for one job. `retry` is the command that retries it, None where there is no job file to retry by;
     `models` the command that lists models. `noted` says that requests were asked with a note already, `cut_at` how many
-    tokens the longest answer had that was cut off.
+    tokens the longest answer had that was cut off, or could have.
     """
 
     retry: str | None

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from doubleword.answers.lines import parse
 from doubleword.answers.schema import Schema
 from doubleword.answers.vectors import FLOAT32, Form, asked_form
 from doubleword.batch_files.reading import request_lines, request_of
@@ -64,6 +65,7 @@ class Schemas:
         self._everywhere = everywhere
         self._known: dict[str, Schema] = {}
         self._requests: dict[Request, Request] = {}
+        self.most_tokens = 0  # the limit that the first request of a batch file sets, as mostly all do
 
     def expected(self, path: Path | None) -> Expected:
         """What the requests in the batch file `path` say; nothing but `everywhere` where it is not known.
@@ -78,6 +80,8 @@ class Schemas:
         """What requests say, each given by its custom_id and its line, such as those of the server's copy of a file."""
         default, named = ANY._replace(schema=self._everywhere), dict[str, Request]()
         for number, (custom_id, line) in enumerate(lines):
+            if number == 0:
+                self._see_limit(parse(line))
             found = self._said(line) if any(word in line for word in EVERY) else ANY
             if self._everywhere is not None:
                 found = found._replace(schema=self._everywhere)
@@ -111,8 +115,9 @@ class Schemas:
 
     def _says_anything(self, path: Path) -> bool:
         """Whether a batch file, all of whose requests go to the endpoint of the first, says anything."""
-        first = next(request_lines(path, self._disk), None)
-        words = SAYING.get(request_of(first[1])["url"], FORMATS) if first is not None else ()
+        first = next((request_of(line) for _, line in request_lines(path, self._disk)), None)
+        words = SAYING.get(first["url"], FORMATS) if first is not None else ()
+        self._see_limit(first)
         before = b""
         with opened(path, self._disk) as file:
             while words and (block := file.read(1 << 20)):
@@ -121,6 +126,11 @@ class Schemas:
                     return True
                 before = block[-32:]
         return False
+
+    def _see_limit(self, request: dict[str, Any] | None) -> None:
+        body = (request or {}).get("body")
+        limits = [body.get(name) for name in LIMITS] if isinstance(body, dict) else []
+        self.most_tokens = max([self.most_tokens, *(one for one in limits if type(one) is int)])
 
     def _said(self, line: bytes) -> Request:
         request = json.loads(line)
@@ -139,6 +149,7 @@ class Schemas:
         return Request(schema, limit=limit if type(limit) is int else None)
 
 
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 # What a line has that says anything of its answer, by its endpoint.
 FORMATS = (b'"json_schema"', b'"json_object"')
 SAYING = {RESPONSES: (*FORMATS, b'"max_output_tokens"'), EMBEDDINGS: (b'"base64"', b'"input": [', b'"input":[')}

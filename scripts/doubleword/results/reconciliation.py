@@ -160,6 +160,8 @@ class Collector:
                         result = self._result(custom_id, row, reading, asked)
                         self.tally.add(result)
                         yield result
+            # An answer that was cut off may have no usage, or one that leaves its thoughts out.
+            self.remarks.cut_at = max(self.remarks.cut_at, self._schemas.most_tokens)
 
     def _good(self, custom_ids: Sequence[str], places: Sequence[Any], endpoint: str) -> Iterator[Good]:
         """Good answers, no more at once than fit into `RUN_BYTES`, and vectors of one form."""
