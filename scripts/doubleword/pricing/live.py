@@ -104,7 +104,11 @@ def _line(model: str, endpoint: str, tokens: int) -> bytes:
         return {"messages": [{"content": text, "role": "user"}], "model": model}
 
     around = len(json.dumps(body(""), separators=(",", ":")))
-    request = {"custom_id": hashlib.sha256(model.encode()).hexdigest(), "method": "POST", "url": endpoint}
+    request = {
+        "custom_id": hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest(),
+        "method": "POST",
+        "url": endpoint,
+    }
     return json.dumps({**request, "body": body("x" * max(1, 4 * tokens - around))}).encode()
 
 
