@@ -11,6 +11,7 @@ Facts about the API are those of the open-source server (control-layer, dwctl; h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Container, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -172,9 +173,10 @@ class Api(Sender):
 
 def checked_base_url(base_url: str) -> str:
     """`base_url` without a final slash; raises Failure (2) unless it is https or a loopback address."""
-    hint = f"give https, or http on 127.0.0.1; the hosted server is {DEFAULT_BASE_URL}"
+    hint = f"give https and the name of a host, or http on 127.0.0.1; the hosted server is {DEFAULT_BASE_URL}"
     if not is_safe(base_url) or "?" in base_url or "#" in base_url:
-        raise Failure(Exit.BAD_INPUT, "unsafe_base_url", f"the key is not sent to {plain(base_url, 120)}", hint)
+        shown = re.sub("//.*@", "//…@", plain(base_url, 120))  # a password may stand there
+        raise Failure(Exit.BAD_INPUT, "unsafe_base_url", f"the key is not sent to {shown}", hint)
     return base_url.rstrip("/")
 
 

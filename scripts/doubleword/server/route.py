@@ -198,7 +198,8 @@ def is_safe(url: str) -> bool:
     except ValueError:
         return False
     host = parts.hostname or ""
-    if not host or parts.username is not None or parts.password is not None:
+    named = all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))  # else no name for a resolver
+    if not host or not named or parts.username is not None or parts.password is not None:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
