@@ -47,3 +47,11 @@ def test_a_usual_answer_is_what_the_longer_way_makes_of_it(choice: dict[str, Any
         assert judged(line.body, CHAT).texts == (found.text,)
         details = found.response.body.usage.prompt_tokens_details
         assert counted.cached == (details.cached_tokens or 0 if details is not None else 0)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\u200b \u2060", "\0"])
+def test_what_shows_nothing_is_no_usual_answer(text: str) -> None:
+    """The longer way calls it empty."""
+    quick = usual(CHAT)
+    assert quick is not None and quick(answer({"message": {"content": text}}, {})) is None
+    assert quick(answer({"message": {"content": f"{text}."}}, {})) is not None
