@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.faults.canned import Canned
+from tests.faults.canned import Canned, failed_row
 from tests.faults.gate import Gate
 from tests.faults.rooms import Desk
 
@@ -29,3 +29,15 @@ def test_the_limit_that_is_advised_is_higher_than_the_one_before(
     told = desk.run("fetch_results", "6f0c0e1e" if by_id else "a.job.json", "--output", "x.jsonl")
     advised = told.json["warnings"][0]
     assert "with a larger limit" in advised if by_id else "--max-tokens 8000" in advised
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_cause_that_nothing_failed_by_is_told(desk: Desk, gate: Gate, words: tuple[str, ...]) -> None:
+    """Exit 0, for nothing is left to do, but a mistyped cause must not pass for a retry."""
+    desk.batch_file("a.jsonl", ["one"])
+    assert desk.run("submit", "a.jsonl").code == 0
+    gate.server = Canned(1, files={"output": [], "error": [failed_row("row-1")]}).reply
+    told = desk.run("retry_failed", "a.job.json", "--cause", "HTTP 503", *words)
+    assert told.code == 0 and any("HTTP 503" in one for one in told.json["warnings"])
+    chosen = desk.run("retry_failed", "a.job.json", "--cause", "HTTP 400", "--dry-run")
+    assert chosen.code == 0 and not any("nothing that is open" in one for one in chosen.json.get("warnings", []))

@@ -164,6 +164,10 @@ class Retrial:
             message = f"{len(strangers)} of --ids are no custom_ids of this job, such as {plain(strangers[0], 64)}"
             raise Failure(Exit.BAD_INPUT, "bad_arguments", message, "the errors file and the results have them")
         wanting = [one for one in ones if owed[one.key].ids]
+        if self._wanted.cause and not wanting:
+            self._warnings.append(
+                f"nothing that is open failed by {plain(self._wanted.cause, 80)}, so nothing is asked"
+            )
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
             keys = report(self._store, statuses, resumed=not wanting)
