@@ -38,7 +38,7 @@ class Seam(Clocked):
         class Struck(type(real)):  # type: ignore[misc]
             def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
                 strike("call")
-                if hasattr(request.body, "read"):
+                if hasattr(request.body, "__iter__") and not isinstance(request.body, (bytes, str)):
                     request.body = cast(Any, _StruckBody(request.body, strike))
                 answer: requests.Response = super().send(request, *args, **options)
                 return answer
@@ -55,12 +55,9 @@ class _StruckBody:
         return len(self._body)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.read(1 << 18), b"")
-
-    def read(self, size: int = -1) -> bytes:
-        block: bytes = self._body.read(size)
-        self._strike("block of an upload")
-        return block
+        for block in self._body:
+            self._strike("block of an upload")
+            yield block
 
 
 class StruckDisk(Unsynced):
