@@ -20,6 +20,7 @@ if sys.version_info < (3, 10):  # noqa: UP036
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -174,8 +175,7 @@ def announce(answer: dict[str, Any]) -> None:
 
 def quoted(path: object) -> str:
     """`path` as one word of a shell command, for hints."""
-    text = str(path)
-    return _quoted(f"./{text}" if text.startswith("-") else text)
+    return _quoted(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def again() -> str:
@@ -260,9 +260,8 @@ def _quoted(word: str) -> str:
 
     if plain(word, len(word)) == word:
         return shlex.quote(word)
-    parts = (char if char.isalnum() or char in "._-/" else None for char in word)
-    coded = zip(word, parts, strict=True)
-    return "$'" + "".join(part or "".join(f"\\x{byte:02x}" for byte in os.fsencode(char)) for char, part in coded) + "'"
+    coded = re.sub(r"[^\w./-]", lambda one: "".join(f"\\x{byte:02x}" for byte in os.fsencode(one[0])), word)
+    return f"$'{coded}'"
 
 
 def _report(failure: Failure) -> dict[str, Any]:

@@ -52,6 +52,5 @@ def test_a_usual_answer_is_what_the_longer_way_makes_of_it(choice: dict[str, Any
 @pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\u200b \u2060", "\0"])
 def test_what_shows_nothing_is_no_usual_answer(text: str) -> None:
     """The longer way calls it empty."""
-    quick = usual(CHAT)
-    assert quick is not None and quick(answer({"message": {"content": text}}, {})) is None
-    assert quick(answer({"message": {"content": f"{text}."}}, {})) is not None
+    assert usual(answer({"message": {"content": text}}, {})) is None
+    assert usual(answer({"message": {"content": f"{text}."}}, {})) is not None

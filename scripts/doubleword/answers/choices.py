@@ -61,11 +61,8 @@ STEMS = {
 }
 
 
-# What a text may have and show nothing all the same: white space, and signs of no width.
-NOTHING = (
-    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
-)
+# What a text has that shows: no white space, and no sign without width.
+SHOWS = re.compile(r"[^\s\0\xad\u200b-\u200f\u2060\ufeff]")
 
 
 def _letters(word: str) -> str:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from doubleword.answers.choices import NOTHING, Choice, choices, likely, meaning
+from doubleword.answers.choices import SHOWS, Choice, choices, likely, meaning
 from doubleword.answers.json_text import FENCE, MARK, REASONING, THINK
 from doubleword.answers.schema import Schema, Taken
 from doubleword.answers.usage import tokens
@@ -71,7 +71,7 @@ def _of_choices(body: Mapping[str, Any], every: Sequence[Choice], schema: Schema
     found, causes, taken = set[str](), list[str](), [_taken(one, schema) for one in every]
     for choice, text in zip(every, taken, strict=True):
         flaws = _ends(choice, body, every)
-        if REFUSED not in flaws and not text.text.strip(NOTHING):
+        if REFUSED not in flaws and not SHOWS.search(text.text):
             flaws.add(EMPTY)
         if text.cause is not None:
             causes.append(next((why for flaw, why in NOT_JSON.items() if flaw in flaws), text.cause))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from doubleword.answers.choices import NOTHING
+from doubleword.answers.choices import SHOWS
 from doubleword.answers.usage import MOST_TOKENS
 from doubleword.quick_msgspec import Decoder, Meta, MsgspecError, Struct
 
@@ -85,6 +85,6 @@ def usual(raw: bytes) -> UsualLine | None:
     if line.error or body.error or choice.error or message.refusal or message.tool_calls or message.function_call:
         return None
     told = body.usage.cache_creation_input_tokens or body.usage.cache_read_input_tokens
-    if not message.content.strip(NOTHING) or told or (details and details.cache_write_tokens):
+    if not SHOWS.search(message.content) or told or (details and details.cache_write_tokens):
         return None
     return line
