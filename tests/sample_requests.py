@@ -75,4 +75,20 @@ VALID: list[dict[str, Any]] = [
         text={"format": {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}},
         tools=[{"type": "function", "name": "f", "parameters": None}, {"type": "web_search"}], tool_choice="auto",
     ),
+    line("/v1/messages", messages=[{"role": "user", "content": "Hi"}], max_tokens=5),
+    line(
+        "/v1/messages",
+        system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}], max_tokens=20,
+        messages=[
+            {"role": "user", "content": [
+                {"type": "text", "text": "What is it?"},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}},
+            ]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "look_up", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "A chair."}]},
+        ],
+        tools=[{"name": "look_up", "input_schema": {"type": "object"}}, {"type": "web_search_20250305", "name": "w"}],
+        tool_choice={"type": "auto"}, temperature=1, top_p=0.5, top_k=5, stop_sequences=["x"],
+        metadata={"user_id": "u"}, thinking={"type": "disabled"}, stream=False,
+    ),
 ]  # fmt: skip

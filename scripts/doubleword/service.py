@@ -8,10 +8,10 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 RESPONSES = "/v1/responses"
 ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
-# Anthropic's form, which batches take too; no requests of it are made here.
+# Anthropic's form, which batches take too; such lines are checked and sent, but none are made of tables.
 MESSAGES = "/v1/messages"
 
-TOKEN_LIMIT = {CHAT: "max_tokens", COMPLETIONS: "max_tokens", RESPONSES: "max_output_tokens"}
+TOKEN_LIMIT = {CHAT: "max_tokens", COMPLETIONS: "max_tokens", RESPONSES: "max_output_tokens", MESSAGES: "max_tokens"}
 
 # dwctl config.rs, limits.requests.max_body_size: 10 MiB for the body of one line. Held against the whole line.
 MAX_LINE_BYTES = 10_485_760

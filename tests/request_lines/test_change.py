@@ -10,7 +10,7 @@ import pytest
 from doubleword.failure import Failure
 from doubleword.request_lines.change import Change
 from doubleword.request_lines.checker import Checker
-from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
 NOTE = "In JSON."
 
@@ -35,6 +35,12 @@ def user(content: Any) -> list[dict[str, Any]]:
         ),
         (Change(max_tokens=9), COMPLETIONS, {"prompt": "x", "max_tokens": 5}, {"prompt": "x", "max_tokens": 9}),
         (Change(max_tokens=9), RESPONSES, {"input": "x"}, {"input": "x", "max_output_tokens": 9}),
+        (
+            Change(max_tokens=9, note=NOTE),
+            MESSAGES,
+            {"messages": user("x"), "max_tokens": 5},
+            {"messages": user(f"x\n\n{NOTE}"), "max_tokens": 9},
+        ),
         (Change(model="m"), EMBEDDINGS, {"input": ["x"]}, {"input": ["x"]}),
         (Change(note=NOTE), CHAT, {"messages": user("x")}, {"messages": user(f"x\n\n{NOTE}")}),
         (

@@ -56,7 +56,7 @@ def test_what_the_documentation_describes_is_accepted(request_: dict[str, Any]) 
         ({"custom_id": ["7"]}, "custom_id", "is an array: write a text"),
         ({"method": "post"}, "method", 'expected "POST", got "post"'),
         ({"url": "/v1/chat/completions/"}, "url", 'expected "/v1/chat/completions" or'),
-        ({"url": "/v1/messages"}, "url", 'got "/v1/messages"'),
+        ({"url": "/v1/rerank"}, "url", 'got "/v1/rerank"'),
         ({"body": [SECRET]}, "body", "expected object, got array"),
         ({"priority": 1}, "priority", "unknown here; expected only custom_id, method, url, body"),
     ],

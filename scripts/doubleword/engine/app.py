@@ -3,8 +3,8 @@
 Promises: paths, status codes, bodies and headers are those of the server (dwctl 10.13.1, and what is known of
 11), plain-text errors among them. What is here: files, batches, models, one account with its prices, credits and
 cap, and the realtime chat/completions, completions, embeddings and responses. What is not: webhooks, the admin
-API, rate limits, organisations, streams to the client, /v1/messages, flex service, images by URL, and of the list
-of batches `active_first` and `member_id`.
+API, rate limits, organisations, streams to the client, /v1/messages in real time, flex service, images by URL, and of
+the list of batches `active_first` and `member_id`.
 """
 
 from __future__ import annotations

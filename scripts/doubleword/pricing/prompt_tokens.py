@@ -141,7 +141,7 @@ class Prompt:
                 kind = value.get("type")
                 self._marked(value)
                 if kind in IMAGE_TYPES:
-                    self._image(value.get("image_url"))
+                    self._image(value.get("image_url", value.get("source")))
                 elif kind in UNKNOWN_TYPES:
                     self._unknown += 1
                 else:
@@ -158,7 +158,10 @@ class Prompt:
             self.write_factor = max(self.write_factor, CACHE_WRITES.get(str(ttl), DEAREST_WRITE))
 
     def _image(self, place: Any) -> None:
-        url = place.get("url") if isinstance(place, dict) else place
+        url = place
+        if isinstance(place, dict):  # as Anthropic has it, the data stand beside their type
+            data = f"data:{place.get('media_type')};base64,{place.get('data')}"
+            url = data if place.get("type") == "base64" else place.get("url")
         expected, most, seen = image_tokens(url if isinstance(url, str) else "")
         self._images += expected
         self._most_images += most

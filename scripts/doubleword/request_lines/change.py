@@ -15,7 +15,7 @@ from typing import Any
 from doubleword.failure import Exit, Failure, plain
 from doubleword.quick_msgspec import Struct, to_builtins
 from doubleword.request_lines.line import to_line
-from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, TOKEN_LIMIT
+from doubleword.service import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, TOKEN_LIMIT
 
 CHAT_LIMITS = ("max_completion_tokens", "max_tokens")
 
@@ -63,7 +63,7 @@ class Change(Struct, frozen=True, omit_defaults=True):
                 raise _bad(request, "its prompt is no text, so no note can be added", "leave --note out")
             noted = [_noted(text, note) for text in texts]
             body["prompt"] = noted[0] if isinstance(prompt, str) else noted
-        elif url == CHAT:
+        elif url in (CHAT, MESSAGES):
             _add_to_messages(body["messages"], note, "text")
         elif isinstance(body.get("input"), list):
             _add_to_messages(body["input"], note, "input_text")

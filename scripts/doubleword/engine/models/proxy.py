@@ -1,7 +1,7 @@
 """The proxy: what every request passes on its way to a model, be it of a batch or in real time (onwards).
 
-Promises: an account that may not spend is refused before a model is asked; /v1/responses is translated to a chat
-and back, as the server does; nothing is entered in the ledger here.
+Promises: an account that may not spend is refused before a model is asked; /v1/responses and /v1/messages are turned
+into a chat and back, as the server does; nothing is entered in the ledger here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from doubleword.engine.models.answer import Answer, Responder, refusal
+from doubleword.engine.models.messages import answer_messages
 from doubleword.engine.models.responses import answer_responses
 from doubleword.engine.models.streaming import answer_streamed
 from doubleword.engine.storage.ledger import Ledger, Tokens
@@ -26,7 +27,7 @@ def respond(responder: Responder, ledger: Ledger, url: str, body: dict[str, Any]
     if url == "/v1/responses":
         return answer_responses(responder, body, streamed)
     if url == "/v1/messages":
-        return refusal(400, "the embedded engine does not answer /v1/messages")
+        return answer_messages(responder, body, streamed)
     return answer_streamed(responder, url, body) if streamed else responder.answer(url, body)
 
 
