@@ -119,6 +119,8 @@ class Choice(NamedTuple):
         return "\n".join(filter(None, (said, *self.calls))) if self.calls else said
 
 
+# Where a choice names its ending; OpenAI's first models for pictures used the second, OpenRouter adds the third.
+ENDINGS = ("finish_reason", "finish_details", "native_finish_reason")
 _OF_CHOICE = ("message", "text", "finish_reason", "error")
 
 
@@ -139,7 +141,8 @@ def _choice(one: Any) -> Choice:
     """A choice of chat or completions."""
     if not isinstance(one, dict):
         return Choice()
-    message, error, ending = one.get("message"), one.get("error"), told(one.get("finish_reason"))
+    message, error = one.get("message"), one.get("error")
+    ending = next(filter(None, (told(one.get(name)) for name in ENDINGS)), None)
     if not isinstance(message, dict):
         message = {"content": message}
     content, listed, older = message.get("content"), message.get("tool_calls"), message.get("function_call")
