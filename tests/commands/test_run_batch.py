@@ -63,6 +63,16 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     assert engine.upstream.count() == 3
 
 
+def test_lines_that_somebody_fetched_anew_are_its_own(engine: RunningEngine, folder: Path) -> None:
+    """How ids were made shapes no JSON lines, so a fetch that does not say it delivers the same."""
+    ask = ["out.jsonl", *ASK, "--id", "{id}"]
+    assert door(engine, "run_batch", *ask, cwd=folder).code == 0
+    fetch = ["out.requests.job.json", "--output", "out.jsonl", "--force"]
+    assert door(engine, "fetch_results", *fetch, cwd=folder).code == 0
+    again = door(engine, "run_batch", *ask, cwd=folder)
+    assert (again.code, engine.upstream.count()) == (0, 3), again.json
+
+
 def test_a_folder_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     """Under ids made of its paths, with their map; run again it goes on, and leaves nothing beside."""
     (folder / "notes").mkdir()

@@ -109,8 +109,9 @@ class Delivery:
     @property
     def _shape(self) -> dict[str, Any]:
         """Every argument that shapes what is written."""
-        names = ("format", "join", "id", "columns", "delimiter", "bom", "raw_cells", "history", "response_schema")
-        return {name: getattr(self._args, name) for name in names}
+        names = ("format", "join", "columns", "delimiter", "bom", "raw_cells", "history", "response_schema")
+        shape = {name: getattr(self._args, name) for name in names}
+        return {**shape, "id": self._args.id if self.joins else None}
 
     def former(self) -> Written | None:
         """What is on record of the run that wrote these very files, if it was complete and they are untouched."""
