@@ -263,14 +263,15 @@ class Delivery:
         warnings = [*flawed(tally, advice), *remarks(collector, schemas), *self._remarks]
         job = self._store.job if self._store is not None else None
         row_map = job.row_map if job is not None else None
-        told = summary(tally, asked, job.rows if job is not None else tally.total, advice)
+        rows = job.rows if job is not None else tally.total
+        told = summary(tally, asked, rows, advice)
         if self.reused is not None:
             told["counts"]["reused"] = tally.reused
         return {
             "output": str(self.output),
             "errors": str(self.errors) if errors else None,
             **told,
-            **({"requests": row_map.requests, "shared": row_map.shared} if row_map is not None else {}),
+            **({"rows": rows, "requests": row_map.requests, "shared": row_map.shared} if row_map is not None else {}),
             **({"reused": row_map.reused} if row_map is not None and self.reused is not None else {}),
             **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
