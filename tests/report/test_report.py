@@ -73,6 +73,7 @@ def test_a_page_says_of_a_job_what_a_fetch_says(user: User) -> None:
     assert (made.json["output"], made.json["rows"], made.json["requests"]) == ("cities.report.html", 40, 40)
     page = user.page()
     assert made.json["bytes"] == len(page.content)
+    assert user.engine.base_url.encode() not in page.content  # the page names no host
     (failure,) = fetched["failures"]
     assert f"{failure['cause']} 1 {failure['ids'][0]} {failure['action']}" in page.words
     assert "an answer, but truncated 1 show them" in page.words and "--only truncated" in page.words
