@@ -234,9 +234,14 @@ def test_blank_lines_and_unnamed_columns_are_no_titles(
 
 
 def test_the_header_row_can_be_told(tmp_path: Path) -> None:
-    """In lines of the file from 1, also where a quoted title has several; without such a line that is said."""
+    """In lines of the file from 1, also where a quoted title has several; without such a line that is said, and so are
+    titles that are left out, but no `sep=`.
+    """
     table = {"t.csv": 'Title\n"several\nlines"\ntext,b\nhello,x\nbye,y\n'}
-    assert ask(tmp_path, table, "--header-row", "4").prompts == ["hello", "bye"]
+    found = ask(tmp_path, table, "--header-row", "4")
+    assert found.prompts == ["hello", "bye"]
+    assert found.warnings == ['t.csv: the header is line 4, the lines above are left out: Title; "several; lines"']
+    assert ask(tmp_path, {"t.csv": "sep=;\ntext;b\nhello;x\n"}, "--header-row", "2").warnings == []
     assert ask(tmp_path, {"t.csv": "Region:,EMEA,\nid,text,x\n1,a,\n"}, "--header-row", "2").prompts == ["a"]
     assert "has only 2 lines" in refusal(tmp_path, {"t.csv": "text\na\n"}, "--header-row", "9")
     assert "--header-row" in refusal(tmp_path, {"t.csv": "Region:,EMEA,\nid,text,x\n1,a\n"})

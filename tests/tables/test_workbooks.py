@@ -132,7 +132,9 @@ def test_empty_margins_and_titles_are_no_rows(tmp_path: Path, rows: Rows, texts:
 def test_the_header_row_counts_rows_of_the_sheet(tmp_path: Path) -> None:
     """From 1; columns without a name are called by their place, and a name is there once."""
     rows: Rows = [["Title", "x"], [], ["text", None, 2023], ["a", "b", "c"]]
-    assert ask(tmp_path, {"t.xlsx": one(rows)}, "--header-row", "3", prompt="{text}{column2}{2023}").prompts == ["abc"]
+    found = ask(tmp_path, {"t.xlsx": one(rows)}, "--header-row", "3", prompt="{text}{column2}{2023}")
+    said = "the sheet Data of t.xlsx: the header is row 3, the rows above it are left out: Title; x"
+    assert (found.prompts, found.warnings) == (["abc"], [said])
     assert "has only 4 rows" in refusal(tmp_path, {"t.xlsx": one(rows)}, "--header-row", "9")
     assert "the column text twice" in refusal(tmp_path, {"t.xlsx": one([["text", "text"], ["a", "b"]])})
 

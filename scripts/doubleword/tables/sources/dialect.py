@@ -110,7 +110,8 @@ def dialect(seen: Seen, usual: str, delimiter: str | None, header_row: int | Non
     if quote is None:
         marks = _quoting([*lines[titles:], *seen.quoted], marks)
     header = next((row.cells for row in records(lines[titles:], marks) if row.cells), [])
-    shown = tuple(text for line in lines[:titles] if (text := line.strip(" \r\n\t,;|")))
+    above = lines[:titles] if header_row is None else [line for line in head[: header_row - 1] if _told(line) is None]
+    shown = tuple(text for line in above if (text := line.strip(" \r\n\t,;|")))
     return Dialect(marks, skipped + titles, header, shown)
 
 

@@ -84,7 +84,7 @@ def _of_sheet(sheet: CalamineSheet, shown: str, settings: Settings, warnings: li
         warnings=warnings,
     )
     titles = [cell for row in first[:above] for cell in row if cell]
-    if titles and settings.header_row is None:
+    if titles:
         said = "; ".join(plain(one, 60) for one in titles[:3])
         made.warnings.append(f"{shown}: the header is row {above + 1}, the rows above it are left out: {said}")
     return made
