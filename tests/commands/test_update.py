@@ -92,9 +92,47 @@ def test_three_weeks_of_a_table(engine: RunningEngine, folder: Path, by: list[st
         assert is_right(folder, titles)
         assert done.json["counts"]["total"] == len(titles) == done.json["requests"] + done.json["shared"]
         again = run(engine, folder, *by, "--update")
-        again.json["update"].pop("saved_usd")
-        assert again.json == done.json and run(engine, folder, *by).code == 0
+        assert again.json["update"].pop("saved_usd") > 0
+        nothing = {"kept": len(titles), "asked": 0, "gone": 0}  # for all of it is delivered
+        assert again.json == {**done.json, "update": nothing} and run(engine, folder, *by).code == 0
     assert len(engine.ledger()) == paid
+
+
+def test_an_update_says_its_counts_also_where_all_or_nothing_is_new(engine: RunningEngine, folder: Path) -> None:
+    """At first every row is asked, then none; in dry runs too, which say that nothing would be sent."""
+    write_table(folder, {1: "Heat", 2: "Up"})
+    first = {"kept": 0, "asked": 2, "gone": 0, "saved_usd": 0.0}
+    dry = run(engine, folder, "--update", "--dry-run")
+    assert (dry.code, dry.json["update"], dry.json["requests"]) == (0, first, 2)
+    assert run(engine, folder, "--update").json["update"] == first
+    for titles in ({1: "Heat", 2: "Up"}, {1: "Heat", 2: "Up", 3: "Jaws"}):
+        write_table(folder, titles)
+        assert run(engine, folder, "--update").code == 0
+        dry = run(engine, folder, "--update", "--dry-run")
+        assert (dry.code, dry.json["requests"], dry.json["cost_usd"], dry.json["ceiling_usd"]) == (0, 0, 0, 0)
+        assert dry.json["update"].pop("saved_usd") > 0
+        assert dry.json["update"] == {"kept": len(titles), "asked": 0, "gone": 0}
+    write_table(folder, {1: "Heat"})
+    assert run(engine, folder, output="other.csv").code == 0
+    again = run(engine, folder, "--update", output="other.csv").json["update"]
+    assert again.pop("saved_usd") > 0 and again == {"kept": 1, "asked": 0, "gone": 0}
+    assert len(engine.ledger()) == 4
+
+
+def test_an_update_of_nothing_needs_no_files_of_the_server(engine: RunningEngine, folder: Path) -> None:
+    """They are needed to keep answers beside new ones; where the table is as it was, all is written already."""
+    write_table(folder, {1: "Heat"})
+    assert run(engine, folder).code == 0
+    write_table(folder, {1: "Heat", 2: "Up"})
+    done = run(engine, folder, "--update", "--delete-files")
+    assert (done.code, done.json["deleted"]) == (0, 6)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run(engine, folder, "--update").code == 0
+    write_table(folder, {1: "Heat", 3: "Jaws"})
+    refused = run(engine, folder, "--update")
+    assert (refused.code, refused.json["error"]["code"], len(engine.ledger())) == (4, "files_deleted", 2)
+    write_table(folder, {1: "Heat", 2: "Up"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_drafts_of_one_text_keep_their_rows(engine: RunningEngine, folder: Path) -> None:

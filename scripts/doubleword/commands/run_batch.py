@@ -19,7 +19,7 @@ from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.row_map import RowMap, answers_path, map_path
 from doubleword.batch_files.table_arguments import settings_of
 from doubleword.batch_files.writing import numbered
-from doubleword.cli import Progress, again, quoted
+from doubleword.cli import Progress, again
 from doubleword.commands import create_batch_file as creation
 from doubleword.commands.delete_files import delete_files
 from doubleword.commands.fetch_results import Delivery, is_final
@@ -30,7 +30,7 @@ from doubleword.jobs.job_file import JobFile, Written, job_path, locked, named_j
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside
-from doubleword.jobs.updates.asking import Requests, forecast_of, update_forecast, updated
+from doubleword.jobs.updates.asking import Requests, forecast, update_forecast, updated
 from doubleword.jobs.updates.update import Made, Update, applied, planned
 from doubleword.jobs.watching import watch_job
 from doubleword.output_file import refuse_existing, sha256_of
@@ -69,12 +69,14 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
             held.enter_context(applied(asked.update, known, system))
         try:
             store, resumed, delivery = _planned(args, output, requests, asked.paths, job, system, progress)
-            asked.said_of(store, args.update)
+            former = delivery.former()
+            nothing_new = args.update and former is not None and is_final(former)
+            if args.update:
+                asked.said_of(store, nothing_new, system)
             if args.dry_run:
-                return asked.told(_forecast(asked.paths, store, system))
+                return asked.told(forecast([] if nothing_new else asked.paths, store, system))
             if args.report and store.job.results:  # it may be that nothing is watched any more
                 reporting.once(store, args, system, progress)
-            former = delivery.former()
             if former is not None and is_final(former):
                 return asked.told({"job": str(job), **delivery.repeated(former)})
             delivery.replaces = args.update and _is_own(store, output, disk)
@@ -268,12 +270,18 @@ def _to_be_made(made: list[Path], scratch: Path, place: Path, known: JobFile | N
 
 
 def _update(args: argparse.Namespace, place: Path, known: JobFile, made: Made, system: System) -> Update | None:
-    """The update of the job that a table is; None where it is none, and was not asked for."""
+    """The update of the job that a table is; None where it is none, and was not asked for. The server's files have to
+    be there only where there is something new.
+    """
+    update = None
     try:
-        if args.update:
+        update = planned(known, made, place, system)
+        if args.update and not update.is_nothing:
             require_files(known)
-        return planned(known, made, place, system)
+        return update
     except Failure:
+        if update is not None:
+            update.remove(system.disk)
         if args.update:
             raise
         return None
@@ -317,8 +325,3 @@ def _refuse_table(args: argparse.Namespace, delivery: Delivery, check: Check, ro
     found = names_of(delivery.wanted, names, delivery.endpoints(check.files), list(properties))
     if delivery.wanted.format == "xlsx":
         require_room(rows, len(found.chosen))
-
-
-def _forecast(paths: list[Path], store: JobFile, system: System) -> dict[str, Any]:
-    """What a dry run answers: the job it would make, and what that would cost."""
-    return {"job": quoted(store.path), **forecast_of(paths, store, system).forecast(store.job.window)}

@@ -22,20 +22,28 @@ from doubleword.system import System
 
 class Requests(Struct):
     """The batch files that a table asks for, whether they were made now, and what was said of it; and the update that
-    it is of a job which asked another.
+    it is of a job which asked another. `whole` are the requests of all its rows, where the job has asked more.
     """
 
     paths: list[Path]
     warnings: list[str]
     made_now: bool = False
     update: Update | None = None
+    whole: Total | None = None
     keys: dict[str, Any] = field(default_factory=dict)
 
-    def said_of(self, store: JobFile, asked: bool) -> None:
-        """Say, where that is asked, what the latest update of the job was."""
-        if asked and store.job.update is not None:
-            said = {name: value for name, value in store.job.update.items() if name != "number"}
-            self.keys = {"update": said}
+    def said_of(self, store: JobFile, is_delivered: bool, system: System) -> None:
+        """Say what the update of the job is: its latest, at first all rows, and none once they are delivered."""
+        job = store.job
+        if is_delivered:
+            whole = self.whole or forecast_of(self.paths, store, system)
+            saved = whole.estimate(job.window).cost_usd
+            said = {"kept": job.rows, "asked": 0, "gone": 0, "saved_usd": None if saved is None else float(saved)}
+        elif job.update is not None:
+            said = {name: value for name, value in job.update.items() if name != "number"}
+        else:
+            said = {"kept": 0, "asked": job.rows, "gone": 0, "saved_usd": 0.0}
+        self.keys = {"update": said}
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
@@ -58,7 +66,7 @@ def updated(known: JobFile, update: Update, made: list[Path], warnings: list[str
     paths = [known.input_path(one) for one in job.files]
     if update.is_nothing:
         update.remove(disk)
-        return Requests(paths, warnings)
+        return Requests(paths, warnings, whole=forecast_of(made, known, system))
     costs = [forecast_of(files, known, system).estimate(job.window).cost_usd for files in (made, update.files)]
     saved = None if None in costs else round(float(costs[0] or 0) - float(costs[1] or 0), 6)
     return Requests([*paths, *update.files], warnings, update=replace(update, saved_usd=saved))
@@ -68,6 +76,11 @@ def forecast_of(paths: Sequence[Path], store: JobFile, system: System) -> Total:
     """What asking batch files would cost."""
     prices, tokens = prices_of(store.job, system.disk), store.job.answer_tokens
     return total_of(paths, system.disk, prices, tokens) if paths else Total(prices, tokens)
+
+
+def forecast(paths: Sequence[Path], store: JobFile, system: System) -> dict[str, Any]:
+    """What a dry run answers: the job it would make, and what that would cost."""
+    return {"job": quoted(store.path), **forecast_of(paths, store, system).forecast(store.job.window)}
 
 
 def update_forecast(update: Update, store: JobFile, system: System) -> dict[str, Any]:
