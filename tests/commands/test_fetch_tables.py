@@ -389,6 +389,26 @@ def test_columns_are_refused_before_anything_is_sent(engine: RunningEngine, tmp_
     assert engine.upstream.count() == 3
 
 
+def test_columns_of_what_has_none_are_refused_before_anything_is_sent(engine: RunningEngine, tmp_path: Path) -> None:
+    """JSON lines are the server's own, and a list of columns would be passed over."""
+    (tmp_path / "t.csv").write_text(CITIES)
+    refused = door(engine, "run_batch", "o.jsonl", "--input", "t.csv", *ASK, "--columns", "nation", cwd=tmp_path)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "bad_columns")
+    assert names(tmp_path) == ["t.csv"] and engine.upstream.count() == 0
+    job(engine, tmp_path, "t.csv")
+    before = names(tmp_path)
+    error = fetch(engine, tmp_path, "o.jsonl", "--columns", "answer", code=2).json["error"]
+    assert error["code"] == "bad_columns" and "--format csv" in error["hint"] and names(tmp_path) == before
+
+
+def test_of_very_many_columns_the_list_says_how_many_more(engine: RunningEngine, tmp_path: Path) -> None:
+    """As every list does that is cut."""
+    many = ",".join(f"c{number}" for number in range(100))
+    (tmp_path / "t.csv").write_text(f"{many},city\n{many},Rome\n")
+    refused = door(engine, "run_batch", "o.csv", "--input", "t.csv", *ASK, "--columns", "nation", cwd=tmp_path)
+    assert refused.json["error"]["message"].endswith("c38, c39 and 68 more")
+
+
 def test_a_sheet_that_is_too_small_is_refused_before_anything_is_sent(
     engine: RunningEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,11 @@ class Delivery:
         self.reused = row_map.answers_in(store.folder) if store is not None and row_map is not None else None
         told = (args.format, args.columns, args.delimiter, args.bom, args.raw_cells, args.id)
         self.wanted = Wanted(*told, reused=self.reused is not None)
+        if args.columns is not None and args.format in ("jsonl", "npy"):
+            message = f"--columns: there are no columns in the format {args.format}"
+            raise Failure(
+                Exit.BAD_INPUT, "bad_columns", message, "--format csv, parquet or xlsx; or leave --columns out"
+            )
         self.ids = self.output.with_name(f"{self.output.stem}.ids.txt") if args.format == "npy" else None
         self.history = Path(args.history) if args.history else None
         self._schema = Path(args.response_schema) if args.response_schema else None

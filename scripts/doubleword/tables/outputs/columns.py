@@ -13,6 +13,8 @@ from doubleword.tables.staged import as_unicode
 
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\([0-9, ]+\)")
 
+SHOWN = 40  # names in a message, which has to be short
+
 
 class OutputColumn(Struct, frozen=True):
     """A column that is written: its name, and SQL for its cell as text and for its value, which is of DuckDB's `type`.
@@ -111,6 +113,7 @@ def _pair(word: str, names: Sequence[str]) -> tuple[str, str]:
 
 
 def _refused(said: str, names: Sequence[str]) -> Failure:
-    known = ", ".join(plain(name, 40) for name in names[:40])
-    message = f"--columns: {said}; the columns are: {known}"
+    known = ", ".join(plain(name, 40) for name in names[:SHOWN])
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    message = f"--columns: {said}; the columns are: {known}{more}"
     return Failure(Exit.BAD_INPUT, "bad_columns", message, '--columns "new name=old name, other"')
