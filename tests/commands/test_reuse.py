@@ -87,7 +87,7 @@ def test_a_grown_table_is_asked_only_for_new_rows(engine: RunningEngine, folder:
     grown = sorted([*old, *(f"new {number}" for number in range(10))], reverse=True)
     write_table(folder, grown)
     dry = run(engine, folder, "second.csv", *once, "--reuse", FIRST, "--dry-run")
-    assert (dry.code, dry.json["requests"]) == (0, 10)
+    assert (dry.code, dry.json["requests"], dry.json["reused"]) == (0, 10, 60)
     second = run(engine, folder, "second.csv", *once, "--reuse", FIRST)
     assert second.code == 0, second.json
     told = [second.json[name] for name in ("requests", "shared", "reused")]

@@ -80,7 +80,9 @@ def forecast_of(paths: Sequence[Path], store: JobFile, system: System) -> Total:
 
 def forecast(paths: Sequence[Path], store: JobFile, system: System) -> dict[str, Any]:
     """What a dry run answers: the job it would make, and what that would cost."""
-    return {"job": quoted(store.path), **forecast_of(paths, store, system).forecast(store.job.window)}
+    row_map = store.job.row_map
+    reused = {"reused": row_map.reused} if row_map is not None and row_map.answers is not None else {}
+    return {"job": quoted(store.path), **reused, **forecast_of(paths, store, system).forecast(store.job.window)}
 
 
 def update_forecast(update: Update, store: JobFile, system: System) -> dict[str, Any]:
