@@ -18,6 +18,8 @@ from doubleword.server.api import DEFAULT_BASE_URL, Api, checked_base_url
 from doubleword.server.key import read_key
 from doubleword.system import System
 
+FIRST_ANSWER_S = 5.0  # the least that a server has for it, however short --wait is
+
 
 def chosen_base_url(args: argparse.Namespace) -> str:
     """The server that the user named: --base-url, else DOUBLEWORD_BASE_URL, else the hosted one."""
@@ -74,4 +76,7 @@ def connect(
     if not key.isascii() or any(character.isspace() or not character.isprintable() for character in key):
         hint = "copy the key again; it is one word of visible ASCII characters"
         raise Failure(Exit.NO_KEY, "bad_key", "DOUBLEWORD_API_KEY holds characters that no key has", hint)
-    yield Api(base_url, key, system)
+    api = Api(base_url, key, system)
+    if getattr(args, "wait", 0):  # a server that never answers is not worth more than the user's own patience
+        api.answer_by = system.monotonic() + max(args.wait, FIRST_ANSWER_S)
+    yield api

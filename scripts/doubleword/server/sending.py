@@ -33,13 +33,14 @@ class Sender:
     """The connection to the server at `base_url`, which `route.is_safe`.
 
     `patience_s` bounds how long a call is repeated while the network or the server fails; `until`, a time of
-    `system.monotonic()`, bounds everything when it is set.
+    `system.monotonic()`, bounds everything when it is set, `answer_by` all that is waited for before the first answer.
     """
 
     def __init__(self, base_url: str, key: str, system: System, patience_s: float = 120.0) -> None:
         self.base_url = base_url
         self.patience_s = patience_s
         self.until: float | None = None
+        self.answer_by: float | None = None
         self._system = system
         self._key = key
         self._routes: dict[tuple[str, str, int], Route] = {}
@@ -53,9 +54,7 @@ class Sender:
         Only for calls that change nothing, or nothing more when repeated. Raises the last ApiError when patience or
         `until` has run out.
         """
-        ends = self._system.monotonic() + self.patience_s
-        if self.until is not None:
-            ends = min(ends, self.until)
+        ends = self._no_later(self._system.monotonic() + self.patience_s)
         failures = 0
         while True:
             try:
@@ -196,9 +195,7 @@ class Sender:
 
     def _body(self, response: requests.Response, limit: int) -> bytes:
         """At most `limit` bytes of a body; a longer, cut or dripping one raises ApiError."""
-        ends = self._system.monotonic() + JSON_TIME_S
-        if self.until is not None:
-            ends = min(ends, self.until)
+        ends = self._no_later(self._system.monotonic() + JSON_TIME_S)
         body = bytearray()
         for block in content_of(response, self._system.monotonic):
             body += block
@@ -213,8 +210,14 @@ class Sender:
         return bytes(body)
 
     def _timeouts(self) -> tuple[float, float]:
-        left = READ_TIMEOUT_S if self.until is None else max(0.5, self.until - self._system.monotonic())
-        return min(CONNECT_TIMEOUT_S, left), min(READ_TIMEOUT_S, left)
+        now = self._system.monotonic()
+        left = max(0.5, self._no_later(now + READ_TIMEOUT_S) - now)
+        return min(CONNECT_TIMEOUT_S, left), left
+
+    def _no_later(self, ends: float) -> float:
+        """`ends`, or the end of all waiting where that comes before."""
+        limits = (ends, self.until, None if self._answered else self.answer_by)
+        return min(one for one in limits if one is not None)
 
     def _session(self) -> requests.Session:
         with self._opening:
