@@ -289,6 +289,20 @@ def test_an_absent_error_file_is_missed_where_something_failed(desk: Desk, serve
     assert "deleted" in result.json["failures"][0]["cause"]
 
 
+@pytest.mark.parametrize("deleted", ["output_file_id", "error_file_id"])
+def test_a_result_file_deleted_a_moment_ago_is_told_as_deleted(desk: Desk, engine: RunningEngine, deleted: str) -> None:
+    """The batch names it no more; that it was deleted, and is not late, says the 410 of `/results` (dwctl 11.11.0)."""
+    engine.upstream.fail("bad", 409)
+    desk.batch_file("a.jsonl", ["good", "bad", "fine"])
+    assert desk.run("submit", "a.jsonl").code == 0
+    finished(engine)
+    batch = engine.call("GET", "/batches").json()["data"][0]
+    engine.call("DELETE", f"/files/{batch[deleted]}")
+    fetched = desk.run("fetch_results", "a.job.json")
+    assert (fetched.code, fetched.json["complete"]) == (6, True)
+    assert any("has deleted" in one["cause"] for one in fetched.json["failures"])
+
+
 def test_an_output_file_that_is_named_only_later_is_found(desk: Desk, gate: Gate, served: Canned) -> None:
     """`completed`, all counted, and output_file_id null: the batch is looked at again until the id is there."""
     served.batch = {"output_file_id": None}

@@ -24,7 +24,7 @@ from doubleword.quick_msgspec import Struct, field
 from doubleword.results.expected import Expected
 from doubleword.results.result import Pack, Result
 from doubleword.results.spool import Spool
-from doubleword.server.api import Api
+from doubleword.server.api import Api, results_deleted
 from doubleword.server.errors import ApiError
 from doubleword.server.key import without_key
 from doubleword.server.objects import Asked, Batch
@@ -127,7 +127,7 @@ class Reader(Struct):
             files = ("output", batch.output_file_id, batch.completed), ("error", batch.error_file_id, batch.failed)
             for kind, file_id, rows in files:
                 # The server forgets the id of a file that it has deleted (fusillade postgres.rs).
-                forgotten = rows and batch.ended_at and self.system.now() - batch.ended_at > NAMED_BY_S
+                forgotten = rows and not file_id and self._is_forgotten(batch, kind)
                 if forgotten if not file_id else not self._read_file(file_id, into, shown):
                     shown.gone.add(kind)
                 # A replica may show failures that a retry has mended, as many rows as are counted all the same.
@@ -158,6 +158,12 @@ class Reader(Struct):
             if known is None or rank_of(row) >= rank_of(known):
                 reading.rows[custom_id] = row
         return over
+
+    def _is_forgotten(self, batch: Batch, kind: str) -> bool:
+        """Whether a result file that is not named was deleted: it is long since the end, or the server says so."""
+        if batch.ended_at and self.system.now() - batch.ended_at > NAMED_BY_S:
+            return True
+        return batch.terminal and results_deleted(self.api, batch.id, failed=kind == "error")
 
     def _read_file(self, file_id: str, into: _Into, shown: _Shown) -> bool:
         """Every line of a result file, from wherever a cut connection left off, into the spool and `shown`.

@@ -171,6 +171,19 @@ class Api(Sender):
         return self.json(self.once("POST", path, body=json.dumps(body).encode()))
 
 
+def results_deleted(api: Api, batch_id: str, failed: bool) -> bool:
+    """Whether GET /batches/{id}/results says, by 410, that the file of its answers, or of its failures, was deleted.
+
+    False where nothing says so: a server before dwctl 11.11.0, OpenAI, one that does not answer just now.
+    """
+    query = urlencode({"status": "failed" if failed else "completed", "limit": 1})
+    try:
+        with _by_id(batch_id, lambda one: api.once("GET", f"/batches/{one}/results?{query}")):
+            return False
+    except ApiError as error:
+        return error.status == 410
+
+
 def checked_base_url(base_url: str) -> str:
     """`base_url` without a final slash; raises Failure (2) unless it is https or a loopback address."""
     hint = f"give https and the name of a host, or http on 127.0.0.1; the hosted server is {DEFAULT_BASE_URL}"
