@@ -200,6 +200,15 @@ def test_what_a_retry_would_cost_is_said_before(till: Till) -> None:
     assert till.run("retry_failed", "a.job.json", "--dry-run").json["cost_usd"] == dry["cost_usd"]
 
 
+def test_a_dry_run_of_a_retry_with_nothing_to_ask_says_so_in_numbers(till: Till) -> None:
+    """All that failed would fail again: no requests and no cost, whatever the limit."""
+    till.engine.upstream.fail("Question 1,", 400)
+    till.submit("--max-cost", "1")
+    for words in (["--cause", "HTTP 418"], ["--only", "missing", "--max-cost", "0.00000001"]):
+        dry = till.run("retry_failed", "a.job.json", "--dry-run", *words)
+        assert (dry.code, dry.json["requests"], dry.json["cost_usd"], dry.json["ceiling_usd"]) == (0, 0, 0, 0), words
+
+
 def test_an_estimate_learns_from_another_job(till: Till) -> None:
     """Once its results were fetched: three tokens an answer here, where the rule says as many as the prompt has."""
     till.submit()

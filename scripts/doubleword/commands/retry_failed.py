@@ -171,7 +171,7 @@ class Retrial:
         if dry_run or not (asked or wanting):
             statuses = {one.batch_id or "": f"{len(owed[one.key].ids)} to retry" for one in wanting}
             keys = report(self._store, statuses, resumed=not wanting)
-            return {**keys, **self._forecast(wanting, owed, max_cost)} if wanting else keys
+            return {**keys, **self._forecast(wanting, owed, max_cost if wanting else None)} if dry_run else keys
         if wanting:
             self._attempts.require_newest(self._api, self._since)
         drafts: list[Intended] = []
