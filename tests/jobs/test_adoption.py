@@ -15,6 +15,7 @@ from tests.clock import Clocked
 from tests.door import Result, call_door
 from tests.engine_process import KEY, RunningEngine, engine_with_upstream
 from tests.faults.rooms import CHAT, Unsynced, emptied, finished, request
+from tests.upstream import CHAT_MODEL
 
 from doubleword.commands.fetch_results import fetch
 from doubleword.commands.list_batches import list_batches
@@ -102,7 +103,7 @@ def test_a_lost_job_is_found_adopted_and_goes_on(user: User, engine: RunningEngi
 
     listed = user.run("list_batches")
     assert listed["jobs"] == []
-    assert [(one["job"], one["lost"]) for one in listed["batches"]] == [(before["id"], True)]
+    assert [(one["job"], one["lost"], one["model"]) for one in listed["batches"]] == [(before["id"], True, CHAT_MODEL)]
     assert f"submit.py --adopt {before['id']}" in listed["hint"]
 
     adopted = user.run("adopt", "--adopt", before["id"], "--job", "a.job.json")

@@ -154,6 +154,7 @@ def _batch(one: Batch, name: str | None, ways: Mapping[str, str]) -> dict[str, A
         "created_at": iso(one.created_at) if one.created_at is not None else None,
         **({"file": name} if name is not None else {}),
         "window": plain(one.window, 20),
+        **({"model": plain(one.model, 80)} if one.model else {}),
         "counts": {"total": one.total, "completed": one.completed, "failed": one.failed},
         **({"job": plain(job, 40)} if job is not None else {}),
         **({"lost": True, "adopt": ways[job]} if job is not None and job in ways else {}),
