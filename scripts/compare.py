@@ -38,7 +38,7 @@ def parser() -> cli.Parser:
     add("--expected", action="append", metavar="COLUMN", help=expected)
     add("--judge", metavar="PROMPT", help="a rubric by which a model grades each {answer}")
     add("--judge-model", metavar="ID", help="the model that grades")
-    add("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
+    add("--window", metavar="HOURS", choices=("24h", "1h", "background"), help="24h (default, cheap), 1h, background")
     add("--now", action="store_true", help="ask at once, at the realtime price, not in batches")
     cli.add_max_cost(made)
     add("--dry-run", action="store_true", help="check and estimate only; nothing is sent or kept")

@@ -33,7 +33,12 @@ def parser() -> argparse.ArgumentParser:
     """The arguments."""
     made = cli.Parser("Say what batch files would cost. Needs neither a key nor the network.", EXAMPLES)
     made.add_argument("files", nargs="+", metavar="FILE", type=Path, help="batch file, as create_batch_file.py writes")
-    made.add_argument("--window", choices=("24h", "1h"), help="completion window (default: 24h, and both compared)")
+    made.add_argument(
+        "--window",
+        metavar="HOURS",
+        choices=("24h", "1h", "background"),
+        help="24h, 1h, background (default: 24h, and both compared)",
+    )
     made.add_argument("--prices", metavar="FILE", type=Path, help="price table whose prices replace the bundled ones")
     made.add_argument("--like", metavar="JOB", help="answers as long as those of this job, whose results were fetched")
     return made
@@ -51,7 +56,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     sample = like(args.like, disk) if args.like else None
     total = total_of(named_files(args.files, disk), disk, load_prices(args.prices, disk), sample)
     both = {window: total.estimate(window) for window in WINDOWS}
-    found, *others = [both[window] for window in ([args.window] if args.window else WINDOWS)]
+    found, *others = [total.estimate(args.window)] if args.window else both.values()
     compared = {window: {"cost_usd": one.cost_usd, "ceiling_usd": one.ceiling_usd} for window, one in both.items()}
     return {
         "requests": found.requests,

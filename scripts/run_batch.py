@@ -31,7 +31,9 @@ def parser() -> cli.Parser:
     add_reuse(made)
     made.usage = "%(prog)s OUTPUT [options]"  # argparse would list every option here as well
     cli.add_table_output(made)
-    made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
+    made.add_argument(
+        "--window", metavar="HOURS", choices=("24h", "1h", "background"), help="24h (default, cheap), 1h, background"
+    )
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.requests.job.json)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch")
     cli.add_max_cost(made)

@@ -36,7 +36,9 @@ def parser() -> cli.Parser:
     made.add_argument("--at-once", type=cli.whole, default=4, metavar="N", help="partitions under way (default 4)")
     made.add_argument("--name", metavar="TEXT", help="of the run: what it asks is paid once (default: OUTPUT_DIR)")
     made.add_argument("--columns", metavar="LIST", help='choose, order and rename: "sku, french=answer"')
-    made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
+    made.add_argument(
+        "--window", metavar="HOURS", choices=("24h", "1h", "background"), help="24h (default, cheap), 1h, background"
+    )
     cli.add_max_cost(made)
     made.add_argument("--dry-run", action="store_true", help="check and estimate only; nothing is sent or kept")
     made.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster; auto, or local for one of our own")

@@ -26,7 +26,9 @@ def parser() -> cli.Parser:
     """The arguments of this script."""
     made = cli.Parser("Check batch files, upload them and create a batch for each, exactly once.", EXAMPLES)
     made.add_argument("files", nargs="*", metavar="FILE", help="the batch files of one job")
-    made.add_argument("--window", choices=("24h", "1h"), help="completion window (default 24h, the cheap one)")
+    made.add_argument(
+        "--window", metavar="HOURS", choices=("24h", "1h", "background"), help="24h (default, cheap), 1h, background"
+    )
     made.add_argument("--job", metavar="PATH", help="job file (default: <stem>.job.json beside the first FILE)")
     made.add_argument("--metadata", action="append", default=[], metavar="K=V", help="noted on each batch; repeatable")
     made.add_argument("--adopt", metavar="JOB_ID", help="make the lost job file of these batches anew; sends nothing")

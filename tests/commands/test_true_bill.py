@@ -131,6 +131,25 @@ def test_the_wait_for_the_bill_ends(till: Till) -> None:
     assert (unpriced["cost_source"], "no price" in unpriced["cost_reason"]) == ("computed", True)
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_window_without_a_deadline_is_passed_through(till: Till, allowed: bool) -> None:
+    """`background`, where the operator allows it; at the live price, or at most the realtime price. Else refused."""
+    till.engine.settings.background = allowed
+    set_prices(till.engine, **{MODEL: {**EQUAL, "background": [0.01, 0.10]}})
+    (till.folder / "t.csv").write_text("text\none\ntwo\n")
+    ask = ("--input", "t.csv", "--model", MODEL, "--max-tokens", "9", "--prompt", "{text}", "--window", "background")
+    dry = till.run("run_batch", "out.csv", *ask, "--dry-run").json
+    assert dry["cost_usd"] == dry["realtime_usd"] > 0
+    done = till.run("run_batch", "out.csv", *ask, "--max-cost", "1")
+    if not allowed:
+        assert (done.code, batch_count(till.engine)) == (3, 0)
+        assert "background" in done.json["error"]["message"]
+        return
+    assert (done.code, exactly(done.json["cost_usd"])) == (0, till.ledger())
+    (batch,) = till.engine.call("GET", "/batches").json()["data"]
+    assert batch["completion_window"] == "background"
+
+
 def test_without_a_price_anywhere_the_cost_is_null_with_the_reason(till: Till) -> None:
     """Neither the server nor the table knows it."""
     till.submit(model=UNLISTED)

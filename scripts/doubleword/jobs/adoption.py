@@ -26,7 +26,7 @@ from doubleword.jobs.connection import chosen_base_url, connect, local_folder
 from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME
 from doubleword.jobs.job_file import SUFFIX, InputFile, Intended, Job, JobFile, job_path, locked, named_job
 from doubleword.jobs.server_copies import Copy, ServerCopies, asks_the_same, is_key
-from doubleword.jobs.submission import WINDOWS, input_file, recorded_map, report
+from doubleword.jobs.submission import BACKGROUND, WINDOWS, input_file, recorded_map, report
 from doubleword.jobs.watching import look
 from doubleword.output_file import sha256_of
 from doubleword.quick_msgspec import replace
@@ -199,7 +199,7 @@ class Adoption:
             created_at=first.created_at or self._system.now(),
             base_url=base_url,
             local=local,
-            window=first.window if first.window in WINDOWS else WINDOWS[0],
+            window=first.window if first.window in (*WINDOWS, BACKGROUND) else WINDOWS[0],
             metadata=metadata,
             files=[one.input for one in batches if one.attempt == 1],
             batches=sorted(batches, key=lambda one: one.attempt),

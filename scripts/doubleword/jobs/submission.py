@@ -30,6 +30,7 @@ from doubleword.server.errors import ApiError
 from doubleword.system import Disk, System
 
 WINDOWS = ("24h", "1h")
+BACKGROUND = "background"  # no deadline, on spare capacity, where the operator allows it
 
 
 def checked(paths: list[Path], system: System) -> file_check.Check:
