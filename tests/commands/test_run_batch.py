@@ -63,6 +63,21 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     assert engine.upstream.count() == 3
 
 
+def test_a_lost_job_is_found_again_before_anybody_pays_anew(engine: RunningEngine, folder: Path) -> None:
+    """The output and the batch file say that there was one: the hint, run as it stands, leads to its batches."""
+    assert door(engine, "run_batch", "out.csv", *ASK, cwd=folder).code == 0
+    (folder / "out.requests.job.json").unlink()
+    refused = door(engine, "run_batch", "out.csv", *ASK, cwd=folder)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "output_exists"), refused.json
+    assert "list_batches.py" in refused.json["error"]["hint"]
+    found = door(engine, "list_batches", cwd=folder)
+    (lost,) = {one["job"] for one in found.json["batches"] if one.get("lost")}
+    adopt = ["out.requests.jsonl", "--adopt", lost, "--job", "out.requests.job.json"]
+    assert door(engine, "submit", *adopt, cwd=folder).code == 0
+    assert door(engine, "run_batch", "out.csv", *ASK, "--force", cwd=folder).code == 0
+    assert (len(engine.call("GET", "/batches").json()["data"]), engine.upstream.count()) == (1, 3)
+
+
 def test_lines_that_somebody_fetched_anew_are_its_own(engine: RunningEngine, folder: Path) -> None:
     """How ids were made shapes no JSON lines, so a fetch that does not say it delivers the same."""
     ask = ["out.jsonl", *ASK, "--id", "{id}"]
