@@ -446,6 +446,24 @@ def test_files_are_deleted_once_their_results_are_fetched(till: Till) -> None:
     assert till.run("poll", "a.job.json").json["cost_source"] == "billed"
 
 
+@pytest.mark.parametrize("analytics_s", [0.0, math.inf])
+def test_answers_that_were_deleted_were_charged_all_the_same(till: Till, analytics_s: float) -> None:
+    """Their tokens are those that the server counted; where it counted none, nobody knows what they cost."""
+    till.engine.settings.account.analytics_after_s = analytics_s
+    till.submit()
+    batch = till.engine.call("GET", "/batches").json()["data"][0]
+    till.engine.call("DELETE", f"/files/{batch['output_file_id']}")
+    fetched = till.fetch()
+    assert fetched["counts"]["succeeded"] == 0, fetched
+    if analytics_s:
+        assert [fetched[name] for name in ("cost_usd", "realtime_usd", "saved_usd")] == [None] * 3, fetched
+        assert fetched["usage"]["completion_tokens"] is None and fetched["cost_reason"]
+    else:
+        assert exactly(fetched["cost_usd"]) == till.ledger() < exactly(fetched["realtime_usd"])
+        assert fetched["usage"]["completion_tokens"] == sum(one.completion_tokens for one in till.engine.ledger())
+        assert "for 5 answers" in fetched["bill"]
+
+
 def test_bare_batches_and_running_ones_are_deleted_with_care(till: Till) -> None:
     """Nobody knows what was fetched of a bare id; what runs would be cancelled."""
     with till.engine.upstream.hold("Question 1"):

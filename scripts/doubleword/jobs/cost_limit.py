@@ -182,12 +182,15 @@ def bill_of(
     waited for, at most `wait_s`, only where all batches are over; the embedded engine costs nothing and is not asked.
     """
     job = store.job if store is not None else None
-    answers = {one.id: one.completed if usage is None else usage[one.id].answers for one in batches}
+    tokens = dict(usage or {})
+    for one in batches:  # whose answers are gone, but were charged
+        if one.id in tokens and one.completed and not (tokens[one.id].answers or tokens[one.id].unknown):
+            del tokens[one.id]
+    answers = {one.id: tokens[one.id].answers if one.id in tokens else one.completed for one in batches}
     seen, late = dict[str, Analytics](), ""
     if job is None or job.local is None:
         seen, late = counted(api, job.id if job is not None else "", batches, answers, system, wait_s)
     models = _asked_models(job, batches, expected.models if expected is not None else ())
-    tokens = usage or {}
     parts = [Part(tokens.get(one.id), models[one.id], seen.get(one.id)) for one in batches]
     keys = bill(parts, window, prices_of(job, system.disk), late)
     if expected is not None:
