@@ -446,6 +446,16 @@ def test_files_are_deleted_once_their_results_are_fetched(till: Till) -> None:
     assert till.run("poll", "a.job.json").json["cost_source"] == "billed"
 
 
+def test_another_window_may_be_chosen_where_one_was_refused(till: Till) -> None:
+    """Nothing was taken, so nothing binds the job to it; once a batch exists, its window stays."""
+    assert till.submit("--window", "background").code == 3
+    chosen = till.run("submit", "a.jsonl", "--window", "24h")
+    assert (chosen.code, batch_count(till.engine)) == (0, 1), chosen.json
+    assert till.engine.call("GET", "/batches").json()["data"][0]["completion_window"] == "24h"
+    other = till.run("submit", "a.jsonl", "--window", "1h")
+    assert (other.code, other.json["error"]["code"], batch_count(till.engine)) == (2, "other_options", 1)
+
+
 @pytest.mark.parametrize("analytics_s", [0.0, math.inf])
 def test_answers_that_were_deleted_were_charged_all_the_same(till: Till, analytics_s: float) -> None:
     """Their tokens are those that the server counted; where it counted none, nobody knows what they cost."""

@@ -60,6 +60,8 @@ def opened(
     resumed = system.disk.size(path) is not None
     if resumed:
         store = JobFile.load(path, system.disk)
+        if args.window and not any(one.may_cost for one in store.job.batches):  # as one may be refused
+            store.job.window = args.window
         require_same(store, check, args.window, metadata)
     else:
         store = plan(
