@@ -231,6 +231,7 @@ def test_the_most_it_may_cost_is_that_of_the_requests(engine: RunningEngine, fol
     base = [*ASK[:3], "Qwen/Qwen3.5-9B", *ASK[4:]]
     once = door(engine, folder, "run_batch", "out.csv", *base, "--dry-run").json
     every = door(engine, folder, "run_batch", "out.csv", *base[:-1], "--dry-run").json
+    assert once["rows"] == once["requests"] + once["shared"] > once["requests"] and "rows" not in every
     assert every["ceiling_usd"] == pytest.approx(2 * once["ceiling_usd"], rel=0.1)
 
 

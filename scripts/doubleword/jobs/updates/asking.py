@@ -81,8 +81,10 @@ def forecast_of(paths: Sequence[Path], store: JobFile, system: System) -> Total:
 def forecast(paths: Sequence[Path], store: JobFile, system: System) -> dict[str, Any]:
     """What a dry run answers: the job it would make, and what that would cost."""
     row_map = store.job.row_map
-    reused = {"reused": row_map.reused} if row_map is not None and row_map.answers is not None else {}
-    return {"job": quoted(store.path), **reused, **forecast_of(paths, store, system).forecast(store.job.window)}
+    mapped = {"rows": row_map.rows, "shared": row_map.shared} if row_map is not None else {}
+    if row_map is not None and row_map.answers is not None:
+        mapped["reused"] = row_map.reused
+    return {"job": quoted(store.path), **mapped, **forecast_of(paths, store, system).forecast(store.job.window)}
 
 
 def update_forecast(update: Update, store: JobFile, system: System) -> dict[str, Any]:
