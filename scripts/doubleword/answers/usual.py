@@ -13,25 +13,27 @@ from doubleword.answers.usage import MOST_TOKENS
 from doubleword.quick_msgspec import Decoder, Meta, MsgspecError, Struct
 
 _Count = Annotated[int, Meta(ge=0, lt=MOST_TOKENS)]
+# What a usual answer has nothing of, whether the field is there or not.
+_None = Literal[0, ""] | Annotated[list[Any], Meta(max_length=0)] | None
 
 
 class _Message(Struct, gc=False):
     content: str
-    refusal: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
+    refusal: _None = None
+    tool_calls: _None = None
+    function_call: _None = None
 
 
 class _Choice(Struct, gc=False):
     message: _Message
     finish_reason: Literal["stop"]
-    error: Any = None
+    error: _None = None
 
 
 class _Details(Struct, gc=False):
     cached_tokens: _Count | None = None
     reasoning_tokens: _Count | None = None
-    cache_write_tokens: int | None = None
+    cache_write_tokens: _None = None
 
 
 class _Tokens(Struct, gc=False):
@@ -39,8 +41,8 @@ class _Tokens(Struct, gc=False):
     completion_tokens: _Count
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: _None = None
+    cache_read_input_tokens: _None = None
 
 
 class _Body(Struct, gc=False):
@@ -48,7 +50,7 @@ class _Body(Struct, gc=False):
     model: str
     usage: _Tokens
     created: Any = None
-    error: Any = None
+    error: _None = None
 
 
 class _Response(Struct, gc=False):
@@ -62,7 +64,7 @@ class UsualLine(Struct, gc=False):
     id: str
     custom_id: str
     response: _Response
-    error: Any = None
+    error: _None = None
 
     @property
     def text(self) -> str:
@@ -79,12 +81,5 @@ def usual(raw: bytes) -> UsualLine | None:
         line = _decode(raw)
     except (MsgspecError, ValueError, RecursionError):
         return None
-    body = line.response.body
-    choice, details = body.choices[0], body.usage.prompt_tokens_details
-    message = choice.message
-    if line.error or body.error or choice.error or message.refusal or message.tool_calls or message.function_call:
-        return None
-    told = body.usage.cache_creation_input_tokens or body.usage.cache_read_input_tokens
-    if not SHOWS.search(message.content) or told or (details and details.cache_write_tokens):
-        return None
-    return line
+    content = line.response.body.choices[0].message.content
+    return line if (content >= "!" and content[0].isprintable()) or SHOWS.search(content) else None
