@@ -27,7 +27,7 @@ def test_valid_files_of_a_job(tmp_path: Path) -> None:
     for number, request in enumerate(VALID):
         files.setdefault(request["url"], []).append({**request, "custom_id": f"id {number}"})
     chats, *others = files.values()
-    assert len(others) == 3
+    assert len(others) == 4
     assert validate(tmp_path, chats, *others[:2]).code == 0
     result = run_door("validate_batch_file", "a.jsonl", "b.jsonl", "c.jsonl", cwd=tmp_path)
     assert result.code == 0
