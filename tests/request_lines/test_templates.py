@@ -83,6 +83,12 @@ def test_a_value_is_never_read_as_a_template() -> None:
     assert fill("{a}", row(1, {"a": "{b} {{ %s", "b": "secret"})) == "{b} {{ %s"
 
 
+def test_of_many_columns_some_are_named_and_the_others_counted() -> None:
+    """A message that says what there is does not leave columns out without a word."""
+    with pytest.raises(BadRow, match=r"there are only: c0, c1, .* c29 and 10 more"):
+        fill("{d}", row(1, {f"c{number}": "x" for number in range(40)}))
+
+
 def test_a_missing_column_names_template_column_and_what_there_is() -> None:
     """Everything needed to mend the command stands in the message."""
     with pytest.raises(BadRow) as caught:

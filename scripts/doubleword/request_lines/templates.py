@@ -133,6 +133,7 @@ def _nested(template: str, place: str, row: Row, defaults: Mapping[str, str]) ->
         if place in defaults:
             return defaults[place]
     known = ", ".join(repr(name) if name != name.strip() else plain(name, 40) for name in row.names[:30])
+    known += f" and {len(row.names) - 30} more" if len(row.names) > 30 else ""
     cause = f"the template {plain(template, 60)!r} names the column {plain(place, 60)}, but there are only: {known}"
     hint = "name one of these columns, or give a --default; write {{ and }} for braces that are part of the text"
     raise BadRow(row, cause, "missing_column", hint)
