@@ -240,6 +240,31 @@ def test_one_limit_is_judged_for_all_parts_before_the_first_is_sent(dear: Runnin
     assert [float(entry.cost_usd or 0) for entry in dear.ledger()] == pytest.approx([0.4] * 3)
 
 
+def test_a_dry_run_is_held_against_the_limit_too(dear: RunningEngine, folder: Path) -> None:
+    """It refuses what the run itself would refuse, by the price table; here that has no price of the model."""
+    flat(folder / "src", 2, rows=1)
+    ask = ["--model", "Qwen/Qwen3.5-9B", *ASK[2:]]
+    free = dataset(dear, folder, "--dry-run", ask=ask).json
+    assert dataset(dear, folder, "--dry-run", "--max-cost", f"{free['ceiling_usd']:.6f}", ask=ask).code == 0
+    refused = dataset(dear, folder, "--dry-run", "--max-cost", f"{free['ceiling_usd'] * 0.9:.6f}", ask=ask)
+    assert (refused.code, refused.json["error"]["code"]) == (8, "over_max_cost"), refused.json
+    unknown = dataset(dear, folder, "--dry-run", "--max-cost", "1")
+    assert (unknown.code, unknown.json["error"]["code"]) == (8, "cost_unknown"), unknown.json
+
+
+def test_a_part_that_was_retried_counts_once_against_the_limit(dear: RunningEngine, folder: Path) -> None:
+    """To write it anew asks nothing, so a limit that what was asked keeps is kept."""
+    flat(folder / "src", 1, rows=2)
+    dear.upstream.fail("p0-1", 400)
+    assert dataset(dear, folder, "--max-cost", "24.2").code == 6
+    dear.upstream.forget()
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": dear.base_url}
+    job = folder / "out" / "_work" / "part-000.job.json"
+    assert call_door("retry_failed", job, "--ids", "row-0000002", cwd=folder, env=env).code == 0
+    done = dataset(dear, folder, "--max-cost", "24.2")
+    assert (done.code, done.json["counts"]["succeeded"]) == (0, 2), done.json
+
+
 def test_parts_that_come_later_are_judged_with_what_was_asked_before(dear: RunningEngine, folder: Path) -> None:
     """What the first parts really cost counts, and what those under way can cost at most."""
     flat(folder / "src", 2, rows=1)

@@ -107,7 +107,8 @@ class Running:
         if left and args.ray:
             self._perform = self._held.enter_context(cluster(args.ray, self._note))
         if not begun:
-            self._require_cost(self._checked(left))
+            # One that was retried since it was done asks nothing, and what it cost is known.
+            self._require_cost(self._checked([one for one in left if one.part not in self._costs]))
         if is_new and not output.create(RUN, digest):
             _is_known(output, digest, args.output)
         if left and args.local:
@@ -134,6 +135,8 @@ class Running:
         total = Total(load_prices(None, self._system.disk))
         for one in asked:
             total.include(one)
+        if self._args.max_cost is not None and not self._args.local and asked:
+            require_within(self._args.max_cost, total.estimate(self._window), again=True)  # --limit is of each part
         return {"parts": {"total": len(self._parts), "asked": len(asked)}, **total.forecast(self._window)}
 
     def _read_states(self) -> list[Partition]:
