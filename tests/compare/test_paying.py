@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -53,6 +54,21 @@ def test_a_killed_comparison_is_taken_up_again(bench: Bench) -> None:
         assert not (bench.folder / "cmp.csv").exists()
     done = bench.compare()
     assert (done.code, len(bench.batches()), bench.engine.upstream.count()) == (0, 2, 8), done.json
+
+
+def test_a_variant_whose_job_file_is_lost_is_found_again_before_it_is_paid_anew(bench: Bench) -> None:
+    """Its results and its batch file say that there was one; the hint leads to the command that makes it anew."""
+    first = bench.compare()
+    (bench.folder / f"cmp.{A}.job.json").unlink()
+    refused = bench.compare()
+    assert (refused.code, refused.json["error"]["code"]) == (2, "output_exists"), refused.json
+    assert "list_batches.py" in refused.json["error"]["hint"] and "pay" in refused.json["error"]["hint"]
+    (adopt,) = {one["adopt"] for one in bench.run(name="list_batches").json["batches"] if one.get("lost")}
+    assert bench.run(*shlex.split(adopt)[2:], name="submit").code == 0
+    (bench.folder / f"cmp.{A}.results.jsonl").unlink()
+    again = bench.compare()
+    assert again.code == first.code == 0, again.json
+    assert (len(bench.batches()), bench.engine.upstream.count()) == (2, 8)
 
 
 def test_a_wait_that_ran_out_goes_on(bench: Bench) -> None:

@@ -19,7 +19,7 @@ from doubleword.batch_files.repaired_ids import ids_path
 from doubleword.batch_files.row_map import RowMap, answers_path, map_path
 from doubleword.batch_files.table_arguments import settings_of
 from doubleword.batch_files.writing import numbered
-from doubleword.cli import Progress, again, quoted, script
+from doubleword.cli import Progress, again
 from doubleword.commands import create_batch_file as creation
 from doubleword.commands.delete_files import delete_files
 from doubleword.commands.fetch_results import Delivery, is_final
@@ -29,7 +29,7 @@ from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import JobFile, Written, job_path, locked, named_job
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.server_copies import require_files
-from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside
+from doubleword.jobs.submission import carry_out, checked, metadata_of, recorded_beside, refuse_written
 from doubleword.jobs.updates.asking import Requests, forecast, update_forecast, updated
 from doubleword.jobs.updates.update import Made, Update, applied, planned
 from doubleword.jobs.watching import watch_job
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, system: System) -> dict[str, Any]:
         held.enter_context(locked(job, disk))
         known = JobFile.load(job, disk) if disk.size(job) is not None else None
         if known is None:
-            _refuse_output(output, requests, job, args, disk)
+            refuse_written(output, args, disk, job if _set_of(requests, disk) else None)
         asked = made_requests(args, requests, known, system)
         if asked.update is not None and known is not None:
             if args.dry_run:
@@ -108,19 +108,6 @@ def _refuse_arguments(args: argparse.Namespace, output: Path) -> None:
         message = "--update keeps the answers of its own job, and --reuse takes those of others"
         hint = "leave --reuse out: what the job took over it keeps; or name another OUTPUT with --reuse JOB alone"
         raise Failure(Exit.BAD_INPUT, "bad_arguments", message, hint)
-
-
-def _refuse_output(output: Path, requests: Path, job: Path, args: argparse.Namespace, disk: Disk) -> None:
-    """Raise a Failure (exit 2) for an output that is there, while no job is: with its batch files, one was lost."""
-    try:
-        refuse_existing(output, disk, args.force)
-    except Failure as failure:
-        if failure.code == "output_exists" and _set_of(requests, disk):
-            local = " --local" if args.local else ""
-            failure.message += f"; its batch file is there and its job file {plain(job)} is not"
-            find = f"{script('list_batches.py')} --folder {quoted(job.parent)}{local}"
-            failure.hint = f"{find} tells how to make a lost job file anew; --force would ask, and pay, all rows again"
-        raise
 
 
 def _is_own(store: JobFile, output: Path, disk: Disk) -> bool:

@@ -19,9 +19,8 @@ from doubleword.compare.sample import Side
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.cost_limit import learn, require_limit
 from doubleword.jobs.job_file import Intended, JobFile, job_path
-from doubleword.jobs.submission import bring, checked
+from doubleword.jobs.submission import bring, checked, refuse_written
 from doubleword.jobs.watching import status_of, watch_job
-from doubleword.output_file import refuse_existing
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
 from doubleword.system import System
@@ -55,7 +54,7 @@ def planned(side: Side, args: argparse.Namespace, system: System, progress: Prog
     told = argparse.Namespace(**{**vars(args), "max_cost": None})  # which is one for all jobs
     path, check = job_path(side.path), checked([side.path], system)
     if system.disk.size(path) is None:
-        refuse_existing(results, system.disk, args.force)
+        refuse_written(results, args, system.disk, None if side.is_new else path)
     try:
         store, resumed = opened(told, check, path, metadata, system, local=f"{output.stem}.local")
     except Failure as failure:

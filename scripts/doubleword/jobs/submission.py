@@ -6,6 +6,7 @@ submitted is never taken for the old one; a finished submission run again change
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -23,7 +24,7 @@ from doubleword.jobs.exactly_once import JOB_NAME, KEY_NAME, Submission
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile
 from doubleword.jobs.reuse.answers import require_answers
 from doubleword.jobs.watching import look
-from doubleword.output_file import sha256_of
+from doubleword.output_file import refuse_existing, sha256_of
 from doubleword.quick_msgspec import replace
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
@@ -135,6 +136,21 @@ def require_same(store: JobFile, check: file_check.Check, window: str | None, me
     if (window or job.window) != job.window or (metadata or job.metadata) != job.metadata:
         message = f"the job {plain(store.path)} was made with --window {job.window} and other options"
         raise Failure(Exit.BAD_INPUT, "other_options", message, "leave the options out, or give another --job")
+
+
+def refuse_written(output: Path, args: argparse.Namespace, disk: Disk, lost: Path | None) -> None:
+    """Raise a Failure (exit 2) for an output that is there while no job is; `lost` is the job file that its batch file
+    had, None where there is no such file either.
+    """
+    try:
+        refuse_existing(output, disk, args.force)
+    except Failure as failure:
+        if failure.code == "output_exists" and lost is not None:
+            server = " --local" if args.local else f" --base-url {quoted(args.base_url)}" if args.base_url else ""
+            failure.message += f"; its batch file is there and its job file {plain(lost)} is not"
+            find = f"{script('list_batches.py')} --folder {quoted(lost.parent)}{server}"
+            failure.hint = f"{find} tells how to make a lost job file anew; --force would ask, and pay, all rows again"
+        raise
 
 
 def require_unchanged(store: JobFile, file: InputFile, disk: Disk) -> None:
