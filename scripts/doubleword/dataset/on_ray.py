@@ -136,8 +136,7 @@ def _done(ray: Any, task: Any, note: Callable[[str], None], step: Step) -> dict[
 def _task(step: Step) -> tuple[dict[str, Any], tuple[int, str, str, str] | None, list[str]]:
     """A step in a worker: what it answers, its failure as plain values if it failed, and what it noted."""
     notes: list[str] = []
-    system, server = System(), argparse.Namespace(local=False, base_url=step.base_url)
-
+    system, server = System(), argparse.Namespace(local=False, base_url=step.base_url, wait=step.args["wait"])
     opened = functools.partial(connect, server, system, notes.append)
     try:
         return perform(step, system, opened, contextlib.nullcontext(), notes.append), None, notes
