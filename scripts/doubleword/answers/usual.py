@@ -14,26 +14,26 @@ from doubleword.quick_msgspec import Decoder, Meta, MsgspecError, Struct
 
 _Count = Annotated[int, Meta(ge=0, lt=MOST_TOKENS)]
 # What a usual answer has nothing of, whether the field is there or not.
-_None = Literal[0, ""] | Annotated[list[Any], Meta(max_length=0)] | None
+_Nothing = Literal[0, ""] | Annotated[list[Any], Meta(max_length=0)] | None
 
 
 class _Message(Struct, gc=False):
     content: str
-    refusal: _None = None
-    tool_calls: _None = None
-    function_call: _None = None
+    refusal: _Nothing = None
+    tool_calls: _Nothing = None
+    function_call: _Nothing = None
 
 
 class _Choice(Struct, gc=False):
     message: _Message
     finish_reason: Literal["stop"]
-    error: _None = None
+    error: _Nothing = None
 
 
 class _Details(Struct, gc=False):
     cached_tokens: _Count | None = None
     reasoning_tokens: _Count | None = None
-    cache_write_tokens: _None = None
+    cache_write_tokens: _Nothing = None
 
 
 class _Tokens(Struct, gc=False):
@@ -41,8 +41,8 @@ class _Tokens(Struct, gc=False):
     completion_tokens: _Count
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
-    cache_creation_input_tokens: _None = None
-    cache_read_input_tokens: _None = None
+    cache_creation_input_tokens: _Nothing = None
+    cache_read_input_tokens: _Nothing = None
 
 
 class _Body(Struct, gc=False):
@@ -50,7 +50,7 @@ class _Body(Struct, gc=False):
     model: str
     usage: _Tokens
     created: Any = None
-    error: _None = None
+    error: _Nothing = None
 
 
 class _Response(Struct, gc=False):
@@ -64,7 +64,7 @@ class UsualLine(Struct, gc=False):
     id: str
     custom_id: str
     response: _Response
-    error: _None = None
+    error: _Nothing = None
 
     @property
     def text(self) -> str:

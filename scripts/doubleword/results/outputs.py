@@ -6,6 +6,7 @@ column that does not exist, a source that was changed) is told before results ar
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,14 +40,14 @@ NO_ROW = "no row of the table asks what was asked by the request "
 LOST = f"error('{NO_ROW}' || coalesce(results.custom_id, ''))"
 
 
-class Output:
+class Output(abc.ABC):
     """What results are written to. `pack` is what is kept of an answer until its turn comes, None for its line."""
 
     pack: Pack | None = None
 
+    @abc.abstractmethod
     def add(self, found: Result | Good) -> None:
         """Append results."""
-        raise NotImplementedError
 
     def finish(self, _file: WholeFile) -> list[str]:
         """Write to the file what is left, once all results came; returns what the user should know."""
