@@ -38,6 +38,7 @@ def enumerate_kills(
     for number in numbers:
         emptied(engine)
         own = Desk(desk.folder / f"kill-{number}", desk.base_url, desk.system)
+        shutil.rmtree(own.folder, ignore_errors=True)
         flat(own.folder / "src", 1, rows=2)
         end = crasher.run(own.folder, env, clock.now(), number, "run_dataset", ["src", "out", *ASK])
         wait_until(lambda: gate.idle, "the killed process's requests to be served")
@@ -73,5 +74,8 @@ def test_killed_at_every_event(
     lose: bool, crasher: Driver, gate: Gate, clock: Clocked, desk: Desk, engine: RunningEngine
 ) -> None:
     """The same, at each of them."""
+    events = {"call", "block of an upload", "replace part-000.parquet", "replace part-000.job.json"}
     killed = enumerate_kills(range(1, MOST_EVENTS), lose, crasher, gate, clock, desk, engine)
-    assert {"call", "block of an upload", "replace part-000.parquet", "replace part-000.job.json"} <= killed
+    if not events <= killed:  # a batch that was done one look sooner moved all later events, one of them past its kill
+        killed |= enumerate_kills(range(1, MOST_EVENTS), lose, crasher, gate, clock, desk, engine)
+    assert events <= killed
