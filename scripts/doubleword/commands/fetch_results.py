@@ -19,15 +19,14 @@ from doubleword.batch_files.check import BatchFile
 from doubleword.batch_files.row_map import RowFiles, read_answers
 from doubleword.cli import Progress, quoted, script
 from doubleword.commands.create_batch_file import require_row_map
-from doubleword.commands.poll import window_of
 from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.attempts import advice_of
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import behind, bill_of, expected_of
+from doubleword.jobs.cost_limit import behind, bill_of
 from doubleword.jobs.job_file import JobFile, Written, locked, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import Answering, counts_of
 from doubleword.output_file import WholeFile, refuse_existing, sha256_of
-from doubleword.results.advice import Advice, cut_at
 from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.outputs import SUFFIXES, TABLES, Lines, Output, Source, TableOutput, Vectors, write_results
 from doubleword.results.reconciliation import Collector, Tally
@@ -71,7 +70,6 @@ class Delivery:
         self._progress = progress
         self._received = 0
         self.handle = quoted(store.path) if store is not None else " ".join(ids)
-        self._retry = f"{script('retry_failed.py')} {self.handle}" if store is not None else None
         self.output = _output_path(args, store, ids)
         self.errors = self.output.with_name(f"{self.output.stem}.errors.jsonl")
         self.work = self.output.with_name(f".{self.output.name}.work")
@@ -216,9 +214,8 @@ class Delivery:
             written = list(filter(None, (file, history, ids, errors)))
             for one in written:
                 one.finish()
-            window = window_of(self._store, batches)
-            expected = expected_of(asked, self._store, window, disk)
-            bill = bill_of(api, self._store, batches, window, self._system, expected, collector.usage)
+            paths = [one.path for one in asked]
+            bill = bill_of(api, self._store, batches, paths, self._system, collector.usage)
             answer = self._answer(collector, tally, asked, errors is not None, schemas, bill)
             if not collector.unreadable:  # such lines may read better another time
                 self._record(written, asked, answer, collector.tally.answers)
@@ -264,7 +261,7 @@ class Delivery:
         schemas: Schemas,
         bill: dict[str, Any],
     ) -> dict[str, Any]:
-        advice = self._advice(collector)
+        advice = advice_of(self._store, collector.remarks.cut_at)
         warnings = [*flawed(tally, advice), *remarks(collector, schemas), *self._remarks]
         job = self._store.job if self._store is not None else None
         row_map = job.row_map if job is not None else None
@@ -281,11 +278,6 @@ class Delivery:
             **bill,
             **({"warnings": warnings[:10]} if warnings else {}),
         }
-
-    def _advice(self, collector: Collector) -> Advice:
-        changes = [one.change for one in self._store.job.batches if one.change] if self._store is not None else []
-        noted = any("note" in change for change in changes)
-        return Advice(self._retry, script("list_models.py"), noted, cut_at(collector.remarks.cut_at, changes))
 
 
 def is_final(former: Written) -> bool:

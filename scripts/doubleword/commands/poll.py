@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from doubleword.cli import Progress, iso, quoted, script
 from doubleword.failure import Exit, Failure
 from doubleword.jobs.connection import connect
-from doubleword.jobs.cost_limit import bill_of, prices_of
+from doubleword.jobs.cost_limit import bill_of
 from doubleword.jobs.job_file import JobFile, resolve
 from doubleword.jobs.watching import remarks, status_of, watch
-from doubleword.pricing.estimate import estimated
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.server.objects import Batch
@@ -63,17 +63,10 @@ def _bill(api: Api, batches: Sequence[Batch], store: JobFile | None, system: Sys
     job = store.job if store is not None else None
     if job is not None and job.local is not None:
         return {}
-    window, expected = window_of(store, batches), None
+    paths: list[Path | None] = []
     with contextlib.suppress(Failure):  # a batch file that is gone, or was changed
-        files = [store.input_path(one) for one in store.job.files] if store is not None else []
-        expected = estimated(files, window, system.disk, prices_of(job, system.disk)) if files else None
-    return bill_of(api, store, batches, window, system, expected, None, wait_s)
-
-
-def window_of(store: JobFile | None, batches: Sequence[Batch]) -> str:
-    """The completion window of a job, or of batches; empty where theirs are several."""
-    windows = {one.window for one in batches} if store is None else {store.job.window}
-    return windows.pop() if len(windows) == 1 else ""
+        paths = [store.input_path(one) for one in store.job.files] if store is not None else []
+    return bill_of(api, store, batches, paths, system, None, wait_s)
 
 
 def report(

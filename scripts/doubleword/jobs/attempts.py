@@ -22,13 +22,23 @@ from doubleword.jobs.submission import checked, input_file, require_unchanged
 from doubleword.output_file import WholeFile
 from doubleword.quick_msgspec import Struct
 from doubleword.request_lines.change import Change, asked_change
-from doubleword.results.advice import GONE, is_lasting
+from doubleword.results.advice import GONE, Advice, is_lasting
 from doubleword.results.result import Result
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
 from doubleword.system import Disk, System
 
 UNANSWERED = ("failed", "missing")
+
+
+def advice_of(store: JobFile | None, cut_at: int) -> Advice:
+    """The steps for a job after its attempts, or for bare batches; `cut_at` is the most tokens that a request allowed
+    whose answer was cut off.
+    """
+    changes = [one.change or {} for one in store.job.batches] if store is not None else []
+    retry = f"{script('retry_failed.py')} {quoted(store.path)}" if store is not None else None
+    most = max([cut_at, *(change.get("max_tokens") or 0 for change in changes)])
+    return Advice(retry, script("list_models.py"), any("note" in change for change in changes), most)
 
 
 class Wanted(Struct, frozen=True):

@@ -24,7 +24,7 @@ from doubleword.pricing.estimate import Estimate, estimated, total_of
 from doubleword.pricing.prices import REALTIME, Price, Prices, load_prices
 from doubleword.server.api import Api
 from doubleword.server.errors import ApiError
-from doubleword.server.objects import MIXED, Analytics, Asked, Batch, CostEstimate
+from doubleword.server.objects import MIXED, Analytics, Batch, CostEstimate
 from doubleword.service import CHAT, EMBEDDINGS
 from doubleword.system import Disk, System
 
@@ -158,30 +158,27 @@ def behind(job: Job, disk: Disk) -> list[str]:
     return list(live.behind(load_prices(None, disk), prices_of(job, disk).prices.values())) if job.tariff else []
 
 
-def expected_of(asked: Sequence[Asked], store: JobFile | None, window: str, disk: Disk) -> Estimate | None:
-    """What batch files were expected to cost; None where they are not known."""
-    paths = [one.path for one in asked if one.path is not None]
-    if not paths or len(paths) < len(asked):
-        return None
-    return estimated(paths, window, disk, prices_of(store.job if store is not None else None, disk))
-
-
 def bill_of(
     api: Api,
     store: JobFile | None,
     batches: Sequence[Batch],
-    window: str,
+    paths: Sequence[Path | None],
     system: System,
-    expected: Estimate | None,
     usage: Mapping[str, Usage] | None = None,
     wait_s: float = 60.0,
 ) -> dict[str, Any]:
-    """The keys of the bill, `estimate_usd` where that is known, and `bill`: all of it in one line.
+    """The keys of the bill, `estimate_usd` where all batch files are at hand (`paths`), and `bill`: all of it in one
+    line.
 
     `usage` has the tokens of each batch's answers, None where those were not read. What the server has counted is
     waited for, at most `wait_s`, only where all batches are over; the embedded engine costs nothing and is not asked.
     """
     job = store.job if store is not None else None
+    windows, prices = {one.window for one in batches} if job is None else {job.window}, prices_of(job, system.disk)
+    window, known = windows.pop() if len(windows) == 1 else "", [path for path in paths if path is not None]
+    expected: Estimate | None = None
+    with contextlib.suppress(Failure):  # a batch file that cannot be read now
+        expected = estimated(known, window, system.disk, prices) if known and len(known) == len(paths) else None
     tokens = dict(usage or {})
     for one in batches:  # whose answers are gone, but were charged
         if one.id in tokens and one.completed and not (tokens[one.id].answers or tokens[one.id].unknown):
@@ -192,7 +189,7 @@ def bill_of(
         seen, late = counted(api, job.id if job is not None else "", batches, answers, system, wait_s)
     models = _asked_models(job, batches, expected.models if expected is not None else ())
     parts = [Part(tokens.get(one.id), models[one.id], seen.get(one.id)) for one in batches]
-    keys = bill(parts, window, prices_of(job, system.disk), late)
+    keys = bill(parts, window, prices, late)
     if expected is not None:
         keys["estimate_usd"] = expected.cost_usd
     given = sum(answers.values()) + sum(one.unknown for one in tokens.values())

@@ -17,14 +17,14 @@ from doubleword.answers.judgement import INVALID
 from doubleword.batch_files.matching import Matching, reading_settings
 from doubleword.batch_files.reading import numbered_lines, request_of
 from doubleword.batch_files.record import Record, hashes_of, read_record
-from doubleword.cli import Progress, quoted, script
+from doubleword.cli import Progress
 from doubleword.failure import Failure
-from doubleword.jobs.cost_limit import bill_of, expected_of
+from doubleword.jobs.attempts import advice_of
+from doubleword.jobs.cost_limit import bill_of
 from doubleword.jobs.job_file import SUFFIX, JobFile
 from doubleword.jobs.watching import status_of
 from doubleword.quick_msgspec import Struct, field
 from doubleword.report.answer_table import LONGEST, AnswerTable, Field, Numbers, Shown, clipped
-from doubleword.results.advice import Advice, cut_at
 from doubleword.results.expected import Schemas
 from doubleword.results.reconciliation import Collector
 from doubleword.results.summary import remarks, summary
@@ -152,8 +152,9 @@ def gather(about: Subject, api: Api, system: System, work: Path, seed: int, most
         files = [one.path for one in about.asked]
         about.columns, about.cells, about.missing = cells(about.record, files, disk, target)
     about.prompts = prompts({row.place for row in about.rows}, about.asked, disk)
-    advice, tally = _advice(about.store, collector), collector.tally
-    about.keys = {**summary(tally, about.asked, about.total, advice), **_bill(about, collector, api, system)}
+    advice, tally = advice_of(about.store, collector.remarks.cut_at), collector.tally
+    bill = bill_of(api, about.store, about.batches, files, system, collector.usage)
+    about.keys = {**summary(tally, about.asked, about.total, advice), **bill}
     about.steps = {
         flaw: advice.step("", (flaw,), example.endpoint) for flaw, example in tally.flawed.items() if flaw != INVALID
     }
@@ -173,21 +174,6 @@ def _ask(about: Subject, table: AnswerTable) -> None:
         "answered after": table.numbers(f"CASE WHEN {came} BETWEEN 0 AND {LATEST_S} THEN {came} END"),
     }
     about.numbers = {name: one for name, one in every.items() if one is not None}
-
-
-def _advice(store: JobFile | None, collector: Collector) -> Advice:
-    retry = f"{script('retry_failed.py')} {quoted(store.path)}" if store is not None else None
-    changes = [one.change or {} for one in store.job.batches] if store is not None else []
-    noted = any("note" in change for change in changes)
-    return Advice(retry, script("list_models.py"), noted, cut_at(collector.remarks.cut_at, changes))
-
-
-def _bill(about: Subject, collector: Collector, api: Api, system: System) -> dict[str, Any]:
-    """The keys of the bill, as a fetch gives them."""
-    store, windows = about.store, {batch.window for batch in about.batches}
-    window = store.job.window if store is not None else windows.pop() if len(windows) == 1 else ""
-    expected = expected_of(about.asked, store, window, system.disk)
-    return bill_of(api, store, about.batches, window, system, expected, collector.usage)
 
 
 # What was asked in the chosen requests, and of which rows

@@ -9,8 +9,6 @@ What the statuses mean is written in the server's own contract (dwctl errors.rs,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from doubleword.answers.judgement import EMPTY, INVALID, REFUSED, TRUNCATED, UNFINISHED
 from doubleword.quick_msgspec import Struct
@@ -40,11 +38,6 @@ NOTES = {
 ROOM = 1000  # tokens for an answer that was cut off at nobody knows how many
 NOT_THE_SAME = "asking the same again will not help"
 SUBMIT = "submit these requests as a new batch file"
-
-
-def cut_at(known: int, changes: Iterable[Mapping[str, Any] | None]) -> int:
-    """The most tokens that an answer could have: `known` of the requests, or what attempts with `changes` allowed."""
-    return max([known, *((one or {}).get("max_tokens") or 0 for one in changes)])
 
 
 def is_lasting(cause: str | None) -> bool:
