@@ -447,6 +447,20 @@ def test_what_the_server_changes_silently_is_warned_of(tmp_path: Path) -> None:
     assert result.json["warnings"] == ["the prompt has no {column}, so every row asks the same"]
 
 
+def test_a_column_in_double_braces_is_warned_of(tmp_path: Path) -> None:
+    """As Jinja writes a place; what names no column is text that was meant."""
+    (tmp_path / "t.csv").write_text("text,lang\nhello,de\n")
+    prompt, system = "Read {{ text }} and answer {{json}}. {text}", "You speak {{lang}}."
+    result = create(
+        tmp_path, "--input", str(tmp_path / "t.csv"), "--model", "m", "--prompt", prompt, "--system", system
+    )
+    assert result.code == 0
+    assert result.json["warnings"] == [
+        "{{lang}} is sent as the text {lang}; write {lang} for the column",
+        "{{text}} is sent as the text {text}; write {text} for the column",
+    ]
+
+
 # As a process of its own
 
 

@@ -23,6 +23,7 @@ from doubleword.request_lines.checker import Checker
 from doubleword.request_lines.form import REQUESTS, RequestForm
 from doubleword.request_lines.form_arguments import bad_arguments, form_of
 from doubleword.request_lines.line import cautions, to_line
+from doubleword.request_lines.templates import doubled
 from doubleword.service import MAX_LINE_BYTES
 from doubleword.system import Disk
 from doubleword.tables.relation import column_at
@@ -200,6 +201,9 @@ class Making(Struct, dict=True):
                 found.append(f"and {self._skips - len(self._skipped):,} more skipped rows")
         if self.table.blank:
             found.append(f"left out {self.table.blank:,} empty {'row' if self.table.blank == 1 else 'rows'}")
+        for name in doubled(f"{self.form.system or ''}\n{self.form.prompt or ''}", self.table.names)[:SHOWN_ROWS]:
+            one = plain(name, 60)
+            found.append(f"{{{{{one}}}}} is sent as the text {{{one}}}; write {{{one}}} for the column")
         if self.form.prompt is not None and not self.form.places:
             found.append("the prompt has no {column}, so every row asks the same")
         elif equal := self.equals.counted:

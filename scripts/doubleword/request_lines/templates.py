@@ -106,6 +106,12 @@ def places(template: str) -> list[str]:
     return [column for _, column in _parts(template) if column is not None]
 
 
+def doubled(template: str, names: tuple[str, ...]) -> list[str]:
+    """The columns among `names` that `template` has in double braces, as other template languages write a place."""
+    found = re.findall(r"\{\{\s*([^{}]+?)\s*\}\}", template)
+    return [one for one in dict.fromkeys(found) if column_at(one, names) >= 0]
+
+
 @functools.lru_cache(maxsize=256)
 def _bound(template: str, names: tuple[str, ...]) -> tuple[tuple[str, str | None, int], ...]:
     """The template as literal text, the place after it, and which cell fills that; -1 for none of them."""
