@@ -102,7 +102,8 @@ class Upstream:
         try:
             yield
         finally:
-            self._rules.remove(rule)
+            with self._guard:  # others go through the list
+                self._rules.remove(rule)
             gate.set()
 
     def release(self) -> None:
