@@ -7,10 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # The many scripts that tests start share their bytecode, also where whoever runs the tests keeps none.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 SIMULATION = Path(__file__).parent / "simulation"
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

@@ -259,7 +259,7 @@ def test_no_prompt_has_more_tokens_than_the_most(model: SmolLM2, text: str) -> N
     assert model.chat_tokens(body["messages"]) <= most
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.sampled_from(["system", "user"]), st.text(max_size=200)), min_size=1, max_size=4),
     st.integers(0, 500),
