@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 from tests.door import Result, call_door
-from tests.engine_process import KEY, RunningEngine, engine_with_upstream
+from tests.engine_process import KEY, RunningEngine, engine_with_upstream, wait_until
 
 from doubleword.jobs.job_file import JobFile
 from doubleword.system import Disk
@@ -138,6 +138,7 @@ def test_rows_whose_request_is_not_answered_yet_are_pending(engine: RunningEngin
     """All three of them; a row that is answered already is there."""
     with engine.upstream.hold("Heat"):
         assert door(engine, folder, "run_batch", "out.csv", *ASK, "--wait", "3").code == 7
+        wait_until(lambda: len(engine.ledger()) == 2, "the others' answers")
         words = ("out.requests.job.json", "--partial", "--format", "csv", "--join", "t.csv", "--output", "p.csv")
         partial = door(engine, folder, "fetch_results", *words)
     assert (partial.code, partial.json["counts"]["pending"], partial.json["counts"]["succeeded"]) == (7, 3, 3)

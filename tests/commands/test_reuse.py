@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 import python_calamine
 from tests.door import SCRIPTS, Result, call_door
-from tests.engine_process import KEY, RunningEngine, engine_with_upstream, priced
+from tests.engine_process import KEY, RunningEngine, engine_with_upstream, priced, wait_until
 
 from doubleword.jobs.job_file import JobFile
 from doubleword.system import Disk
@@ -463,6 +463,7 @@ def test_a_dry_run_and_a_job_that_runs(engine: RunningEngine, folder: Path) -> N
     write_table(folder, ["Heat", "Up"])
     with engine.upstream.hold("Heat"):
         assert run(engine, folder, "first.csv", "--wait", "3").code == 7
+        wait_until(lambda: len(engine.ledger()) == 1, "the other's answer")
         before = sorted(folder.iterdir())
         dry = run(engine, folder, "second.csv", "--reuse", FIRST, "--dry-run")
         assert (dry.code, dry.json["requests"], sorted(folder.iterdir())) == (0, 1, before)
