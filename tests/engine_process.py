@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,17 @@ def server_process(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def end_listening(listener: socket.socket) -> None:
+    """Close a socket that a thread waits at, and let the thread go.
+
+    A close alone leaves the thread in its call, which takes the connections of a later listener that got the same
+    number as soon as something interrupts it, a stop and its end, say.
+    """
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.clock import Clocked
+from tests.engine_process import end_listening
 
 ROUTES = (
     ("upload", "POST", r"/v1/files"),
@@ -291,7 +292,7 @@ class Gate:
 
     def close(self) -> None:
         """Listen no more and drop every connection."""
-        self._listener.close()
+        end_listening(self._listener)
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

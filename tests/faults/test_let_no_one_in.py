@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from tests.clock import Clocked
 from tests.door import SCRIPTS, call_door
-from tests.engine_process import KEY, RunningEngine
+from tests.engine_process import KEY, RunningEngine, end_listening
 from tests.faults import gate as faults
 from tests.faults.canned import Canned, failed_row, row
 from tests.faults.gate import Act, Asked, Exchange, Gate, Reply, gate_before
@@ -192,7 +192,7 @@ def test_what_a_proxy_answers_gives_nothing_away(desk: Desk, clock: Clocked, mon
     desk.env = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), f"http://user:pa55word@127.0.0.1:{port}")
     desk.batch_file("a.jsonl", ["one"])
     result = desk.run("submit", "a.jsonl")
-    listener.close()
+    end_listening(listener)
     assert (result.code, result.json["error"]["code"]) == (5, "server_unreachable")
     assert "pa55word" not in json.dumps(result.json) + result.stderr
     assert seen and all(one.startswith(b"CONNECT server.test:443") for one in seen)
@@ -236,7 +236,7 @@ def test_a_server_without_a_trusted_certificate_gets_nothing(
     desk.env = env
     desk.batch_file("a.jsonl", ["one"])
     result = desk.run("submit", "a.jsonl")
-    listener.close()
+    end_listening(listener)
     assert result.code == 2 and "certificate" in result.json["error"]["message"]
     assert not any(got)
 

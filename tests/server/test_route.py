@@ -16,6 +16,7 @@ import pytest
 import requests
 import responses
 from tests.clock import Clocked
+from tests.engine_process import end_listening
 from tests.faults.rooms import certificate
 from urllib3 import HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
@@ -76,7 +77,7 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.close()
+        end_listening(listener)
 
 
 @pytest.fixture
