@@ -17,8 +17,14 @@ settings.register_profile("patient", settings(), deadline=None, suppress_health_
 settings.load_profile("patient")
 
 
-def pytest_configure() -> None:
-    """Scripts under test hear Ctrl-C even where a shell started the run in the background, deaf to it."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Scripts under test hear Ctrl-C even where a shell started the run in the background, deaf to it.
+
+    Servers of tests are on this machine, which a proxy of the environment does not reach.
+    """
+    if config.getoption("--server") is None:
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            del os.environ[name]
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
