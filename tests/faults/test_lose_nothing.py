@@ -247,6 +247,18 @@ def test_duplicated_rows_count_once(desk: Desk, served: Canned) -> None:
     assert (desk.folder / "x.jsonl").read_bytes() == b"".join(line + b"\n" for line in LINES)
 
 
+@pytest.mark.parametrize("identifier", ["batch_req_other", ""])
+def test_a_second_answer_to_one_request_is_told(desk: Desk, served: Canned, identifier: str) -> None:
+    """Both were paid and one has a place: the later good one, with a warning; the same line again is no other."""
+    other = row("row-2", "other").replace(b'"id":"batch_req_row-2"', b'"id":"%b"' % identifier.encode())
+    served.files["output"] = [*LINES, other, other]
+    served.batch = {"request_counts": {"total": 4, "completed": 4, "failed": 0}}
+    result = desk.run("fetch_results", "a.job.json", "--output", "x.jsonl")
+    assert result.code == 0 and desk.rows("x.jsonl")["row-2"] == "other"
+    assert "1 answers came beside another one to the same request" in result.json["warnings"][0]
+    assert "such as row-2" in result.json["warnings"][0]
+
+
 def test_rows_of_strangers_are_left_out_and_told(desk: Desk, served: Canned) -> None:
     """A row that answers no request of the job is not delivered, and not passed over in silence."""
     served.files["output"] = [*LINES, row("intruder")]

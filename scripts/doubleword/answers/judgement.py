@@ -156,13 +156,13 @@ class Remarks(Struct):
     def add(self, custom_id: str, found: Judgement, used: int | None = None, used_all: bool = False) -> None:
         """Count what is to be said of one answer of `used` tokens; `used_all` as `lines.used_all_tokens` tells it."""
         if found.unknown is not None:
-            self._count(custom_id, f"ended with {found.unknown}, a word that nobody knows here")
+            self.count(custom_id, f"ended with {found.unknown}, a word that nobody knows here")
         for name in found.unwrapped:
-            self._count(custom_id, f"had their JSON in {OUT_OF[name]}, which was taken out of it")
+            self.count(custom_id, f"had their JSON in {OUT_OF[name]}, which was taken out of it")
         if TRUNCATED in found.flaws:
             self.cut_at = max(self.cut_at, used or 0)
         elif used_all:
-            self._count(custom_id, "used all their tokens, so they may be cut off though the server says nothing of it")
+            self.count(custom_id, "used all their tokens, so they may be cut off though the server says nothing of it")
         if found.texts and not found.flaws:
             self.compare(found.texts[0])
         if found.length:
@@ -174,7 +174,8 @@ class Remarks(Struct):
             self.compared += 1
             self.texts[text if len(text) <= SHOWN else f"{text[:SHOWN]}{hash(text)}"] += 1
 
-    def _count(self, custom_id: str, said: str) -> None:
+    def count(self, custom_id: str, said: str) -> None:
+        """Count an answer of which `said` is to be said."""
         self.counts[said] += 1
         self.examples.setdefault(said, custom_id)
 

@@ -38,6 +38,7 @@ NAMED_BY_S = 3600.0  # a result file that is not named so long after the end wil
 FAILURES_WITHOUT_PROGRESS = 8
 
 FAILED, UNFIT, FLAWED, GOOD = range(4)
+ANOTHER = "came beside another one to the same request, of which the better is given, else the later"
 
 
 class Flawed(NamedTuple):
@@ -246,8 +247,8 @@ class _Into(Struct):
             shown.remarks.unreadable += known not in seen
             seen.add(known)
             return
-        identity = (judged.id, judged.custom_id)
-        if judged.id and identity in seen:
+        identity = (judged.id, judged.custom_id) if judged.id else ("", hashlib.sha256(raw).hexdigest())
+        if identity in seen:
             return
         seen.add(identity)
         cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
@@ -272,8 +273,11 @@ class _Into(Struct):
     def _keep(self, result: Result, rank: int, shown: _Shown) -> None:
         custom_id = result.custom_id
         earlier = shown.rows.get(custom_id)
-        if earlier is not None and rank < rank_of(earlier) and custom_id not in self.repeated:
-            return
+        if earlier is not None and custom_id not in self.repeated:
+            if min(rank, rank_of(earlier)) > FAILED:  # both were paid
+                shown.remarks.count(custom_id, ANOTHER)
+            if rank < rank_of(earlier):
+                return
         kept = result.line or b""
         if self.pack is not None and rank >= FLAWED:
             kept = self.pack.pack(result) + (b"\n" + kept if self.remember else b"")
