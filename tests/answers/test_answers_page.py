@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from doubleword.answers.choices import THOUGHTS, WORDS, likely, meaning
+from doubleword.answers.choices import THOUGHTS, WORDS, likely, listed_choices, meaning
 from doubleword.answers.judgement import FLAWS, Judgement, judged
 from doubleword.answers.lines import Line, answer_text, finish_reason, judge, one_text
 from doubleword.answers.schema import Schema
@@ -210,7 +210,7 @@ def says_something(value: Any, under: str = "") -> bool:
 def parts_that_say(body: dict[str, Any]) -> Iterator[tuple[Any, str]]:
     """What may hold a text, call, vector or refusal, and under which name."""
     yield from ((body.get(name), name) for name in ("content", "output", "data"))
-    for choice in body["choices"] if isinstance(body.get("choices"), list) else ():
+    for choice in listed_choices(body) or ():
         if isinstance(choice, dict):
             yield choice.get("text"), "text"
             message = choice.get("message")

@@ -40,6 +40,9 @@ OF_A_JOB, OF_BARE_IDS = Advice("retry JOB", "list_models.py"), Advice(None, "lis
         ("Billing hard limit has been reached (billing_hard_limit_reached)", (), "add credit to the account"),
         ("no row: it was cancelled", (), "retry JOB"),
         (f"{GONE}, for good", (), "asking again is paid again: retry JOB --only missing"),
+        ("the answer has not the shape of /v1/embeddings", (), "asking again is paid again: retry JOB"),
+        ("the answer is text, not the JSON object of this endpoint", (), "asking again is paid again: retry JOB"),
+        ("the answer's line cannot be read as JSON", (), "asking again is paid again: retry JOB"),
         ("the answer ended with abort", (), "retry JOB"),
         ("the vector holds NaN or infinity", (), "retry JOB"),
         ("the vector came as int4, which is not read here", (), "--format jsonl"),
@@ -52,6 +55,12 @@ def test_each_cause_has_its_step(cause: str, flaws: tuple[str, ...], said: str) 
     """What passes is asked again later, what money mends after paying, what is wrong not as it was."""
     assert said in OF_A_JOB.step(cause, flaws)
     assert "retry" not in OF_BARE_IDS.step(cause, flaws)
+
+
+def test_where_lines_cannot_be_read_a_missing_row_may_have_its_answer_there() -> None:
+    """So that asking it again may pay it twice."""
+    told = Advice("retry JOB", "list_models.py", unreadable=True).step("no row, though the batch is completed")
+    assert told.endswith("asking again is paid again: retry JOB")
 
 
 @pytest.mark.parametrize("code", [400, 413, 422])

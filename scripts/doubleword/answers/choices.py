@@ -124,10 +124,18 @@ ENDINGS = ("finish_reason", "finish_details", "native_finish_reason")
 _OF_CHOICE = ("message", "text", "finish_reason", "error")
 
 
+def listed_choices(body: Mapping[str, Any]) -> list[Any] | None:
+    """The `choices` of an answer, also where they stand in an object; None where there are none."""
+    found = body.get("choices")
+    if isinstance(found, dict):
+        return list(found.values()) if found.keys().isdisjoint(_OF_CHOICE) else [found]
+    return found if isinstance(found, list) else None
+
+
 def choices(body: Mapping[str, Any]) -> list[Choice] | None:
     """The choices of an answer, in the order of their index; None for what holds no message at all."""
-    listed = body.get("choices")
-    if isinstance(listed, list):
+    listed = listed_choices(body)
+    if listed is not None:
         known = any(isinstance(one, dict) and not one.keys().isdisjoint(_OF_CHOICE) for one in listed)
         return [_choice(one) for one in by_index(listed)] if known else None
     if isinstance(body.get("output"), list) or body.get("object") == "response" or "incomplete_details" in body:

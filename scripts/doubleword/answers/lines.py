@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from doubleword.answers.choices import FAILED, choices, likely, told
+from doubleword.answers.choices import FAILED, choices, likely, listed_choices, told
 from doubleword.answers.json_text import Number, written
 from doubleword.answers.vectors import FLOAT32, Form, by_index, vectors
 from doubleword.failure import plain
@@ -192,8 +192,8 @@ def answer_texts(body: Mapping[str, Any]) -> list[str]:
 
 def finish_reason(body: Mapping[str, Any]) -> str:
     """Why the first choice ended, in the server's word, or the status of a response; empty where it does not say."""
-    listed = body.get("choices")
-    if isinstance(listed, list) and listed:
+    listed = listed_choices(body)
+    if listed:
         first = by_index(listed)[0]
         word = first.get("finish_reason") if isinstance(first, dict) else None
     else:

@@ -31,14 +31,14 @@ from doubleword.system import Disk, System
 UNANSWERED = ("failed", "missing")
 
 
-def advice_of(store: JobFile | None, cut_at: int) -> Advice:
+def advice_of(store: JobFile | None, cut_at: int, unreadable: bool) -> Advice:
     """The steps for a job after its attempts, or for bare batches; `cut_at` is the most tokens that a request allowed
-    whose answer was cut off.
+    whose answer was cut off, `unreadable` says that lines do not tell whose they are.
     """
     changes = [one.change or {} for one in store.job.batches] if store is not None else []
     retry = f"{script('retry_failed.py')} {quoted(store.path)}" if store is not None else None
     most = max([cut_at, *(change.get("max_tokens") or 0 for change in changes)])
-    return Advice(retry, script("list_models.py"), any("note" in change for change in changes), most)
+    return Advice(retry, script("list_models.py"), any("note" in change for change in changes), most, unreadable)
 
 
 class Wanted(Struct, frozen=True):

@@ -152,7 +152,7 @@ def gather(about: Subject, api: Api, system: System, work: Path, seed: int, most
         files = [one.path for one in about.asked]
         about.columns, about.cells, about.missing = cells(about.record, files, disk, target)
     about.prompts = prompts({row.place for row in about.rows}, about.asked, disk)
-    advice, tally = advice_of(about.store, collector.remarks.cut_at), collector.tally
+    advice, tally = advice_of(about.store, collector.remarks.cut_at, bool(collector.unreadable)), collector.tally
     bill = bill_of(api, about.store, about.batches, files, system, collector.usage)
     about.keys = {**summary(tally, about.asked, about.total, advice), **bill}
     about.steps = {

@@ -29,6 +29,7 @@ UNPAID = re.compile(r"HTTP 402\b|.*\b(billing_hard_limit_reached|insufficient_qu
 # What there is to say of requests whose output file, or whose error file, is gone for good.
 GONE = "the server has deleted the file that held its answer"
 UNEXPLAINED = "it failed, and the server has deleted the file that says why"
+UNREAD = "the answer has not the shape|the answer is text|the answer's line cannot"
 # Of an answer with several flaws the first here is what the others come from.
 ORDER = (TRUNCATED, REFUSED, UNFINISHED, EMPTY, INVALID)
 NOTES = {
@@ -48,13 +49,14 @@ def is_lasting(cause: str | None) -> bool:
 class Advice(Struct, frozen=True):
     """The steps for one job. `retry` is the command that retries it, None where there is no job file to retry by;
     `models` the command that lists models. `noted` says that requests were asked with a note already, `cut_at` how many
-    tokens the longest answer had that was cut off, or could have.
+    tokens the longest answer had that was cut off, or could have; `unreadable` that lines do not say whose they are.
     """
 
     retry: str | None
     models: str
     noted: bool = False
     cut_at: int = 0
+    unreadable: bool = False
 
     def step(self, cause: str, flaws: tuple[str, ...] = (), endpoint: str = "") -> str:
         """The next step for requests to `endpoint` that failed by `cause` or have `flaws`."""
@@ -76,6 +78,8 @@ class Advice(Struct, frozen=True):
         if cause.startswith(GONE):
             again = f"{self.retry} --only missing" if self.retry else SUBMIT
             return f"nothing brings it back, and asking again is paid again: {again}"
+        if re.match(UNREAD, cause) or (self.unreadable and cause.startswith("no row")):
+            return f"an answer may be there, in a form that is not read here; asking again is paid again: {again}"
         return f"it may pass: {again}" if LATER.search(cause) else again
 
     def _mended(self, flaw: str, endpoint: str) -> str:
