@@ -46,6 +46,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
         "requests": found.requests,
         "error_count": found.error_count,
         "errors": to_builtins(found.errors),
+        **({"warnings": found.warnings} if found.warnings else {}),
     }
     if found.error_count:
         first = found.errors[0]

@@ -120,3 +120,15 @@ def test_a_stem_stands_for_its_numbered_files(tmp_path: Path) -> None:
     planned = call_door("submit", "notes.jsonl", "--dry-run", cwd=tmp_path)
     assert [Path(one["file"]).name for one in planned.json["batches"]] == ["notes-0001.jsonl", "notes-0002.jsonl"]
     assert call_door("validate_batch_file", "other.jsonl", cwd=tmp_path).json["error"]["code"] == "no_file"
+
+
+def test_ids_beyond_ascii_are_told_before_they_are_sent(tmp_path: Path) -> None:
+    """Also of files that were made elsewhere, and once for all of them."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+    ids = ["plain", "caf\u00e9", "\u6771\u4eac"]
+    made = [{"custom_id": one, "method": "POST", "url": "/v1/chat/completions", "body": body} for one in ids]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one, ensure_ascii=one is made[1]) + "\n" for one in made))
+    told = ["custom_ids such as caf\u00e9 are not ASCII; older servers may refuse them"]
+    assert call_door("validate_batch_file", "a.jsonl", cwd=tmp_path).json["warnings"] == told
+    planned = call_door("submit", "a.jsonl", "--dry-run", "--local", cwd=tmp_path)
+    assert (planned.code, planned.json["warnings"][:1]) == (0, told)

@@ -48,12 +48,25 @@ class LineError(Struct, frozen=True):
 
 
 class Check(Struct):
-    """What was found in all files of a job; `errors` holds the first 20, `error_count` counts them all."""
+    """What was found in all files of a job; `errors` holds the first 20, `error_count` counts them all. `beyond_ascii`
+    is the first custom_id that is not ASCII, empty where all are.
+    """
 
     files: list[BatchFile]
     requests: int
     error_count: int
     errors: list[LineError]
+    beyond_ascii: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of files that are valid all the same."""
+        return [beyond_ascii(self.beyond_ascii)] if self.beyond_ascii else []
+
+
+def beyond_ascii(custom_id: str) -> str:
+    """What is said of custom_ids such as this one."""
+    return f"custom_ids such as {plain(custom_id, 64)} are not ASCII; older servers may refuse them"
 
 
 def check(
@@ -113,7 +126,7 @@ class _FileCheck(Struct):
         if all(requests) and self.ids.is_first:
             found = cast("list[dict[str, Any]]", requests)
             if {one["url"] for one in found} <= {self.endpoint}:
-                self.ids.note([one["custom_id"] for one in found])
+                self._note([one["custom_id"] for one in found])
                 self.models.update(dict.fromkeys(one["body"]["model"] for one in found))
                 self.requests += len(lines)
                 self.line += len(lines)
@@ -136,10 +149,15 @@ class _FileCheck(Struct):
         self.endpoint = self.endpoint or url
         self.models[request["body"]["model"]] = None
         if self.ids.is_first:
-            self.ids.note([custom_id])
+            self._note([custom_id])
         elif (first := self.ids.used_at(custom_id, (self.line, self.path))) is not None:
             said = f"is used before, on line {first[0]} of {plain(first[1].name, 60)}"
             self._refuse(custom_id, Problem("custom_id", said))
+
+    def _note(self, custom_ids: list[str]) -> None:
+        self.ids.note(custom_ids)
+        if not "".join(custom_ids).isascii() and not self.found.beyond_ascii:
+            self.found.beyond_ascii = next(one for one in custom_ids if not one.isascii())
 
     def _check_limits(self) -> None:
         if not self.requests:

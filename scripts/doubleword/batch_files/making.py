@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from doubleword.batch_files.check import beyond_ascii
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.row_map import Earlier, Equals, Reusing
 from doubleword.batch_files.seen_ids import SeenIds
@@ -211,8 +212,7 @@ class Making(Struct, dict=True):
             said = f"{equal:,} of {asked:,} requests ask what another row's asks"
             found.append(f"{said}; --dedupe would send {asked - equal:,}, {equal / asked:.1%} less")
         if self._beyond_ascii:
-            said = f"custom_ids such as {plain(self._beyond_ascii, 64)} are not ASCII"
-            found.append(f"{said}; older servers may refuse them")
+            found.append(beyond_ascii(self._beyond_ascii))
         return [*found, *self.repeated, *self.table.warnings, *self._cautions]
 
     def record(self) -> Record | None:

@@ -25,6 +25,12 @@ def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
     """The work of `submit.py`: check, plan or resume, submit, or adopt; answers its output keys."""
     if args.adopt is not None:
         return adopt(args, system)
+    answer, check = _submitted(args, system)
+    warnings = [*check.warnings, *answer.get("warnings", ())]
+    return {**answer, **({"warnings": warnings[:10]} if warnings else {})}
+
+
+def _submitted(args: argparse.Namespace, system: System) -> tuple[dict[str, Any], file_check.Check]:
     paths = named_files(args.files, system.disk)
     if not paths:
         hint = f"{script('create_batch_file.py')} makes one"
@@ -39,9 +45,9 @@ def submit(args: argparse.Namespace, system: System) -> dict[str, Any]:
         store, resumed = opened(args, check, path, metadata, system)
         if not args.dry_run:
             with connect(args, system, progress.note, store) as api:
-                return carry_out(store, api, system, progress, resumed, args.max_cost)
+                return carry_out(store, api, system, progress, resumed, args.max_cost), check
     total = total_of(paths, system.disk, prices_of(store.job, system.disk), store.job.answer_tokens)
-    return {**report(store, {}, resumed), **total.forecast(store.job.window)}
+    return {**report(store, {}, resumed), **total.forecast(store.job.window)}, check
 
 
 def opened(
