@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from doubleword.answers.lines import judge_read
 from doubleword.pricing import estimate as estimates
 from doubleword.pricing.bill import Part, Usage, bill, told
 from doubleword.pricing.estimate import estimated
 from doubleword.pricing.prices import load_prices
 from doubleword.server.objects import Analytics
+from doubleword.service import RESPONSES
 from doubleword.system import Disk
 
 MODEL = "Qwen/Qwen3-14B-FP8"  # 0.02 and 0.20 in the 24h window, 0.05 and 0.60 at once
@@ -120,7 +122,17 @@ def test_large_files_are_not_read_again_for_an_estimate(tmp_path: Path, monkeypa
 
 def test_a_failure_without_tokens_costs_nothing() -> None:
     """A refusal by the server has a body as well, and was not answered."""
-    assert cost(usage({"error": {"message": "bad"}}))["cost_usd"] == 0.0
+    counted = Usage()
+    for status, body in ((400, {"error": {"message": "bad"}}), (422, {"detail": "bad"}), (200, {"error": "busy"})):
+        line = judge_read(b"", {"custom_id": "a", "response": {"status_code": status, "body": body}}, RESPONSES)
+        assert line is not None
+        counted.add(body, line.is_charged)
+    assert cost(counted)["cost_usd"] == 0.0
+
+
+def test_an_answer_with_no_error_and_no_tokens_is_not_free() -> None:
+    """A response always has the key `error`, null in an answer."""
+    assert cost(usage({"error": None, "output": [], "usage": None}))["cost_usd"] is None
 
 
 @pytest.mark.parametrize(

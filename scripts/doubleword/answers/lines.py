@@ -34,6 +34,11 @@ class Line(NamedTuple):
     cause: str | None
     body: dict[str, Any] | None = None
 
+    @property
+    def is_charged(self) -> bool:
+        """Whether it may be charged, as all is but errors."""
+        return not re.match("HTTP |the answer is an error", self.cause or "")
+
 
 # What a line has where an object may stand in the place of a text, whose numbers are shown.
 _SHOWN = (b'"arguments"', b'"input"', b'"content":{', b'"content": {')

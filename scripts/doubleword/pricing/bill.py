@@ -39,11 +39,11 @@ class Usage(Struct):
     unknown: int = 0
     written: int = 0  # tokens that were written into the prompt cache, whose price depends on how long it keeps them
 
-    def add(self, body: dict[str, Any]) -> None:
-        """Count one answer, or one failure that has a body all the same and took tokens."""
+    def add(self, body: dict[str, Any], charged: bool = True) -> None:
+        """Count one answer, or what is not `charged` unless it took tokens all the same."""
         found = usage_of.usage(body)
         if found is None:
-            self.unknown += 1 if "error" not in body else 0
+            self.unknown += charged
             return
         self.written += found.written
         self.count(str(body.get("model") or "")[:LONGEST_MODEL], 1, *found[:4])

@@ -255,7 +255,7 @@ class _Into(Struct):
         asked = self.expected.request(judged.custom_id)
         found = judgement.Judgement()
         if judged.body is not None:
-            shown.usage.add(judged.body)
+            shown.usage.add(judged.body, judged.is_charged)
         if cause is None and judged.body is not None:
             found = judgement.judged(judged.body, self.endpoint, asked.schema, asked.form)
             cause = found.cause
