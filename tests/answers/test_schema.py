@@ -167,3 +167,12 @@ def test_half_a_surrogate_pair_is_judged_like_any_character() -> None:
     assert schema.take('{"a": "\ud83d"}').cause is None
     assert schema.take('{"a": "\\ud83d", "b": 1.5}').cause is None
     assert schema.take('{"a": "\\ud83d\\ud83d"}').cause == "the answer breaks its schema at a: maxLength"
+
+
+@pytest.mark.parametrize("reference", ["#/$defs/Box%3CInt%3E", "#/properties/a/anyOf/0"])
+def test_a_reference_is_a_pointer_in_a_uri(reference: str) -> None:
+    """As TypeScript's generators write the names of generic types; and into a list."""
+    properties = {"a": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "b": {"$ref": reference}}
+    document = {"type": "object", "properties": properties, "$defs": {"Box<Int>": {"type": "integer"}}}
+    assert Schema(document).columns() == {"a": "integer", "b": "integer"}
+    assert Schema(document).take('{"b": "x"}').cause == "the answer breaks its schema at b: type"

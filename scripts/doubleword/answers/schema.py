@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -159,10 +160,12 @@ def _is_format(name: str, draft: Any) -> bool:
 
 
 def pointed(document: Any, reference: Any) -> Any:
-    """What a `$ref` within `document` refers to, by a JSON pointer (RFC 6901); None for nothing there."""
+    """What a `$ref` within `document` refers to, by a JSON pointer (RFC 6901) in a URI; None for nothing there."""
     found = document if isinstance(reference, str) and re.match("#(/|$)", reference) else None
-    for part in str(reference).split("/")[1:]:
+    for part in urllib.parse.unquote(str(reference)).split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list):
+            found = dict(zip(map(str, range(len(found))), found, strict=True))
         found = found.get(name) if isinstance(found, dict) else None
     return found
 
