@@ -33,6 +33,8 @@ def parser() -> cli.Parser:
     made.add_argument("--only", metavar="KINDS", help=only_help)
     made.add_argument("--cause", metavar="TEXT", help="only those whose cause has this in it, such as 'HTTP 500'")
     made.add_argument("--ids", metavar="IDS", help="only these custom_ids: a,b,c, or a file that lists them")
+    schema_help = "judge answers by this JSON Schema, as fetch_results.py does, for --only invalid"
+    made.add_argument("--response-schema", metavar="FILE", help=schema_help)
     made.add_argument("--max-tokens", type=cli.whole, metavar="N", help="ask with this limit of the answer's length")
     made.add_argument("--model", metavar="ID", help="ask this model instead")
     made.add_argument("--note", metavar="TEXT", help="ask with this added to the prompt, as its last paragraph")

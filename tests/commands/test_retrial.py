@@ -139,6 +139,20 @@ def test_bare_batches_are_judged_by_the_servers_copy_and_else_by_a_schema_file(
     assert (fetch(desk).code, fetch(desk, "--response-schema", "s.json").code) == (6, 6)  # so is a job without its file
 
 
+def test_what_only_a_schema_file_calls_invalid_is_asked_again_by_it(desk: Desk, engine: RunningEngine) -> None:
+    """The step that the fetch names finds it, though its request asked for no schema."""
+    answers(engine, "one", content='{"word": 7}')
+    answers(engine, "one", content='{"word": "yes"}')
+    over(desk, engine, ["one", "two"])
+    answers(engine, "two", content='{"word": "never asked again"}')
+    (desk.folder / "my s.json").write_text(json.dumps(SCHEMA))
+    fetched = fetch(desk, "--response-schema", "my s.json")
+    step = shlex.split(fetched.json["failures"][0]["action"])
+    assert retry(desk, engine, *step[3:], "--ids", "row-1").code == 0
+    assert [len(asked(engine, text)) for text in ("one", "two")] == [2, 1]
+    assert fetch(desk, "--response-schema", "my s.json").json["answers"]["invalid"] == 1
+
+
 def test_truncated_answers_are_asked_again_with_more_room(desk: Desk, engine: RunningEngine) -> None:
     """Only they, by the same id, as an attempt that the job knows with its change; the longer answer is delivered."""
     answers(engine, "two", content="cut o", reason="length")

@@ -261,7 +261,7 @@ class Delivery:
         schemas: Schemas,
         bill: dict[str, Any],
     ) -> dict[str, Any]:
-        advice = advice_of(self._store, collector.remarks.cut_at, bool(collector.unreadable))
+        advice = advice_of(self._store, collector.remarks.cut_at, bool(collector.unreadable), self._schema)
         warnings = [*flawed(tally, advice), *remarks(collector, schemas), *self._remarks]
         job = self._store.job if self._store is not None else None
         row_map = job.row_map if job is not None else None

@@ -15,9 +15,11 @@ import argparse
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from doubleword.answers.judgement import INVALID
+from doubleword.answers.schema import Schema
 from doubleword.batch_files.reading import request_of
 from doubleword.cli import Progress, quoted, script
 from doubleword.commands.create_batch_file import require_row_map
@@ -34,6 +36,7 @@ from doubleword.output_file import sha256_of
 from doubleword.pricing.estimate import Total, total_of
 from doubleword.quick_msgspec import replace
 from doubleword.results.advice import is_lasting
+from doubleword.results.expected import Schemas, read_schema
 from doubleword.results.reconciliation import Collector
 from doubleword.results.result import Entry, Result
 from doubleword.server.api import Api
@@ -56,16 +59,22 @@ def retry(args: argparse.Namespace, system: System) -> dict[str, Any]:
         if wanted.ids is not None and row_map is not None:
             files = [store.input_path(one) for one in store.job.files]
             wanted = replace(wanted, ids=of_requests(wanted.ids, row_map.rows, files, system.disk))
+        judge = read_schema(Path(args.response_schema), system.disk) if args.response_schema else None
         with connect(args, system, progress.note, store) as api:
-            retrial = Retrial(store, api, system, progress, wanted)
+            retrial = Retrial(store, api, system, progress, wanted, judge)
             return {**retrial.run(args.dry_run, args.max_cost), **retrial.warnings()}
 
 
 class Retrial:
-    """Asks again for what the attempts at each batch file left open."""
+    """Asks again for what the attempts at each batch file left open; answers are judged by `judge`, or their requests'
+    own schemas.
+    """
 
-    def __init__(self, store: JobFile, api: Api, system: System, progress: Progress, wanted: Wanted) -> None:
+    def __init__(
+        self, store: JobFile, api: Api, system: System, progress: Progress, wanted: Wanted, judge: Schema | None
+    ) -> None:
         self._store = store
+        self._schemas = Schemas(system.disk, judge)
         self._api = api
         self._system = system
         self._progress = progress
@@ -276,7 +285,8 @@ class Retrial:
         """The result of each request, and what the last batch said of it."""
         spool = self._store.path.with_name(f".{self._store.path.name}.rows")
         try:
-            with Collector(self._api, self._system, spool, lambda _: None, partial, remember=remember) as collector:
+            tools = self._api, self._system, spool, lambda _: None, partial, self._schemas, remember
+            with Collector(*tools) as collector:
                 for result in collector.collect(asked):
                     yield result, collector.history(result)[-1]
         finally:

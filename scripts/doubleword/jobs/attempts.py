@@ -31,14 +31,17 @@ from doubleword.system import Disk, System
 UNANSWERED = ("failed", "missing")
 
 
-def advice_of(store: JobFile | None, cut_at: int, unreadable: bool) -> Advice:
+def advice_of(store: JobFile | None, cut_at: int, unreadable: bool, schema: Path | None = None) -> Advice:
     """The steps for a job after its attempts, or for bare batches; `cut_at` is the most tokens that a request allowed
-    whose answer was cut off, `unreadable` says that lines do not tell whose they are.
+    whose answer was cut off, `unreadable` says that lines do not tell whose they are, `schema` is the file that answers
+    were judged by, where it is not their requests' own.
     """
     changes = [one.change or {} for one in store.job.batches] if store is not None else []
     retry = f"{script('retry_failed.py')} {quoted(store.path)}" if store is not None else None
     most = max([cut_at, *(change.get("max_tokens") or 0 for change in changes)])
-    return Advice(retry, script("list_models.py"), any("note" in change for change in changes), most, unreadable)
+    noted = any("note" in change for change in changes)
+    judged_by = f" --response-schema {quoted(schema)}" if schema is not None else ""
+    return Advice(retry, script("list_models.py"), noted, most, unreadable, judged_by)
 
 
 class Wanted(Struct, frozen=True):

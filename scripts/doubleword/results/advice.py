@@ -49,7 +49,8 @@ def is_lasting(cause: str | None) -> bool:
 class Advice(Struct, frozen=True):
     """The steps for one job. `retry` is the command that retries it, None where there is no job file to retry by;
     `models` the command that lists models. `noted` says that requests were asked with a note already, `cut_at` how many
-    tokens the longest answer had that was cut off, or could have; `unreadable` that lines do not say whose they are.
+    tokens the longest answer had that was cut off, or could have; `unreadable` that lines do not say whose they are,
+    `judged_by` the argument that names the schema they are judged by, where it is not their requests' own.
     """
 
     retry: str | None
@@ -57,6 +58,7 @@ class Advice(Struct, frozen=True):
     noted: bool = False
     cut_at: int = 0
     unreadable: bool = False
+    judged_by: str = ""
 
     def step(self, cause: str, flaws: tuple[str, ...] = (), endpoint: str = "") -> str:
         """The next step for requests to `endpoint` that failed by `cause` or have `flaws`."""
@@ -85,14 +87,15 @@ class Advice(Struct, frozen=True):
     def _mended(self, flaw: str, endpoint: str) -> str:
         """The step for answers with `flaw`: with a change where the same request would be answered the same."""
         note = NOTES.get(flaw) if endpoint != EMBEDDINGS else None  # a vector heeds no note
+        chosen = f"--only {flaw}{self.judged_by if flaw == INVALID else ''}"
         if flaw == REFUSED or (note and self.noted):
-            return self._other_model(f"--only {flaw}", "another model")
+            return self._other_model(chosen, "another model")
         if not self.retry:
             return f"{SUBMIT}, with a larger limit" if flaw == TRUNCATED else SUBMIT
         change = (
             f" --max-tokens {2 * self.cut_at or ROOM}" if flaw == TRUNCATED else f' --note "{note}"' if note else ""
         )
-        return f"{self.retry} --only {flaw}{change}"
+        return f"{self.retry} {chosen}{change}"
 
     def _other_model(self, chosen: str, which: str) -> str:
         then = f"{self.retry} {chosen} --model ID" if self.retry else f"{SUBMIT} that names it"
