@@ -209,11 +209,11 @@ def says_something(value: Any, under: str = "") -> bool:
 
 def parts_that_say(body: dict[str, Any]) -> Iterator[tuple[Any, str]]:
     """What may hold a text, call, vector or refusal, and under which name."""
-    yield from ((body.get(name), name) for name in ("content", "output", "data"))
+    yield from ((body.get(name), name) for name in ("content", "output", "output_text", "data"))
     for choice in listed_choices(body) or ():
         if isinstance(choice, dict):
             yield choice.get("text"), "text"
-            message = choice.get("message")
+            message = choice.get("message", choice.get("delta"))
             names = ("content", "refusal", "tool_calls", "function_call", "audio", "images")
             yield from ((message.get(name), name) for name in names) if isinstance(message, dict) else ((message, ""),)
 

@@ -121,7 +121,7 @@ class Choice(NamedTuple):
 
 # Where a choice names its ending; OpenAI's first models for pictures used the second, OpenRouter adds the third.
 ENDINGS = ("finish_reason", "finish_details", "native_finish_reason")
-_OF_CHOICE = ("message", "text", "finish_reason", "error")
+_OF_CHOICE = ("message", "delta", "text", "finish_reason", "error")
 
 
 def listed_choices(body: Mapping[str, Any]) -> list[Any] | None:
@@ -149,7 +149,7 @@ def _choice(one: Any) -> Choice:
     """A choice of chat or completions."""
     if not isinstance(one, dict):
         return Choice()
-    message, error = one.get("message"), one.get("error")
+    message, error = one.get("message", one.get("delta")), one.get("error")
     ending = next(filter(None, (told(one.get(name)) for name in ENDINGS)), None)
     if not isinstance(message, dict):
         message = {"content": message}
@@ -181,7 +181,7 @@ def _response(body: Mapping[str, Any]) -> Choice:
     read = [(item, _Read(item.get("content"))) for item in final or unnamed or messages]
     saying = [one for one in read if one[1].said or one[1].refusal]
     whole = [one for one in saying if _is_whole(one[0])]
-    item, chosen = (whole or saying or read or [({}, _Read(None))])[-1]
+    item, chosen = (whole or saying or read or [({}, _Read(body.get("output_text")))])[-1]
     called = [one for one in items if one.get("type") in CALLS]
     chosen.calls += called
     chosen.thoughts += [one for one in items if one.get("type") == "reasoning"]
