@@ -346,6 +346,7 @@ class Life:
                 "only": None,
                 "cause": None,
                 "ids": None,
+                "response_schema": None,
                 "max_tokens": None,
                 "model": None,
                 "note": None,
