@@ -12,6 +12,8 @@ from doubleword.quick_msgspec import Struct, field
 from doubleword.tables.plain_copy import STDIN
 
 SINGLE = re.compile(r"\bFLOAT\b")
+FLOATING = re.compile(r"\b(FLOAT|DOUBLE)\b")
+TEXT_OR_NOT = r'"(?:[^"\\]|\\.)*"|[^"]+'
 WHOLE = re.compile(r"\bDECIMAL\([0-9]+,0\)")
 FRACTION = re.compile(r"DECIMAL\(([0-9]+),\1\)")
 NESTED = re.compile(r"\[\d*\]$|^(STRUCT|MAP|UNION)\b|^LIST\b")
@@ -83,8 +85,17 @@ def as_text(sql: str, kind: str) -> str:
     if FRACTION.fullmatch(kind):  # DuckDB writes .10
         return f"regexp_replace(CAST({sql} AS VARCHAR), '^(-?)[.]', '\\10.')"
     if NESTED.search(kind):
-        return f"CAST(to_json({_with_plain_numbers(sql, kind)}) AS VARCHAR)"
+        json = f"CAST(to_json({_with_plain_numbers(sql, kind)}) AS VARCHAR)"
+        return _without_nan(json) if FLOATING.search(kind) else json
     return f"CAST({sql} AS VARCHAR)"
+
+
+def _without_nan(json: str) -> str:
+    """JSON as DuckDB writes it, with null for what is no number in JSON; texts that say such words stay."""
+    parts = f"regexp_extract_all({json}, '{TEXT_OR_NOT}')"
+    mended = "CASE WHEN part[1] = '\"' THEN part ELSE regexp_replace(part, '-?(NaN|Infinity)', 'null', 'g') END"
+    has_some = f"contains({json}, 'NaN') OR contains({json}, 'Infinity')"
+    return f"CASE WHEN {has_some} THEN array_to_string([{mended} FOR part IN {parts}], '') ELSE {json} END"
 
 
 def _with_plain_numbers(sql: str, kind: str) -> str:
