@@ -79,6 +79,16 @@ VALUES: dict[str, tuple[pa.Array, list[str]]] = {
         pa.array([{"p": 19.99, "u": 2**64 - 1}], pa.struct([("p", pa.float32()), ("u", pa.uint64())])),
         ['{"p":19.99,"u":18446744073709551615}'],
     ),
+    "no numbers in lists": (
+        pa.array([[1.5, float("nan"), -float("inf")], []]),
+        ["[1.5,null,null]", "[]"],
+    ),
+    "no numbers in structs": (
+        pa.array(
+            [{"p": float("nan"), "NaN": 'says "NaN", Infinity'}], pa.struct([("p", pa.float32()), ("NaN", "str")])
+        ),
+        ['{"p":null,"NaN":"says \\"NaN\\", Infinity"}'],
+    ),
     "structs of times": (
         pa.array([{"at": NANOSECONDS}], pa.struct([("at", pa.timestamp("ns"))])),
         ['{"at":"2023-11-14 22:13:20.123456789"}'],
@@ -119,6 +129,20 @@ def test_decimals_that_are_rounded_are_told(tmp_path: Path) -> None:
     value = pa.array([decimal.Decimal("1234567890123456789012345678901234567890.12")], pa.decimal256(50, 2))
     found = ask(tmp_path, {"t.parquet": parquet({"cost": value, "text": ["a"]})})
     assert "decimals of cost have more than 38 digits" in found.warnings[0]
+
+
+def test_times_that_lose_digits_are_told(tmp_path: Path) -> None:
+    """Those of the old type that pandas and Impala write; Spark's have no such digits."""
+
+    def old(path: Path) -> None:
+        table = pa.table({"at": stamps(NANOSECONDS, unit="ns"), "text": ["a"]})
+        pq.write_table(table.replace_schema_metadata(metadata), path, use_deprecated_int96_timestamps=True)
+
+    metadata: dict[str, str] = {}
+    (said,) = ask(tmp_path, {"t.parquet": old}).warnings
+    assert "t.parquet: of the times of at, which are of the old type INT96, digits below microseconds" in said
+    metadata["org.apache.spark.version"] = "3.5.1"
+    assert not ask(tmp_path, {"t.parquet": old}).warnings
 
 
 def test_columns_keep_their_names(tmp_path: Path) -> None:

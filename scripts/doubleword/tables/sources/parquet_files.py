@@ -15,8 +15,11 @@ from doubleword.text_encoding import undecodable
 
 MOST_DIGITS = 38
 LONGEST_QUERY = 1 << 20
+# Whose times have no digits below microseconds.
+BY_SPARK = "SELECT 1 FROM parquet_kv_metadata({}) WHERE key = encode('org.apache.spark.version') LIMIT 1"
 
-Field = tuple[str, str, int | None, int | None]  # its name and type, how many fields it has, and its digits
+# Its name and type, how many fields it has, its digits, and how it is stored.
+Field = tuple[str, str, int | None, int | None, str | None]
 
 
 def relations(paths: Sequence[Path], shown: str, target: Database) -> list[Relation]:
@@ -27,7 +30,7 @@ def relations(paths: Sequence[Path], shown: str, target: Database) -> list[Relat
     """
     if not paths:
         return []
-    sql = f"SELECT file_name, name, duckdb_type, num_children, precision FROM parquet_schema({_places(paths)})"
+    sql = f"SELECT file_name, name, duckdb_type, num_children, precision, type FROM parquet_schema({_places(paths)})"
     fields = dict[str, list[Field]]()
     for file, *field in target.run(sql, lambda said: _refused(f"{shown} cannot be read as Parquet: {said}")):
         fields.setdefault(file, []).append((*field,))
@@ -37,7 +40,10 @@ def relations(paths: Sequence[Path], shown: str, target: Database) -> list[Relat
 
 def _of_files(paths: Sequence[Path], fields: Sequence[Field], shown: str, target: Database) -> Relation:
     made = _typed(f"read_parquet({_places(paths)}, hive_partitioning=false)", _top_names(fields), shown, target)
-    for called, _, _, digits in fields:
+    for called, _, _, digits, stored in fields:
+        if stored == "INT96" and not target.run(BY_SPARK.format(_places(paths))):
+            said = f"{shown}: of the times of {plain(called, 60)}, which are of the old type INT96, digits below"
+            made.warnings.append(f"{said} microseconds are not read; write them as int64 where every digit counts")
         if digits is not None and digits > MOST_DIGITS:
             said = f"{shown}: decimals of {plain(called, 60)} have more than {MOST_DIGITS} digits and are rounded"
             made.warnings.append(f"{said}; write them as texts where every digit counts")
@@ -48,7 +54,7 @@ def _top_names(fields: Sequence[Field]) -> list[str]:
     """The names of the columns among the fields of a file, each of which stands before those that belong to it."""
     names: list[str] = []
     within = 0  # how many fields are still known to come that belong to a column
-    for called, _, inner, _ in fields[1:]:  # the first is the whole
+    for called, _, inner, *_ in fields[1:]:  # the first is the whole
         if not within:
             names.append(called)
         within = max(within - 1, 0) + (inner or 0)
