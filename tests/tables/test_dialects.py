@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,20 @@ def test_the_header_row_can_be_told(tmp_path: Path) -> None:
     assert ask(tmp_path, {"t.csv": "Region:,EMEA,\nid,text,x\n1,a,\n"}, "--header-row", "2").prompts == ["a"]
     assert "has only 2 lines" in refusal(tmp_path, {"t.csv": "text\na\n"}, "--header-row", "9")
     assert "--header-row" in refusal(tmp_path, {"t.csv": "Region:,EMEA,\nid,text,x\n1,a\n"})
+
+
+@pytest.mark.parametrize(
+    "second", ["id,text\n3,c\n", "\ufeffid,text\n3,c\n", "id,text\r\n3,c\r\n", '"id","text"\n3,c\n']
+)
+def test_a_header_that_stands_again_is_told(tmp_path: Path, second: str) -> None:
+    """As `cat a.csv b.csv` leaves it; the step that the warning names leaves it out, and no row without an id."""
+    table = {"t.csv": f"id,text\n1,a\n,b\n{second}"}
+    (said,) = ask(tmp_path, table).warnings
+    assert "t.csv: the header stands again among the rows: row 3;" in said
+    condition = shlex.split(said.partition("--where ")[2])[0]
+    found = ask(tmp_path, table, "--where", condition)
+    assert (found.prompts, found.warnings) == (["a", "b", "c"], [said])
+    assert ask(tmp_path, {"t.csv": "text\na\ntext\n"}).warnings == []
 
 
 @pytest.mark.parametrize("names", ["id, text", "id,text ", "id,\u00a0text\u200b"])

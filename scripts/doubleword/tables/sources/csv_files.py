@@ -9,13 +9,14 @@ from doubleword.failure import Exit, Failure, plain
 from doubleword.tables import plain_copy
 from doubleword.tables.database import Database, text
 from doubleword.tables.relation import Column, Relation, Settings, unlike_names
-from doubleword.tables.sources.csv_rows import LONGEST_CELL, Marks, may_be_several, records
+from doubleword.tables.sources.csv_rows import LONGEST_CELL, may_be_several, records
 from doubleword.tables.sources.dialect import NOWHERE, Dialect, Seen, dialect, look
 from doubleword.tables.staged import Staged
 from doubleword.text_encoding import undecodable
 
 USUAL_LINE = 1 << 20  # DuckDB takes much memory for longer ones
 MANY = 100  # columns, beyond which it takes too long to look into each cell
+SHOWN_ROWS = 5
 MARKED = ("utf-8-sig", "utf-16", "utf-32")  # encodings that a byte order mark told
 
 
@@ -39,10 +40,15 @@ def relation(path: Path, shown: str, tabs: bool, settings: Settings, target: Dat
     names = unlike_names(found.header, shown)
     warnings = _titles(found, shown)
     sql, problem = _sql(whole, found, len(names)), "NULL"
-    several = _several(sql, found.marks, len(names), seen, target) if _is_plain(seen, found) else None
-    if several is None:
-        sql, several = _staged(whole, found, len(names), encoding, target)
+    told = _told(sql, found, len(names), seen, target) if _is_plain(seen, found) else None
+    if told is None:
+        sql, told = _staged(whole, found, len(names), encoding, target)
         problem = "problem"
+    several, again = told
+    if again and len(names) > 1:
+        one = next((one for one in reversed(names) if one.isidentifier()), None)
+        out = f'--where "\\"{one}\\" is distinct from \'{one}\'" leaves it out' if one else "delete it"
+        warnings.append(f"{shown}: the header stands again among the rows: row {', '.join(map(str, again))}; {out}")
     if several:
         said = f"{shown}: {several:,} rows hold line ends in quotes, and each of their lines would be a row by itself"
         warnings.append(f"{said}; where quotes are part of the texts, add --quote none")
@@ -67,13 +73,17 @@ def _is_plain(seen: Seen, found: Dialect) -> bool:
     return len(seen.line_ends) < 2 and seen.longest <= USUAL_LINE and not (marks.blanks or marks.backslashes or above)
 
 
-def _several(sql: str, marks: Marks, columns: int, seen: Seen, target: Database) -> int | None:
-    """How many rows `may_be_several`; None where DuckDB cannot read all rows.
+def _told(sql: str, found: Dialect, columns: int, seen: Seen, target: Database) -> tuple[int, list[int]] | None:
+    """How many rows `may_be_several`, and the numbers of some that are the header again; None where DuckDB cannot read
+    all rows.
 
     What is wrong with a row shows only where all of its cells are read.
     """
     end = "chr(13)" if seen.line_ends == {b"\r"} else "chr(10)"
-    tests = []
+    marks, tests = found.marks, []
+    header = " AND ".join(
+        f"coalesce(ltrim(\"{at}\", chr(65279)), '') = {text(one)}" for at, one in enumerate(found.header[:MANY])
+    )
     for at in range(columns):
         cell = f'"{at}"'
         lines = (
@@ -86,14 +96,22 @@ def _several(sql: str, marks: Marks, columns: int, seen: Seen, target: Database)
         tests = [f'count("{at}")' for at in range(columns)]
     rejects = target.new_name("rejects")
     options = f", store_rejects=true, rejects_limit=1, rejects_table='{rejects}', rejects_scan='{rejects}_scan')"
-    (found,) = target.run(f"SELECT {', '.join(tests)} FROM {sql.removesuffix(')')}{options}")
+    ((*counts, again),) = target.run(
+        f"SELECT {', '.join(tests)}, count(CASE WHEN {header} THEN 1 END) FROM {sql.removesuffix(')')}{options}"
+    )
     ((wrong,),) = target.run(f"SELECT count(*) FROM {rejects}")
-    return None if wrong else sum(found) if 1 < columns <= MANY else 0
+    if wrong:
+        return None
+    numbered = f"(SELECT row_number() OVER () AS number, * FROM {sql}) WHERE {header} LIMIT {SHOWN_ROWS}"
+    rows = target.run(f"SELECT number FROM {numbered}") if again else []
+    return sum(counts) if 1 < columns <= MANY else 0, [number for (number,) in rows]
 
 
-def _staged(path: Path, found: Dialect, columns: int, encoding: str, target: Database) -> tuple[str, int]:
-    """The rows, read one by one, with what is wrong with those that cannot be read; and how many `may_be_several`."""
-    several = 0
+def _staged(
+    path: Path, found: Dialect, columns: int, encoding: str, target: Database
+) -> tuple[str, tuple[int, list[int]]]:
+    """The rows, read one by one, with what is wrong with those that cannot be read; and what `_told` gives."""
+    several, again = 0, list[int]()
     with Staged(target) as staged, plain_copy.as_text(path, newline="") as lines:
         for _ in range(found.skipped):
             lines.readline()
@@ -107,8 +125,10 @@ def _staged(path: Path, found: Dialect, columns: int, encoding: str, target: Dat
                 staged.add({"problem": said})
             else:
                 several += may_be_several(row.cells, found.marks)
+                if row.cells[0].lstrip("\ufeff") == found.header[0] and row.cells[1:] == found.header[1:]:
+                    again = [*again, staged.rows + 1][:SHOWN_ROWS]
                 staged.add({str(at): cell or None for at, cell in enumerate(row.cells)})
-    return staged.sql({"problem": "VARCHAR", **{str(at): "VARCHAR" for at in range(columns)}}), several
+    return staged.sql({"problem": "VARCHAR", **{str(at): "VARCHAR" for at in range(columns)}}), (several, again)
 
 
 def _titles(found: Dialect, shown: str) -> list[str]:
