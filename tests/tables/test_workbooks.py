@@ -61,14 +61,15 @@ def test_cells_are_the_text_that_people_write(tmp_path: Path) -> None:
 
     def add(book: Any) -> None:
         sheet = book.worksheets()[0]
-        for at, (value, layout) in enumerate([(datetime.time(9, 5), "hh:mm:ss"), (1.25, "[h]:mm:ss"), (19.99, "0 €")]):
+        layouts = [(datetime.time(9, 5), "hh:mm:ss"), (1.25, "[h]:mm:ss"), (19.99, "0 €"), (65.25 / 86400, "[m]:ss.00")]
+        for at, (value, layout) in enumerate(layouts):
             sheet.write(len(cells) + at, 0, value, book.add_format({"num_format": layout}))
         sheet.write_formula(len(cells), 1, "=A2*2", None, 4)
-        sheet.write_formula(len(cells) + 3, 0, '="x"&"y"', None, "xy")
+        sheet.write_formula(len(cells) + 4, 0, '="x"&"y"', None, "xy")
 
     rows = [["v"], *([cell] for cell in cells[:-1])]
     found = ask(tmp_path, {"t.xlsx": workbook(("Data", rows), change=add)}, prompt="{v}")
-    assert found.prompts == [*shown, "09:05:00", "30:00:00", "19.99", "xy"]
+    assert found.prompts == [*shown, "09:05:00", "30:00:00", "19.99", "00:01:05.25", "xy"]
 
 
 def test_a_formula_that_failed_is_an_empty_cell(tmp_path: Path) -> None:

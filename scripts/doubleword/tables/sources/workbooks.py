@@ -99,9 +99,10 @@ def as_cell(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
         return str(int(value))
     if isinstance(value, datetime.timedelta):
-        minutes, seconds = divmod(abs(value).total_seconds(), 60)
+        minutes, rest = divmod(abs(value), datetime.timedelta(minutes=1))
         sign = "-" if value < datetime.timedelta() else ""
-        return f"{sign}{int(minutes // 60):02d}:{int(minutes % 60):02d}:{seconds:02g}"
+        text = f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{rest.seconds:02d}.{rest.microseconds:06d}"
+        return text.rstrip("0").removesuffix(".")
     if isinstance(value, (datetime.date, datetime.time)):
         text = value.isoformat(" ") if isinstance(value, datetime.datetime) else value.isoformat()
         return text.rstrip("0") if "." in text else text.removesuffix(" 00:00:00")
