@@ -38,7 +38,6 @@ def parser() -> cli.Parser:
     made.add_argument("--id", metavar="TEMPLATE", help="how --join finds a row's custom_id (default: as created)")
     cli.add_table_output(made)
     made.add_argument("--delimiter", type=cli.delimiter, metavar="D", help="CSV: between cells (default: as SOURCE)")
-    made.add_argument("--raw-cells", action="store_true", help="CSV: leave cells alone that a spreadsheet would run")
     schema_help = "judge answers by this JSON schema, not by that of the requests"
     made.add_argument("--response-schema", metavar="FILE", help=schema_help)
     made.add_argument("--history", metavar="PATH", help="also write every attempt at each request, as JSON lines")

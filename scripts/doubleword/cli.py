@@ -45,7 +45,9 @@ class Parser(argparse.ArgumentParser):
             epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
             formatter_class=_wide,
             allow_abbrev=False,
+            add_help=False,
         )
+        self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)  # who sees it needs no line on it
 
     def error(self, message: str) -> NoReturn:
         """Report bad arguments as the interface asks, instead of argparse's usage text."""
@@ -65,28 +67,26 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 def add_names(parser: argparse.ArgumentParser) -> None:
     """Add what poll, fetch and cancel work on: a job or bare batches."""
-    named = "a job file, a batch file of a job, or batch ids"
-    parser.add_argument("names", nargs="+", metavar="JOB|BATCH_ID", help=named)
+    parser.add_argument("names", nargs="+", metavar="JOB|BATCH_ID", help="a job file, a batch file of it, or batch ids")
 
 
 def add_wait(parser: argparse.ArgumentParser, default: float) -> None:
     """Add how long to watch."""
-    help_text = f"watch for so long (default {default:g})"
     seconds = number(float, 0, 2_678_400, "seconds from 0 to 2678400")  # every wait ends
+    help_text = f"watch for so long (default {default:g})"
     parser.add_argument("--wait", type=seconds, default=default, metavar="SECONDS", help=help_text)
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the page that is written along the way."""
-    help_text = "after each look write a page on the job, as report.py does"
-    parser.add_argument("--report", metavar="PATH", help=help_text)
+    parser.add_argument("--report", metavar="PATH", help="after each look write a page on the job, as report.py does")
 
 
 def add_table_output(parser: argparse.ArgumentParser) -> None:
     """Add what a table of results looks like."""
-    help_text = 'choose, order and rename: "sku, french=answer"'
-    parser.add_argument("--columns", metavar="LIST", help=help_text)
+    parser.add_argument("--columns", metavar="LIST", help='choose, order and rename: "sku, french=answer"')
     parser.add_argument("--bom", action="store_true", help="CSV: begin with a byte order mark, for Excel")
+    parser.add_argument("--raw-cells", action="store_true", help="CSV: leave cells alone that a spreadsheet would run")
 
 
 def number(kind: type[Number], least: Number, most: Number, expected: str) -> Callable[[str], Number]:
@@ -115,9 +115,8 @@ def delimiter(text: str) -> str:
 
 def add_max_cost(parser: argparse.ArgumentParser) -> None:
     """Add the limit that a paid call keeps."""
-    help_text = "refuse (exit 8) unless it surely costs at most this"
-    amount = number(float, 0, 1e12, "an amount of USD from 0 up")
-    parser.add_argument("--max-cost", type=amount, metavar="USD", help=help_text)
+    said, amount = "refuse (exit 8) unless it surely costs at most this", number(float, 0, 1e12, "USD, from 0 up")
+    parser.add_argument("--max-cost", type=amount, metavar="USD", help=said)
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], dict[str, Any]]) -> NoReturn:

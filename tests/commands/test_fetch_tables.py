@@ -93,6 +93,17 @@ def test_a_table_sorted_in_a_spreadsheet_keeps_its_answers(
     assert refused.json["error"]["code"] == "join_mismatch" and names(tmp_path) == before
 
 
+def test_each_command_that_guards_cells_can_leave_them_alone(engine: RunningEngine, tmp_path: Path) -> None:
+    """As its warning says."""
+    (tmp_path / "t.csv").write_text("city\n@Rome\n")
+    run = ["run_batch", "o.csv", "--input", "t.csv", *ASK]
+    (said,) = door(engine, *run, cwd=tmp_path).json["warnings"]
+    assert rows(tmp_path / "o.csv")[0]["city"] == "'@Rome" and "--raw-cells leaves them alone" in said
+    again = door(engine, *run, "--raw-cells", "--force", cwd=tmp_path)
+    assert again.code == 0 and "warnings" not in again.json, again.json
+    assert rows(tmp_path / "o.csv")[0]["city"] == "@Rome"
+
+
 def test_a_table_on_standard_input_is_joined_by_what_it_asks(engine: RunningEngine, tmp_path: Path) -> None:
     """Nobody can tell whether it is the same again: it is compared each time, and a second run is no repetition."""
     table = json.dumps([{"city": city} for city in ANSWERS])

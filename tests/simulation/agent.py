@@ -373,6 +373,7 @@ class Life:
                 "wait": 0.0,
                 "columns": None,
                 "bom": False,
+                "raw_cells": False,
                 "report": None,
             },
         }

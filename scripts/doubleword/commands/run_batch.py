@@ -309,7 +309,7 @@ def _delivery_arguments(args: argparse.Namespace, output: Path) -> argparse.Name
     told = {"output": str(output), "format": kind, "join": args.input if joins else None}
     # --delimiter says how the input is read, and the output is written as the input is. A schema for the answers stands
     # in the requests, which say more surely than a file what was asked.
-    left_out = {"raw_cells": False, "partial": False, "history": None, "delimiter": None, "response_schema": None}
+    left_out = {"partial": False, "history": None, "delimiter": None, "response_schema": None}
     return argparse.Namespace(**{**vars(args), **told, **left_out})
 
 

@@ -109,7 +109,7 @@ def write(output: Path, args: argparse.Namespace, sides: Sequence[Side], told: d
             head = {"version": VERSION, "kind": "doubleword comparison", "sha256": file.sha256}
             with WholeFile(summary_path(output), disk, force=True) as numbers:
                 numbers.write(json.dumps({**head, **told}, indent=1).encode() + b"\n")
-    return warnings
+    return [said.replace("--raw-cells leaves them alone", ".xlsx has them as they are") for said in warnings]
 
 
 def _refused(said: str) -> Failure:
