@@ -148,6 +148,12 @@ def test_a_folder_of_documents_stands_alone(tmp_path: Path) -> None:
 TABLE = b"id,text\n1,a\n2,b\n"
 
 
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.csv.bz2", "t.jsonl.gz"])
+def test_what_is_only_called_packed_is_read_as_it_is(tmp_path: Path, name: str) -> None:
+    """As programs leave it that unpack what they fetch."""
+    assert ask(tmp_path, {name: b'{"text":"a"}\n{"text":"b"}\n' if "json" in name else TABLE}).prompts == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("name", "pack"),
     [

@@ -61,8 +61,8 @@ def _sql(path: Path, found: Dialect, columns: int) -> str:
     types = ", ".join(f"'{at}': 'VARCHAR'" for at in range(columns))
     marks = found.marks
     return (
-        f"read_csv({text(str(path))}, auto_detect=false, header=true, skip={found.skipped}, columns={{{types}}},"
-        f" delim={text(marks.delimiter)}, quote={text(marks.quote)}, escape={text(marks.quote)})"
+        f"read_csv({text(str(path))}, compression='none', auto_detect=false, header=true, skip={found.skipped},"
+        f" columns={{{types}}}, delim={text(marks.delimiter)}, quote={text(marks.quote)}, escape={text(marks.quote)})"
     )
 
 
