@@ -148,6 +148,23 @@ def test_a_folder_of_documents_stands_alone(tmp_path: Path) -> None:
 TABLE = b"id,text\n1,a\n2,b\n"
 
 
+@pytest.mark.parametrize("name", ["t*.csv", "t[12].csv", "t?.csv", "~t.csv", "o'b.csv", "d*/t.csv", "d[1]/t.csv"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_is_the_one_of_that_name(tmp_path: Path, name: str, kind: str) -> None:
+    """Whatever its name would stand for as a pattern."""
+
+    def write(path: Path, text: str) -> None:
+        path.parent.mkdir(exist_ok=True)
+        if kind == "csv":
+            path.write_text(f"text,b\n{text},\n")
+        else:
+            parquet({"text": [text]})(path)
+
+    for other in ("t1.csv", "t2.csv", "d1/t.csv"):
+        write(tmp_path / other, "other")
+    assert ask(tmp_path, {name: lambda path: write(path, "own")}).prompts == ["own"]
+
+
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.csv.bz2", "t.jsonl.gz"])
 def test_what_is_only_called_packed_is_read_as_it_is(tmp_path: Path, name: str) -> None:
     """As programs leave it that unpack what they fetch."""

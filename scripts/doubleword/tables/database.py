@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -156,3 +157,8 @@ def name(identifier: str) -> str:
 def text(value: str) -> str:
     """`value` as a text in SQL."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def place(path: Path) -> str:
+    """SQL of the one file at `path`, whatever its name holds: DuckDB takes `*` for others, and `~` for a home."""
+    return text(re.sub(r"[*?[]", r"[\g<0>]", str(path.absolute())))

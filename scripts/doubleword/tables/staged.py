@@ -65,8 +65,7 @@ class Staged:
         """What reads the rows in their order, with columns of these names and DuckDB types."""
         columns = ", ".join(f"{database.text(name)}: {database.text(kind)}" for name, kind in types.items())
         longest = f", maximum_object_size={2 * self._longest}" if self._longest > LONGEST // 2 else ""
-        place = database.text(str(self.path))
-        return f"read_json({place}, format='newline_delimited', columns={{{columns}}}{longest})"
+        return f"read_json({database.place(self.path)}, format='newline_delimited', columns={{{columns}}}{longest})"
 
 
 def as_unicode(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from doubleword.system import Disk
-from doubleword.tables.database import Database, text
+from doubleword.tables.database import Database, place
 from doubleword.tables.outputs.columns import OutputColumn
 from doubleword.tables.sources.source import Table
 
@@ -49,7 +49,7 @@ def in_milliseconds(paths: Sequence[Path], disk: Disk, target: Database) -> set[
     for path in paths:
         with disk.open(path) as file:
             if file.read(len(PARQUET)) == PARQUET:
-                places.append(text(str(path)))
+                places.append(place(path))
     if not places:
         return set()
     counts = "coalesce(logical_type LIKE '%isAdjustedToUTC=0%MILLIS=Milli%', false)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.tables import plain_copy
-from doubleword.tables.database import Database, text
+from doubleword.tables.database import Database, place, text
 from doubleword.tables.relation import Column, Relation, Settings, unlike_names
 from doubleword.tables.sources.csv_rows import LONGEST_CELL, may_be_several, records
 from doubleword.tables.sources.dialect import NOWHERE, Dialect, Seen, dialect, look
@@ -61,7 +61,7 @@ def _sql(path: Path, found: Dialect, columns: int) -> str:
     types = ", ".join(f"'{at}': 'VARCHAR'" for at in range(columns))
     marks = found.marks
     return (
-        f"read_csv({text(str(path))}, compression='none', auto_detect=false, header=true, skip={found.skipped},"
+        f"read_csv({place(path)}, compression='none', auto_detect=false, header=true, skip={found.skipped},"
         f" columns={{{types}}}, delim={text(marks.delimiter)}, quote={text(marks.quote)}, escape={text(marks.quote)})"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doubleword.failure import Exit, Failure, plain
 from doubleword.tables import plain_copy
-from doubleword.tables.database import Database, name, text
+from doubleword.tables.database import Database, name, place
 from doubleword.tables.relation import Column, Relation, as_text, unlike_names
 from doubleword.tables.sources.json_files import REQUEST_KEYS
 from doubleword.text_encoding import undecodable
@@ -34,7 +34,7 @@ def relations(paths: Sequence[Path], shown: str, target: Database) -> list[Relat
     fields = dict[str, list[Field]]()
     for file, *field in target.run(sql, lambda said: _refused(f"{shown} cannot be read as Parquet: {said}")):
         fields.setdefault(file, []).append((*field,))
-    alike = itertools.groupby(paths, key=lambda path: fields[str(path)])
+    alike = itertools.groupby(paths, key=lambda path: fields[str(path.absolute())])
     return [_of_files(list(group), one, shown, target) for one, group in alike]
 
 
@@ -100,7 +100,7 @@ def _typed(sql: str, names: Sequence[str], shown: str, target: Database) -> Rela
 
 
 def _places(paths: Sequence[Path]) -> str:
-    return f"[{', '.join(text(str(path)) for path in paths)}]"
+    return f"[{', '.join(map(place, paths))}]"
 
 
 def _refused(message: str) -> Failure:
