@@ -89,6 +89,7 @@ def test_other_encodings_can_be_told(tmp_path: Path) -> None:
     wide = "text\na\n".encode("utf-16-le")
     assert "add --encoding utf-16-le" in refusal(tmp_path, {"t.csv": wide})
     assert ask(tmp_path, {"t.csv": wide}, "--encoding", "utf-16-le").prompts == ["a"]
+    assert "add --encoding utf-16-be" in refusal(tmp_path, {"t.csv": "text\na\n".encode("utf-16-be")})
 
 
 @pytest.mark.parametrize("name", ["utf-99", "hex", "rot13", "idna", "undefined", "", "u\0", "é\udc80"])

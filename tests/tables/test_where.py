@@ -65,6 +65,15 @@ def test_what_is_no_condition_is_refused(tmp_path: Path, condition: str, part: s
     assert "id, text, stars, lang, my col" in said
 
 
+def test_names_that_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
+    """As they stand in the condition; what cannot be told is refused."""
+    table: dict[str, Content] = {"t.csv": "text,Zip,zip,id\na,1,2,x\nb,2,1,y\n"}
+    assert ask(tmp_path, table, "--where", "zip = 2 and id = 'x'").prompts == ["a"]
+    assert ask(tmp_path, table, "--where", '"Zip" = 2').prompts == ["b"]
+    for condition in ("ZIP = 2", "Zip = 2 and zip = 1"):
+        assert "differ in case only" in refusal(tmp_path, table, "--where", condition)
+
+
 def test_no_row_left_is_refused(tmp_path: Path) -> None:
     """By the condition; rows that cannot be read are told, since nobody knows whether they were meant."""
     assert refusal(tmp_path, TABLE, "--where", "stars < 0").startswith("no_rows: no row meets --where stars < 0")

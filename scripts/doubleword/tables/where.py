@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from doubleword.failure import Exit, Failure, plain
@@ -40,6 +41,11 @@ def filtered(sql: str, columns: Sequence[Column], condition: str, target: Databa
     if not target.is_one_select(f"SELECT 1 WHERE ({condition}\n)"):
         raise wrong("it has to be one condition, without a semicolon")
     used = [column for column in columns if _may_be_in(column.name, condition)]
+    # DuckDB tells no case of names apart: of several it is the one that stands there in its own.
+    exact = {one.name: one.name.casefold() for one in used if re.search(rf"\b{re.escape(one.name)}\b", condition)}
+    used = [one for one in used if one.name in exact or one.name.casefold() not in exact.values()]
+    if len({one.name.casefold() for one in used}) < len(used):
+        raise wrong("columns whose names differ in case only cannot stand in one condition")
     types = _types(sql, [column for column in used if column.type == "VARCHAR"], target, wrong)
     own = ["number", "own", "problem", *(column.sql.strip('"') for column in columns)]
     kept = ", ".join(f"{name(one)} AS {name(OURS + one)}" for one in own)

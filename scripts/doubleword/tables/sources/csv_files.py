@@ -34,7 +34,8 @@ def relation(path: Path, shown: str, tabs: bool, settings: Settings, target: Dat
             raise _refused(said, "--header-row counts lines from 1")
         raise _refused(f"{shown} is empty", "the first line must name the columns", "no_rows")
     if "\0" in "".join(found.header):
-        raise _refused(f"{shown} has a header with NUL characters", "if it is UTF-16 add --encoding utf-16-le")
+        order = "be" if found.header[0].startswith("\0") else "le"
+        raise _refused(f"{shown} has a header with NUL characters", f"if it is UTF-16 add --encoding utf-16-{order}")
     if bad := undecodable("".join(found.header), encoding):
         raise _refused(f"{shown} has a header that {bad}", "add --encoding NAME, often cp1252")
     names = unlike_names(found.header, shown)
