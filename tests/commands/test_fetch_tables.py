@@ -104,6 +104,22 @@ def test_each_command_that_guards_cells_can_leave_them_alone(engine: RunningEngi
     assert rows(tmp_path / "o.csv")[0]["city"] == "@Rome"
 
 
+def test_what_hinders_a_join_by_keys_alone_is_told(engine: RunningEngine, tmp_path: Path) -> None:
+    """With a step that is there: a bare batch has no record of how its table is read, and no flag for it."""
+    (tmp_path / "t.csv").write_text("city\nKöln\n", encoding="utf-8")
+    job(engine, tmp_path, "t.csv", "--id", "{city}")
+    (batch,) = json.loads((tmp_path / "b.job.json").read_text())["batches"]
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "bytes.csv").write_bytes("city\nKöln\n".encode("cp1252"))
+    (folder / "wide.csv").write_bytes("city\nKöln\n".encode("utf-16-le"))
+    for name, said in (("bytes.csv", "row 1: holds the byte 0xf6, which is not utf-8;"), ("wide.csv", "NUL")):
+        words = [batch["batch_id"], "--format", "csv", "--join", name, "--id", "{city}", "--output", "o.csv"]
+        error = door(engine, "fetch_results", *words, cwd=folder).json["error"]
+        assert said in error["message"] and "save the table as CSV in UTF-8" in error["hint"], error
+        assert "--encoding" not in error["message"] + error["hint"], error
+
+
 def test_a_table_on_standard_input_is_joined_by_what_it_asks(engine: RunningEngine, tmp_path: Path) -> None:
     """Nobody can tell whether it is the same again: it is compared each time, and a second run is no repetition."""
     table = json.dumps([{"city": city} for city in ANSWERS])

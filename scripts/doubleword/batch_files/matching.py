@@ -31,6 +31,8 @@ from doubleword.tables.staged import Staged
 from doubleword.text_encoding import MARK_BYTES, encoding_of
 
 HINT = "join the table that the batch file was made of, or leave --join out"
+# What can be done where nobody said how a table is read.
+SAVED = "or save the table as CSV in UTF-8, or its sheet as the only one, and join that"
 BLOCK = 1 << 20
 
 
@@ -150,10 +152,9 @@ class Matching(Struct):
                     custom_id = templates.fill(template, row)
                 except BadRow as bad:
                     if bad.code == "missing_column":
-                        raise Failure(
-                            bad.exit_code, bad.code, bad.message, "name one of these columns in --id"
-                        ) from None
-                    without.append(row.shown)
+                        hint = f"name one of these columns in --id; {SAVED}"
+                        raise Failure(bad.exit_code, bad.code, bad.message, hint) from None
+                    without.append(bad.message.partition("; name the encoding")[0])
                     continue
                 for one in {custom_id, templates.repaired(custom_id)}:
                     yield row.number, one

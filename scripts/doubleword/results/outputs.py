@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from doubleword.batch_files.matching import HINT, Matching, reading_settings
+from doubleword.batch_files.matching import HINT, SAVED, Matching, reading_settings
 from doubleword.batch_files.record import Record, hashes_of
 from doubleword.batch_files.row_map import RowFiles
 from doubleword.failure import Exit, Failure, plain
@@ -181,6 +181,8 @@ class TableOutput(Output):
         try:
             self._table = Table(source.given, settings, self._disk, self._target)
         except Failure as failure:
+            if source.record is None and "--encoding" in failure.hint:
+                raise Failure(Exit.BAD_INPUT, failure.code, failure.message, SAVED.removeprefix("or ")) from None
             if failure.code != "bad_where":
                 raise
             message = f"the table was changed since the batch file was made of it: {failure.message}"
@@ -190,7 +192,10 @@ class TableOutput(Output):
         self.sources = dict(zip(files, hashes, strict=False))  # none of standard input
         told = (self._table, hashes, settings, source.record, self._wanted.id, source.files, source.row_map)
         self._match = Matching(*told, self._disk, self._target).match(source.given)
-        self.warnings += [*self._table.warnings, *self._match.warnings]
+        said = [*self._table.warnings, *self._match.warnings]
+        if source.record is None:  # then there is no flag for it
+            said = [one.replace("--sheet names another", "to join another, save it by itself") for one in said]
+        self.warnings += said
 
     def _relation(self) -> str:
         assert self._table is not None
@@ -220,7 +225,13 @@ class TableOutput(Output):
         select = f"SELECT results.place, results.custom_id, {number} AS number FROM {self._rows.sql} AS results{joined}"
         target.run(f"CREATE TEMP TABLE {placed} AS {select}", _refused)
         lost = f"SELECT {LOST} FROM {placed} AS results WHERE number IS NULL AND NOT {UNKNOWN} LIMIT 1"
-        target.run(lost, _refused)
+        try:
+            target.run(lost, _refused)
+        except Failure as failure:
+            if not match.by_keys:
+                raise
+            message = "; ".join([failure.message, *self.warnings])
+            raise Failure(Exit.BAD_INPUT, failure.code, message, f"{failure.hint}; {SAVED}") from None
         if match.by_keys:
             self._tell_unasked(placed)
         before = f"SELECT number, lag(number, 1, 0) OVER (ORDER BY place) AS before FROM {placed}"
