@@ -104,6 +104,13 @@ def test_each_command_that_guards_cells_can_leave_them_alone(engine: RunningEngi
     assert rows(tmp_path / "o.csv")[0]["city"] == "@Rome"
 
 
+def test_what_is_told_of_a_table_is_told_once(engine: RunningEngine, tmp_path: Path) -> None:
+    """As only ten warnings are shown, none may take the place of another."""
+    (tmp_path / "t.csv").write_text("Report,\ncity,text\nRome,x\n")
+    done = door(engine, "run_batch", "o.csv", "--input", "t.csv", *ASK, cwd=tmp_path)
+    assert done.json["warnings"] == ["t.csv: the header is line 2, the lines above are left out: Report"]
+
+
 def test_what_hinders_a_join_by_keys_alone_is_told(engine: RunningEngine, tmp_path: Path) -> None:
     """With a step that is there: a bare batch has no record of how its table is read, and no flag for it."""
     (tmp_path / "t.csv").write_text("city\nKöln\n", encoding="utf-8")

@@ -56,7 +56,7 @@ class Requests(Struct):
 
     def told(self, answer: dict[str, Any]) -> dict[str, Any]:
         """An answer with what is said of the requests."""
-        warnings = [*self.warnings, *answer.get("warnings", ())]
+        warnings = list(dict.fromkeys([*self.warnings, *answer.get("warnings", ())]))  # a table is read twice
         return {**answer, **self.keys, **({"warnings": warnings[:10]} if warnings else {})}
 
 
