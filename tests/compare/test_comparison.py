@@ -336,6 +336,16 @@ def test_the_answer_fits_whatever_is_compared(bench: Bench) -> None:
     assert all("confusion" in one for one in numbers["variants"])
 
 
+def test_two_models_with_two_prompts_leave_room_for_what_was_asked_of_each(bench: Bench) -> None:
+    """Amounts that stand in the sums go before what each variant was measured for."""
+    for title, label in zip(("one", "two", "three", "four"), ("yes", "no", "no", "no"), strict=True):
+        bench.engine.upstream.say(title, label)
+    found = bench.compare("--prompt", "Say {title}", "--prompt", "{title}?", "--expected", "label")
+    for one in found.json["variants"]:
+        assert {"counts", "usage", "cost_usd", "projection", "accuracy", "confusion"} <= one.keys(), found.json
+    assert len(found.json["variants"]) == 4 and len(found.json["pairs"]) == 6
+
+
 def test_answers_marked_by_a_person_are_what_is_expected(two: Bench) -> None:
     """Each file for the variant whose name it has, or that is said; what is unsure is not measured."""
     ids = [f"row-{number:07}" for number in range(1, 11)]

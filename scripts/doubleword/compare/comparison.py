@@ -167,12 +167,15 @@ class Comparison:
     def _written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Write table and numbers; raises Failure 6 with the keys where a variant has failures."""
         warnings = list(dict.fromkeys(said for one in self._sides for said in one.warnings))
+        alike: dict[str, list[str]] = {}  # of each sentence, the variants of which it is said
         for one, told in zip(self._sides, content["variants"], strict=True):
             said = [*told.pop("remarks", ()), *one.told.get("warnings", ())]
             good = sum(answer.is_good for answer in one.answers)
             if (count := len(one.grades) - one.grades.count(None)) < good and self._args.judge:
                 said.append(f"the judge graded {count} of {good} answers; his own job says why")
-            warnings += [f"{one.name}: {word}" for word in said]
+            for word in dict.fromkeys(said):
+                alike.setdefault(word, []).append(one.name)
+        warnings += [f"{', '.join(names)}: {word}" for word, names in alike.items()]
         content["warnings"] = warnings
         more = write(self._output, self._args, self._sides, content, self._disk)
         answer = shown({**content, "warnings": [*warnings, *more][:10]})

@@ -33,9 +33,10 @@ FORMATS = {".csv": "csv", ".parquet": "parquet", ".xlsx": "xlsx"}
 VERSION = 1
 # What is left out on stdout where not all fits, in this order; the file of numbers has it.
 BULKY = (
-    ("variants", "classes"), ("variants", "confusion"), ("pairs", "fields"), ("variants", "usage"),
-    ("variants", "list_cost_usd"), ("variants", "realtime_usd"), ("variants", "saved_usd"),
-    ("variants", "estimate_usd"), ("variants", "job"), ("variants", "projection"),
+    ("variants", "list_cost_usd"), ("variants", "estimate_usd"), ("variants", "realtime_usd"),
+    ("variants", "saved_usd"), ("failures", "ids"), ("variants", "classes"), ("pairs", "expected"),
+    ("pairs", "fields"), ("variants", "confusion"), ("variants", "usage"), ("variants", "job"),
+    ("variants", "projection"),
 )  # fmt: skip
 
 
