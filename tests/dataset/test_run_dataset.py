@@ -223,8 +223,11 @@ def dear(tmp_path: Path) -> Iterator[RunningEngine]:
 def test_what_all_parts_would_say_is_said_once(dear: RunningEngine, folder: Path) -> None:
     """Here that the model is in no price table: by the first part that comes to it, with its name."""
     flat(folder / "src", 3)
-    said = dataset(dear, folder).stderr
+    found = dataset(dear, folder)
+    said = found.stderr
     assert said.count("is not in the price table") == said.count(f".parquet: {MODEL}") == 1, said
+    told = [word for word in found.json["warnings"] if "is not in the price table" in word]
+    assert len(told) == 1 and told[0].endswith("(as of 2 more parts)"), told
 
 
 def test_one_limit_is_judged_for_all_parts_before_the_first_is_sent(dear: RunningEngine, folder: Path) -> None:

@@ -45,8 +45,13 @@ def answer(
     whole = manifest(parts, records)
     states = Counter(_outcome(one) for one in whole["parts"])
     failures = _failures(parts, records)
+    told: dict[str, dict[str, None]] = {}  # of each sentence, the parts that say it
+    for one in parts:
+        for word in records.get(one.part, {}).get("warnings", ()):
+            told.setdefault(word, {})[plain(one.part, 80)] = None
     warnings = [
-        f"{plain(one.part, 80)}: {said}" for one in parts for said in records.get(one.part, {}).get("warnings", ())
+        f"{next(iter(of))}: {word}" + (f" (as of {len(of) - 1} more parts)" if len(of) > 1 else "")
+        for word, of in told.items()
     ]
     keys = {
         "output": output,
