@@ -22,6 +22,7 @@ from tests.faults.rooms import ROOMS, Unsynced, batch_count, finished
 from doubleword.commands.delete_files import delete_named
 from doubleword.commands.list_batches import list_models
 from doubleword.commands.run_batch import run
+from doubleword.report.reporting import report
 from doubleword.system import System
 
 MODEL, OTHER = "Qwen/Qwen3-14B-FP8", "Qwen/Qwen3-VL-30B-A3B-Instruct-FP8"  # the price table has all of both
@@ -33,6 +34,7 @@ DOORS: dict[str, Callable[[Any, System], dict[str, Any]]] = {
     **ROOMS,
     "run_batch": run,
     "delete_files": delete_named,
+    "report": report,
     "list_models": list_models,
 }
 
@@ -444,6 +446,21 @@ def test_files_are_deleted_once_their_results_are_fetched(till: Till) -> None:
         gone = till.run(*words)
         assert (gone.code, gone.json["error"]["code"]) == (4, "files_deleted")
     assert till.run("poll", "a.job.json").json["cost_source"] == "billed"
+
+
+def test_a_page_with_answers_is_kept_where_their_files_were_deleted(till: Till) -> None:
+    """Nothing is missing because it cannot be read any more; neither a report nor a look along the way says so."""
+    till.submit(requests=3)
+    till.fetch()
+    made = till.run("report", "a.job.json", "--output", "r.html")
+    assert made.json["rows"] == 3, made
+    page = (till.folder / "r.html").read_bytes()
+    assert till.run("delete_files", "a.job.json").code == 0
+    gone = till.run("report", "a.job.json", "--output", "r.html")
+    assert (gone.code, gone.json["error"]["code"]) == (4, "files_deleted")
+    looked = till.run("poll", "a.job.json", "--report", "r.html")
+    assert looked.json["done"] and "were deleted" in looked.stderr
+    assert (till.folder / "r.html").read_bytes() == page
 
 
 def test_another_window_may_be_chosen_where_one_was_refused(till: Till) -> None:

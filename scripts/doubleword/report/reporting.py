@@ -17,6 +17,7 @@ from doubleword.cli import Progress, again
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
+from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Answering, Pace
 from doubleword.output_file import WholeFile, refuse_existing
 from doubleword.quick_msgspec import Struct
@@ -44,8 +45,10 @@ class Report(Struct):
     def read(self, one: Subject, api: Api, seen: Sequence[Batch] | None = None) -> None:
         """Look at a subject, whose batches may just have been `seen`, and read its results, or leave those for later.
 
-        Raises Failure where the server or the disk fails.
+        Raises Failure where the server or the disk fails, and (4) where the files with the results were deleted.
         """
+        if one.store is not None:
+            require_files(one.store)
         one.asked = Answering(one.store, one.ids, api, self.system, self.progress.note).look(seen)
         began = self.system.monotonic()
         if one.over or not one.keys or began >= one.rests_until:
