@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from doubleword.batch_files.reading import numbered_lines, request_of
+from doubleword.cli import script
 from doubleword.failure import Exit, Failure, plain
 from doubleword.pricing.answer_tokens import answer_length
 from doubleword.pricing.prices import REALTIME, Price, Prices
@@ -106,7 +107,7 @@ class Total:
                 self.add(request_of(line))
             except (KeyError, TypeError, ValueError, RecursionError, MsgspecError):
                 message = f"{plain(path)}, line {number}: not a request line whose `body` names its `model`"
-                hint = "python3 validate_batch_file.py says what is wrong with it"
+                hint = f"{script('validate_batch_file.py')} says what is wrong with it"
                 raise Failure(Exit.BAD_INPUT, "bad_line", message, hint) from None
 
     def add(self, line: Any) -> None:
