@@ -322,6 +322,19 @@ def test_a_report_is_made_of_the_jobs_of_a_dataset(engine: RunningEngine, folder
     assert (told.code, told.json["requests"], len(told.json["jobs"])) == (0, 6, 2), told.json
 
 
+def test_the_folder_of_a_dataset_stands_for_no_job_and_its_jobs_are_listed(engine: RunningEngine, folder: Path) -> None:
+    """Its batches are not lost, and a script of one job says where they are, not that an id is malformed."""
+    flat(folder / "src", 2)
+    assert dataset(engine, folder).code == 0
+    env = {"DOUBLEWORD_API_KEY": KEY, "DOUBLEWORD_BASE_URL": engine.base_url}
+    listed = call_door("list_batches", "--folder", "out", cwd=folder, env=env).json
+    assert len(listed["jobs"]) == len(listed["batches"]) == 2
+    assert not any("lost" in one for one in listed["batches"]) and "hint" not in listed
+    for name in ("poll", "cancel", "delete_files", "fetch_results", "retry_failed"):
+        found = call_door(name, "out", cwd=folder, env=env)
+        assert (found.code, found.json["error"]["code"]) == (4, "no_job") and "out/_work" in found.json["error"]["hint"]
+
+
 def test_structured_answers_have_columns(engine: RunningEngine, folder: Path) -> None:
     """The properties of a response schema stand in each part, under their types."""
     flat(folder / "src", 2)

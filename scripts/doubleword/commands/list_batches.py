@@ -19,7 +19,7 @@ from doubleword.cli import Progress, iso
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
 from doubleword.jobs.exactly_once import JOB_NAME
-from doubleword.jobs.job_file import SUFFIX, JobFile
+from doubleword.jobs.job_file import OF_DATASET, SUFFIX, JobFile
 from doubleword.jobs.server_copies import adopt_command, is_ours
 from doubleword.jobs.watching import look, status_of
 from doubleword.output_file import WholeFile, refuse_existing
@@ -40,6 +40,8 @@ def list_batches(args: argparse.Namespace, system: System) -> dict[str, Any]:
     progress, folder = Progress(system.monotonic), Path(args.folder)
     most = None if args.all else args.limit
     stores = _jobs(folder, system.disk)
+    if system.disk.is_folder(folder / OF_DATASET):
+        stores += _jobs(folder / OF_DATASET, system.disk)
     ours = {store.job.id for _, store in stores if store is not None}
     with connect(args, system, progress.note) as api:
         try:

@@ -26,10 +26,11 @@ from doubleword.dataset.on_ray import cluster
 from doubleword.dataset.part_job import ENGINE
 from doubleword.dataset.partitions import Partition, Source, sliced
 from doubleword.dataset.places import Place, is_url, place
-from doubleword.dataset.steps import ALL, CHECK, FINISH, SUBMIT, WORK, Step, files_of, perform, said_once, was_retried
+from doubleword.dataset.steps import ALL, CHECK, FINISH, SUBMIT, Step, files_of, perform, said_once, was_retried
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import chosen_base_url, connect
 from doubleword.jobs.cost_limit import ASK, require_within
+from doubleword.jobs.job_file import OF_DATASET
 from doubleword.jobs.submission import WINDOWS
 from doubleword.pricing.estimate import Total
 from doubleword.pricing.live import all_live_prices
@@ -112,7 +113,7 @@ class Running:
         if is_new and not output.create(RUN, digest):
             _is_known(output, digest, args.output)
         if left and args.local:
-            folder = Path(args.output) / WORK / ENGINE
+            folder = Path(args.output) / OF_DATASET / ENGINE
             self._engine = self._held.enter_context(engine(folder, self._system, self._note))
         try:
             for one in begun if args.max_cost is not None else ():
@@ -157,7 +158,7 @@ class Running:
                 message = f"{plain(one.file, 120)} was changed since its part was written"
                 hint = "restore it, or name another OUTPUT_DIR for a new, paid run"
                 raise Failure(Exit.BAD_INPUT, "source_changed", message, hint)
-            work = Path(self._args.output) / WORK
+            work = Path(self._args.output) / OF_DATASET
             if is_url(self._args.output) or not was_retried(record, one, work, self._system):
                 self._records[one.part] = record
 

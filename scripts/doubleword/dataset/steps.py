@@ -19,12 +19,12 @@ from doubleword.dataset.part_job import PartJob, stem_of, tries_of
 from doubleword.dataset.partitions import Partition, Source
 from doubleword.dataset.places import is_url, place
 from doubleword.failure import Exit, Failure, plain
+from doubleword.jobs.job_file import OF_DATASET
 from doubleword.quick_msgspec import Struct
 from doubleword.server.api import Api
 from doubleword.system import Disk, System
 
 CHECK, SUBMIT, FINISH, ALL = "check", "submit", "finish", "all"
-WORK = "_work"
 # Arguments that name a file which the requests are made with; it travels with the step.
 FILES = ("prompt_file", "system_file", "examples", "response_schema", "tools")
 COUNTS = ("total", "succeeded", "failed", "missing")
@@ -64,7 +64,7 @@ def perform(
     one, disk, output = step.one, system.disk, place(step.args["output"], system)
     with contextlib.ExitStack() as held:
         claim = held.enter_context(claimed(output, one.part, system))
-        folder = Path(step.args["output"]) / WORK
+        folder = Path(step.args["output"]) / OF_DATASET
         if is_url(step.args["output"]):  # then jobs are kept for as long as the step lasts
             folder = held.enter_context(disk.work_folder(None))
         disk.make_folder(folder)

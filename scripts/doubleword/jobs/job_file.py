@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SUFFIX = ".job.json"
+OF_DATASET = "_work"  # the folder of the jobs of a dataset, in its output
 # The states of an intended batch, in order. In "uploading" and "creating" a call may be under way or its
 # reply lost: whoever finds one of them looks on the server before calling again.
 STATES = ("planned", "uploading", "uploaded", "creating", "created")
@@ -269,6 +270,9 @@ def resolve(names: list[str], disk: Disk) -> tuple[JobFile | None, list[str]]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", name):
             message = f"{plain(name, 100)} is neither a job file, nor a batch file of a job, nor a batch id"
             raise Failure(Exit.NOT_FOUND, "no_job", message, "name one job file, or one or more batch ids")
+    if disk.is_folder(Path(names[0]) / OF_DATASET):
+        message, hint = f"{names[0]} is the output of run_dataset.py", f"name a job in {names[0]}/{OF_DATASET}"
+        raise Failure(Exit.NOT_FOUND, "no_job", message, hint)
     return None, names
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from doubleword.cli import Progress, again
 from doubleword.failure import Exit, Failure, plain
 from doubleword.jobs.connection import connect
-from doubleword.jobs.job_file import SUFFIX, JobFile, resolve
+from doubleword.jobs.job_file import OF_DATASET, SUFFIX, JobFile, resolve
 from doubleword.jobs.server_copies import require_files
 from doubleword.jobs.watching import PATIENCE_S, SHARE_OF_ELAPSED, Answering, Pace
 from doubleword.output_file import WholeFile, refuse_existing
@@ -30,7 +30,6 @@ from doubleword.system import Disk, System
 SEED = 1
 FREE = 9  # so many times as long as it took to read results of all jobs that run, they are not read again
 RELOAD_S = (5, 300)
-OF_DATASET = "_work"
 
 
 class Report(Struct):
