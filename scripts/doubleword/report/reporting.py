@@ -48,7 +48,11 @@ class Report(Struct):
         """
         if one.store is not None:
             require_files(one.store)
-        one.asked = Answering(one.store, one.ids, api, self.system, self.progress.note).look(seen)
+        # A part of a dataset that is done keeps no batch file, so that there is nothing to note.
+        note: Callable[[str], Any] = self.progress.note
+        if one.store is not None and one.store.folder.name == OF_DATASET:
+            note = str
+        one.asked = Answering(one.store, one.ids, api, self.system, note).look(seen)
         began = self.system.monotonic()
         if one.over or not one.keys or began >= one.rests_until:
             most = max(MOST_ROWS // len({one.table for one in self.subjects}), 1)
