@@ -63,6 +63,17 @@ def test_a_table_becomes_a_table(engine: RunningEngine, folder: Path) -> None:
     assert engine.upstream.count() == 3
 
 
+def test_a_folder_that_was_moved_is_updated_as_before(engine: RunningEngine, folder: Path) -> None:
+    """The output is known by what stands in it, not by where it stood."""
+    assert door(engine, "run_batch", "out.csv", *ASK, cwd=folder).code == 0
+    moved = folder.rename(folder.with_name("moved"))
+    with (moved / "t.csv").open("a") as file:
+        file.write("4,Fargo\n")
+    found = door(engine, "run_batch", "out.csv", *ASK, "--update", cwd=moved)
+    assert found.code == 0 and found.json["update"]["asked"] == 1, found.json
+    assert len(rows(moved / "out.csv")) == engine.upstream.count() == 4
+
+
 def test_a_lost_job_is_found_again_before_anybody_pays_anew(engine: RunningEngine, folder: Path) -> None:
     """The output and the batch file say that there was one: the hint, run as it stands, leads to its batches."""
     assert door(engine, "run_batch", "out.csv", *ASK, cwd=folder).code == 0
