@@ -61,10 +61,6 @@ STEMS = {
 }
 
 
-# What a text has that shows: no white space, and no sign without width.
-SHOWS = re.compile(r"[^\s\0\xad\u200b-\u200f\u2060\ufeff]")
-
-
 def _letters(word: str) -> str:
     return re.sub(r"[^a-z0-9]", "", word.lower())
 

@@ -164,6 +164,10 @@ _OPENED = re.compile(rf"<{_THOUGHT}>|\[{_THOUGHT}\]|◁{_THOUGHT}▷", re.IGNORE
 # Where gpt-oss begins its answer, after all channels of thought (OpenAI's harmony format).
 _FINAL = r"(?:<\|channel\|>)?final ?(?:<\|constrain\|> ?\w{1,20})?<\|message\|>|assistantfinal(?=\s{0,9}[{\[`])"
 _CLOSED = re.compile(rf"</{_THOUGHT}>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷|<\|end_of_thought\|>|{_FINAL}", re.IGNORECASE)
+# How thoughts begin in an answer that was to have none, or was cut off in them.
+_THINKS = re.compile(r"\s*(?:<think>|\[THINK\]|◁think▷)", re.IGNORECASE)
+# What a text has that shows: no white space, and no sign without width.
+SHOWS = re.compile(r"[^\s\0\xad\u200b-\u200f\u2060\ufeff]")
 # No more than a few ways to match what may be very long: an answer may be hostile.
 _FENCED = re.compile(
     r"(?<![`~])(?:`{3,}|~{3,})[ \t\r\n]{0,4}[\w+.-]{0,20}(?:[ \t][^\n`{\[]{1,40}\n)?[ \t\r\n]*(?=[\[{\"0-9tfn-])"
@@ -178,6 +182,12 @@ _ROLE = r"<(?:\|im_start\||\|start_header_id\||start_of_turn)>(?:assistant|model
 _FIRST_SIGN = re.compile(rf"{_ROLE}|{_SIGN}|json(?=\s{{0,9}}[{{\[])", re.IGNORECASE)
 _LAST_SIGN = re.compile(rf"(?:{_SIGN})\Z", re.IGNORECASE)
 _BLANKS = " \t\r\n\0\xa0\u3000\ufeff\u200b\u200e\u200f\u2060"
+
+
+def says_something(text: str) -> bool:
+    """Whether an answer has anything that shows, beside thoughts that it begins with."""
+    said = _without_thoughts(text, ()) if _THINKS.match(text) else [(0, len(text))]
+    return any(SHOWS.search(text, start, end) for start, end in said)
 
 
 def candidates(text: str, alone: bool = False) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from doubleword.answers.choices import SHOWS, Choice, choices, likely, meaning
-from doubleword.answers.json_text import FENCE, MARK, REASONING, THINK
+from doubleword.answers.choices import Choice, choices, likely, meaning
+from doubleword.answers.json_text import FENCE, MARK, REASONING, SHOWS, THINK, says_something
 from doubleword.answers.schema import Schema, Taken
 from doubleword.answers.usage import tokens
 from doubleword.answers.vectors import FLOAT32, Form, flaw_of, read_vectors
@@ -71,7 +71,7 @@ def _of_choices(body: Mapping[str, Any], every: Sequence[Choice], schema: Schema
     found, causes, taken = set[str](), list[str](), [_taken(one, schema) for one in every]
     for choice, text in zip(every, taken, strict=True):
         flaws = _ends(choice, body, every)
-        if REFUSED not in flaws and not SHOWS.search(text.text):
+        if REFUSED not in flaws and not (SHOWS.search if text.cause else says_something)(text.text):
             flaws.add(EMPTY)
         if text.cause is not None:
             causes.append(next((why for flaw, why in NOT_JSON.items() if flaw in flaws), text.cause))

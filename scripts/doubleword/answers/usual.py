@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from doubleword.answers.choices import SHOWS
+from doubleword.answers.json_text import says_something
 from doubleword.answers.usage import MOST_TOKENS
 from doubleword.quick_msgspec import Decoder, Meta, MsgspecError, Struct
 
@@ -82,4 +82,5 @@ def usual(raw: bytes) -> UsualLine | None:
     except (MsgspecError, ValueError, RecursionError):
         return None
     content = line.response.body.choices[0].message.content
-    return line if (content >= "!" and content[0].isprintable()) or SHOWS.search(content) else None
+    shows = content >= "!" and content[0] not in "<[◁" and content[0].isprintable()
+    return line if shows or says_something(content) else None

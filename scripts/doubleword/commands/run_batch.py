@@ -112,10 +112,8 @@ def _refuse_arguments(args: argparse.Namespace, output: Path) -> None:
 
 def _is_own(store: JobFile, output: Path, disk: Disk) -> bool:
     """Whether the output stands there as an earlier delivery of the job wrote it, wherever its folder was then."""
-    known = {sha256 for one in store.job.results for sha256 in (one.sha256, one.before)} - {
-        None
-    }  # a kill may have left either
-    return bool(known) and sha256_of(output, disk) in known
+    known = {sha256 for one in store.job.results for sha256 in (one.sha256, one.before)}  # a kill may have left either
+    return sha256_of(output, disk) in known - {None}
 
 
 def _planned(

@@ -98,7 +98,7 @@ def require_within(
     message = (
         f"the {found.requests:,} requests are expected to cost USD {usd(found.cost_usd or 0.0, 4)}, and may cost up to"
         f" USD {usd(ceiling, 4)}{f' after {spent}' if spent_usd else ''}, more than --max-cost {limit:g};"
-        f" about {fit:,} of them fit ({named})"
+        f" {f'about {fit:,}' if fit else 'none'} of them fit ({named})"
     )
     fewer = f"fewer rows (--limit {fit}), " if fit and not again else ""
     raise Failure(Exit.REFUSED, "over_max_cost", message, f"{fewer}a smaller --max-tokens, or {ASK}")
