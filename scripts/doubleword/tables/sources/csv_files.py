@@ -17,6 +17,7 @@ from doubleword.text_encoding import undecodable
 USUAL_LINE = 1 << 20  # DuckDB takes much memory for longer ones
 MANY = 100  # columns, beyond which it takes too long to look into each cell
 SHOWN_ROWS = 5
+MARK = "\ufeff"
 MARKED = ("utf-8-sig", "utf-16", "utf-32")  # encodings that a byte order mark told
 
 
@@ -82,8 +83,11 @@ def _told(sql: str, found: Dialect, columns: int, seen: Seen, target: Database) 
     """
     end = "chr(13)" if seen.line_ends == {b"\r"} else "chr(10)"
     marks, tests = found.marks, []
+    begins = [
+        f'"0" IN ({text(found.header[0])}, {text(MARK + found.header[0])})'
+    ]  # a joined file may have its own mark
     header = " AND ".join(
-        f"coalesce(ltrim(\"{at}\", chr(65279)), '') = {text(one)}" for at, one in enumerate(found.header[:MANY])
+        begins + [f"coalesce(\"{at}\", '') = {text(one)}" for at, one in enumerate(found.header[1:MANY], 1)]
     )
     for at in range(columns):
         cell = f'"{at}"'
@@ -126,7 +130,7 @@ def _staged(
                 staged.add({"problem": said})
             else:
                 several += may_be_several(row.cells, found.marks)
-                if row.cells[0].lstrip("\ufeff") == found.header[0] and row.cells[1:] == found.header[1:]:
+                if row.cells[0].removeprefix(MARK) == found.header[0] and row.cells[1:] == found.header[1:]:
                     again = [*again, staged.rows + 1][:SHOWN_ROWS]
                 staged.add({str(at): cell or None for at, cell in enumerate(row.cells)})
     return staged.sql({"problem": "VARCHAR", **{str(at): "VARCHAR" for at in range(columns)}}), (several, again)
