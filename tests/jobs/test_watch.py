@@ -15,8 +15,9 @@ from doubleword.commands.delete_files import delete_files
 from doubleword.commands.list_batches import is_in
 from doubleword.commands.poll import report
 from doubleword.failure import Exit, Failure
+from doubleword.jobs.exactly_once import SETTLE_S
 from doubleword.jobs.job_file import InputFile, Intended, Job, JobFile, Retry
-from doubleword.jobs.watching import look, remarks, status_of, watch
+from doubleword.jobs.watching import Answering, look, remarks, status_of, watch
 from doubleword.server.api import Api
 from doubleword.server.objects import Batch
 
@@ -181,6 +182,32 @@ def test_states_that_never_end_are_told() -> None:
     assert remarks(batch("validating", created_at=1), now)
     assert remarks(batch("in_progress", created_at=1, expires_at=500_000), now)
     assert not remarks(batch("in_progress", created_at=999_990, expires_at=2_000_000), now)
+
+
+class Set(Clocked):
+    """Whose time of day is set another way, by `step_s`, after its first pause."""
+
+    step_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + (self.step_s if self.slept else 0.0)
+
+
+@pytest.mark.parametrize("step_s", [-86_400.0, 0.0, 86_400.0])
+def test_a_clock_that_is_set_changes_no_wait_for_late_answers(step_s: float) -> None:
+    """Those of a batch that was cancelled just now are waited for as long as they may take, and no longer."""
+    system = Set()
+    system.step_s = step_s
+    cancelled = batch("cancelled", 2, 1, ended_at=int(system.now()))
+
+    class Cancelled(Listing):
+        def batch(self, batch_id: str, known: bool = False) -> Batch:
+            assert len(system.slept) < 20
+            return cancelled
+
+    (asked,) = Answering(None, ["b1"], cast(Api, Cancelled([])), system, lambda _: None).over("b1")
+    assert asked.batches == (cancelled,)
+    assert sum(system.slept) == pytest.approx(SETTLE_S)
 
 
 def test_a_batch_that_the_server_retries_keeps_its_files(tmp_path: Path) -> None:

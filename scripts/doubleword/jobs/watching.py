@@ -196,7 +196,7 @@ class Answering:
         self._api = api
         self._system = system
         self._note = note
-        self._begun = system.now()
+        self._begun, self._began = system.now(), system.monotonic()
 
     def look(self, seen: Sequence[Batch] | None = None) -> list[Asked]:
         """One entry for each batch file of the job, or for each bare batch; raises Failure where there is no answer.
@@ -238,11 +238,12 @@ class Answering:
     def _may_come_s(self, batch: Batch) -> float:
         """How long answers may still come that were under way when the batch was cancelled, in seconds.
 
-        Such a result takes the place of its request's cancellation (fusillade postgres.rs).
+        Such a result takes the place of its request's cancellation (fusillade postgres.rs). A clock that is set
+        meanwhile makes it neither longer nor shorter.
         """
         if batch.status not in ("cancelled", SETTLING) or not is_open(batch) or (self._store and self._store.job.local):
             return 0.0
-        return min(batch.ended_at or 0, self._begun) + SETTLE_S - self._system.now()
+        return min(batch.ended_at or 0, self._begun) + SETTLE_S - self._begun - (self._system.monotonic() - self._began)
 
     def _as_it_is(self, batch: Batch) -> Batch:
         """The batch, shown as running while answers may still come."""
