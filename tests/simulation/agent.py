@@ -464,6 +464,9 @@ class Life:
         if code == Exit.SOME_FAILED and self.retries:
             self.retries -= 1
             return "retry", self._how()
+        job = self.promises.job()
+        if code == Exit.SOME_FAILED and job is not None and not job.submitted:
+            return submit  # another session's retry was interrupted between its plan and its batches
         return None
 
     def _how(self) -> dict[str, Any]:
