@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def run(name: str, code: str, result: str, times: int = 1) -> list[Any]:
     """What a recipe leaves as `result`, each time; in a process of its own, for engines keep the environment they began
     in. It is skipped where its engine is not installed.
 
-    What is told last is what counts, not how the process ends: pyarrow's threads abort one in some sixty at its exit.
+    All has to be told; then pyarrow's threads may still abort the process at its exit, as they now and then do.
     """
     assert code.count("\n") <= 25
     pytest.importorskip(name)
@@ -59,6 +60,7 @@ def run(name: str, code: str, result: str, times: int = 1) -> list[Any]:
     ended = subprocess.run([sys.executable, "-c", (code + after) * times], check=False, timeout=300)
     lines = told.read_text().splitlines() if told.exists() else []
     assert len(lines) == times, ended
+    assert ended.returncode in (0, -signal.SIGABRT)
     return [json.loads(line) for line in lines]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -257,6 +258,17 @@ def test_a_second_answer_to_one_request_is_told(desk: Desk, served: Canned, iden
     assert result.code == 0 and desk.rows("x.jsonl")["row-2"] == "other"
     assert "1 answers came beside another one to the same request" in result.json["warnings"][0]
     assert "such as row-2" in result.json["warnings"][0]
+
+
+def test_equal_answers_to_one_id_without_ids_of_their_own_are_all_given(desk: Desk, served: Canned) -> None:
+    """Of a batch made elsewhere, whose lines say no more than whose answer they are."""
+    bare = [re.sub(rb'"id":"[^"]*",', b"", row(custom_id)) for custom_id in ("a", "b", "a")]
+    served.total = 3
+    asked = {"method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": []}}
+    served.files = {"output": bare, "input": [json.dumps({"custom_id": one, **asked}).encode() for one in "aba"]}
+    result = desk.run("fetch_results", BATCH_ID, "--output", "x.jsonl")
+    assert (result.code, result.json["counts"]["succeeded"]) == (0, 3), result.json
+    assert (desk.folder / "x.jsonl").read_bytes().splitlines() == bare
 
 
 def test_rows_of_strangers_are_left_out_and_told(desk: Desk, served: Canned) -> None:

@@ -248,7 +248,7 @@ class _Into(Struct):
             seen.add(known)
             return
         identity = (judged.id, judged.custom_id) if judged.id else ("", hashlib.sha256(raw).hexdigest())
-        if identity in seen:
+        if identity in seen and (judged.id or judged.custom_id not in self.repeated):
             return
         seen.add(identity)
         cause = f"the answer's line is longer than {LONGEST_LINE:,} bytes" if cut else judged.cause
